@@ -1,0 +1,37 @@
+/* The store: all parameters of a run. One block of values, one of gradients, one a slot (Adam's moments, weight EMA), so that an
+ * optimizer is one flat loop and a checkpoint is a list of names. */
+#ifndef QT_AUTOGRAD_STORE_H
+#define QT_AUTOGRAD_STORE_H
+#include "autograd/tape.h"
+
+enum { QT_MAX_SLOTS = 4 };
+
+typedef struct qt_param {
+    qt_tensor     t;      /* t.name is the name; t.data points into value once sealed */
+    qt_param_kind kind;   /* all but QT_BUFFER are trained */
+    qt_init       init;
+    int64_t       at;     /* offset of the first element, a multiple of 16: rows of SIMD width never straddle parameters */
+    bool          frozen; /* trained kind, but not now: no gradient is kept and no optimizer touches it */
+} qt_param;
+
+struct qt_store {
+    uint64_t   seed;
+    qt_param **p; /* in order of creation */
+    int        n, cap;
+    int64_t    size;      /* elements, padding included */
+    int        n_slots;
+    R         *value, *grad, *slot[QT_MAX_SLOTS];
+    bool       sealed;
+    struct qt_site **site; /* quantizer sites, in order of creation; owned */
+    int              n_site, cap_site;
+};
+
+qt_param *qt_store_param(const qt_store *s, const char *name);
+/* The parameter that a tensor is, NULL if it is none. */
+qt_param *qt_store_param_of(const qt_store *s, const qt_tensor *t);
+/* Numbers trained: weights, biases, norms, step sizes. */
+int64_t   qt_store_trained(const qt_store *s);
+/* Rescales gradients so that their norm is at most max (fixed order of summation); returns the norm before. */
+double    qt_store_clip_norm(qt_store *s, double max);
+void      qt_store_clip_value(qt_store *s, double max);
+#endif

@@ -1,0 +1,91 @@
+/* The tape: define-by-run reverse-mode differentiation. qt_emit checks shapes, allocates the result in the step arena, runs forward
+ * and appends a node; backward walks the nodes in reverse. Knows no op. */
+#ifndef QT_AUTOGRAD_TAPE_H
+#define QT_AUTOGRAD_TAPE_H
+#include "base/desc.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+typedef qt_real R;
+
+enum { QT_MAX_IN = 6 };
+
+struct qt_op;
+typedef struct qt_node {
+    const struct qt_op *op;
+    qt_tensor          *in[QT_MAX_IN], *out;
+    int8_t              n_in;
+    qt_tape            *tape;
+    void               *arg;   /* the op's arguments, copied into the arena */
+    void               *saved; /* what forward keeps for backward, the op's own struct or array in the arena */
+    const char         *path;  /* layer that emitted it, for messages */
+} qt_node;
+
+typedef enum qt_grad_kind { QT_EXACT, QT_SURROGATE, QT_NO_GRAD } qt_grad_kind;
+
+/* A case drives all tests of an op: inputs to make, and the call that builds the node. Inputs are given to build as in[0..n). */
+typedef struct qt_case_in {
+    int64_t dim[QT_MAX_DIM]; /* ends at the first 0 */
+    char    domain;          /* 'n' normal, 'u' uniform [-1,1], 'p' uniform [0.5,2], 'k' normal but |x| > 0.1 from 0 (kinks), 'd' all
+                                distinct by > 0.05 (max pooling), 'q' probabilities over the last axis, 'c' constant buffer uniform
+                                [0.5,2] that gets no gradient, 'i' ids */
+    int     below;           /* 'i': ids are 0..below-1 */
+} qt_case_in;
+typedef struct qt_case {
+    const char *name; /* NULL ends the list */
+    qt_tensor *(*build)(qt_tape *t, qt_tensor **in);
+    qt_case_in  in[QT_MAX_IN];
+    bool        eval; /* tape in evaluation mode */
+} qt_case;
+
+typedef struct qt_op {
+    qt_desc        d;
+    qt_grad_kind   kind;
+    qt_err       (*shape)(qt_node *);          /* REQUIRED: check operands, make out (qt_node_out), allocate saved. All that can fail is here */
+    void         (*forward)(qt_node *);        /* REQUIRED: fills out->data; cannot fail */
+    void         (*backward)(const qt_node *); /* REQUIRED unless NO_GRAD: adds into in[i]->grad where that is not NULL */
+    void         (*naive)(qt_node *);          /* OPTIONAL: slow twin, the oracle of a fast forward */
+    const qt_case *cases;                      /* REQUIRED */
+} qt_op;
+
+/* The tape's inside is open to ops: they read training, grad, step and the random stream from it. */
+struct qt_tape {
+    qt_arena    arena;
+    qt_node    *node;
+    int         n, cap;
+    qt_err      err;
+    bool        train, grad;
+    bool        naive;    /* run naive twins where they exist (tests) */
+    uint64_t    seed;     /* for ops that draw: qt_rng_at(seed, hash(path) ^ step) */
+    int64_t     step;
+    const char *path;     /* current layer, set by the model while it runs */
+    qt_tensor   none;     /* what a failed call returns: rank 0, safe to look at */
+};
+
+/* Runs op on in[0..n_in), some of which may be NULL if the op says so. arg is copied. Never returns NULL. */
+qt_tensor *qt_emit(qt_tape *t, const qt_op *op, const void *arg, size_t arg_size, int n_in, qt_tensor *const *in);
+/* qt_emit with the inputs listed: QT_EMIT(t, &qt_op_linear, NULL, 0, x, w, b) */
+#define QT_EMIT(t, op, arg, size, ...) \
+    qt_emit(t, op, arg, size, (int)(sizeof((qt_tensor *[]){__VA_ARGS__}) / sizeof(qt_tensor *)), (qt_tensor *[]){__VA_ARGS__})
+
+/* For shape(): makes the result. rank 1..5. */
+qt_err qt_node_out(qt_node *nd, int rank, const int64_t *dim);
+/* For shape(): the result has the shape of x. */
+qt_err qt_node_out_like(qt_node *nd, const qt_tensor *x);
+/* For shape(): n bytes that live until backward, in nd->saved. Call it once. */
+qt_err qt_node_save(qt_node *nd, size_t n);
+/* For shape(): "conv2d at blk.1.conv: ..." */
+qt_err qt_node_fail(const qt_node *nd, const char *fmt, ...) QT_PRINTF(2, 3);
+/* True if backward will be run through this input. */
+static inline bool qt_wants_grad(const qt_tensor *x) { return x && (x->flags & QT_NEEDS_GRAD); }
+/* Scratch for the run of forward or backward, from the step arena: call it in shape and keep the pointer in saved. */
+void *qt_tape_alloc(qt_tape *t, size_t n);
+/* Puts an error on the tape; the first one stays. */
+void qt_tape_fail(qt_tape *t, qt_err e);
+/* "[64, 10]" into buf. */
+const char *qt_shape_str(const qt_tensor *x, char buf[static 96]);
+/* First node whose result (or, with grads, gradient) is not finite, NULL if all are: what exit code 4 names. */
+const qt_node *qt_tape_nonfinite(const qt_tape *t, const char **which);
+bool qt_all_finite(const R *x, int64_t n);
+#endif

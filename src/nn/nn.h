@@ -1,0 +1,88 @@
+/* Layers, losses, metrics and the model built from a recipe section. A model is a list of modules in order; a module takes the result
+ * of the one before it, or of the module that `from` names; `add` and `concat` take both. Shapes are without the batch. */
+#ifndef QT_NN_NN_H
+#define QT_NN_NN_H
+#include "autograd/store.h"
+#include "qat/quant.h"
+
+typedef struct qt_shape {
+    int     rank; /* 1..4 */
+    int64_t dim[QT_MAX_DIM - 1];
+} qt_shape;
+
+enum { QT_MODULE_PARAMS = 6 };
+struct qt_layer;
+typedef struct qt_module {
+    const struct qt_layer *layer;
+    void       *cfg;
+    const char *path;                 /* "fc1", "blk.0.conv1" */
+    qt_pos      pos;
+    int         n_in, in[2];          /* indices of the modules it reads; -1 is the model's input */
+    qt_shape    in_shape[2], out_shape;
+    qt_tensor  *p[QT_MODULE_PARAMS];  /* by the layer's own order (weight, bias, ...) */
+    qt_site    *weight, *act, *gradq; /* quantizer sites, NULL where not quantized */
+    bool        frozen_stats;         /* batch norm after freeze_bn_at */
+} qt_module;
+
+typedef struct qt_layer {
+    qt_desc d;
+    bool    joins;      /* takes a second input, named by `from` */
+    bool    quantizes;  /* has weights and an input that quant rules apply to */
+    int     token_rank; /* of its input: 1, or 3 for images */
+    /* REQUIRED: checks in_shape, sets out_shape, adds parameters with qt_module_param. QT_ESHAPE messages name both layers. */
+    qt_err (*build)(qt_module *m, qt_store *s);
+    qt_tensor *(*forward)(qt_tape *t, qt_module *m, qt_tensor **in); /* REQUIRED */
+    /* OPTIONAL, for probe: fills sizes in cfg from the shapes of given tensors (found by name, NULL if absent) */
+    void   (*sizes)(void *cfg, const qt_tensor *weight, const qt_tensor *bias);
+    int64_t (*macs)(const qt_module *m); /* OPTIONAL: multiply-adds a sample, for show --cost */
+} qt_layer;
+
+typedef struct qt_loss {
+    qt_desc d;
+    bool    classes; /* target is class ids; otherwise a tensor like the output */
+    qt_tensor *(*apply)(qt_tape *t, const void *cfg, qt_tensor *out, qt_tensor *target);
+} qt_loss;
+
+/* A metric of evaluation: gathers over batches. sum is its only state. */
+typedef struct qt_metric {
+    qt_desc d;
+    bool    classes;
+    double (*add)(const qt_tensor *out, const int32_t *y, const R *t); /* sum over the batch's samples */
+    double (*value)(double sum, int64_t n);
+} qt_metric;
+
+#define QT_L(name) extern const qt_layer qt_layer_##name;
+#define QT_LOSS(name) extern const qt_loss qt_loss_##name;
+#define QT_METRIC(name) extern const qt_metric qt_metric_##name;
+#include "nn/layers.def"
+#undef QT_L
+#undef QT_LOSS
+#undef QT_METRIC
+
+typedef struct qt_model {
+    qt_store   *store;
+    qt_module  *m;
+    int         n;
+    qt_shape    in, out;
+    qt_tensor **value; /* result of each module in the current step */
+} qt_model;
+
+/* Builds a model from the `model` list and the `quant` rules into an unsealed store. All errors of the sections are reported in one
+ * pass (unknown layers and keys, shapes that do not chain naming both layers and shapes, rules that match nothing, groups that do not
+ * divide). The arena keeps everything but parameters. classes > 0: the last layer must give that many outputs. */
+qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_yaml *quant, qt_shape in, int64_t classes, qt_model **out);
+/* x [N, in...] -> [N, out...]. */
+qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x);
+/* Sum of the quantizers' penalties added to loss. */
+qt_tensor *qt_model_penalty(qt_tape *t, qt_model *m, qt_tensor *loss);
+/* Parameter k of a module: "path.name". */
+qt_err qt_module_param(qt_module *m, qt_store *s, int k, const char *name, qt_param_kind kind, qt_init init, int rank, const int64_t *dim);
+/* For layers: the input and weight as their sites give them (or as they are). */
+qt_tensor *qt_module_act(qt_tape *t, qt_module *m, qt_tensor *x);
+qt_tensor *qt_module_weight(qt_tape *t, qt_module *m);
+qt_err qt_module_fail(const qt_module *m, const char *fmt, ...) QT_PRINTF(2, 3); /* QT_ESHAPE at the module's position */
+/* Patterns of rules, groups and targets: shell glob over the whole path, or "re:" and a POSIX extended expression over the whole path. */
+bool   qt_match(const char *pattern, const char *path);
+/* Stored bits of all weight matrices and kernels with their scales over their element count; 32 where not quantized. */
+qt_err qt_model_bits(qt_model *m, double *bits_per_weight, double *bytes_total);
+#endif

@@ -1,0 +1,81 @@
+/* Quantizers. A *site* is one quantized tensor of a model: path, role, layout of its scales, configuration and state. A quantizer is
+ * a descriptor with the few functions below; layers ask their sites for the quantized tensor and know no quantizer by name.
+ * State (learned steps, running ranges, "is initialised" flags) are parameters of the store, so checkpoints, resume and optimizer
+ * groups need nothing more. */
+#ifndef QT_QAT_QUANT_H
+#define QT_QAT_QUANT_H
+#include "autograd/store.h"
+#include "autograd/tape.h"
+
+/* Which scale belongs to an element: (i / inner) % count. tensor: inner = n, count = 1. channel (axis a): inner = product of the
+ * dimensions after a, count = dim[a]. group: inner = group_size, count = n / group_size. token: inner = elements of a token. */
+typedef struct qt_layout {
+    int64_t inner, count;
+} qt_layout;
+typedef enum qt_granularity { QT_PER_TENSOR, QT_PER_CHANNEL, QT_PER_GROUP, QT_PER_TOKEN } qt_granularity;
+#define QT_GRANULARITIES "tensor|channel|group|token"
+/* token_rank: how many last dimensions make one token (1: a row of the last axis). Errors (a group that does not divide, an axis
+ * out of range) are QT_ESHAPE and name the path. */
+qt_err qt_layout_of(const char *path, qt_granularity g, int axis, int64_t group_size, int token_rank, const qt_tensor *x, qt_layout *l);
+
+/* Integers of a quantized tensor: value = (code - zero_point) * scale. Arrays are the caller's arena's. */
+typedef struct qt_codes {
+    int64_t   n;
+    int32_t  *code;       /* [n] */
+    qt_layout layout;
+    R        *scale;      /* [layout.count] */
+    R        *zero_point; /* [layout.count], NULL: all 0 */
+    R        *offset;     /* [layout.count] real offset added after scaling (LSQ+), NULL: none */
+    double    bits;       /* stored bits of one code: 4, 8, 1.58 is written as log2(3) */
+} qt_codes;
+
+enum { QT_SITE_PARAMS = 4 };
+struct qt_quant;
+struct qt_site {
+    const struct qt_quant *quant;
+    void       *cfg;                   /* filled by the quantizer's field table */
+    char       *path;                  /* "fc1.weight", "fc1.input" */
+    qt_role     role;
+    qt_store   *store;
+    int         axis;                  /* output channel of a weight (0), channel axis of an activation (1) */
+    int         token_rank;            /* last dimensions that make one token: 1 for linear, 3 for convolution */
+    int         rank;                  /* shape of the tensor; dim[0] of an activation is the batch and not known: 0 */
+    int64_t     dim[QT_MAX_DIM];
+    qt_tensor  *p[QT_SITE_PARAMS];     /* the quantizer's parameters, by its own order, named path + "." + name */
+    bool        enabled;               /* false: qt_quantize returns x (before fake_quant_after) */
+    bool        observing;             /* calibration or training before the freeze */
+    qt_span     freeze_at;             /* own freezing point, or unset: schedule.freeze_observers_at counts */
+    bool        bypass;                /* calibration: observe, do not quantize */
+    const qt_tensor *last_x;           /* input of the last apply, for quant events; valid until the tape is reset */
+    const qt_tensor *last_y;
+};
+
+typedef struct qt_quant {
+    qt_desc     d;
+    qt_err    (*init)(qt_site *);                                      /* REQUIRED: adds parameters with qt_site_param */
+    void      (*observe)(qt_site *, const qt_tensor *);                /* OPTIONAL: statistics of x; called before apply while observing */
+    qt_tensor *(*apply)(qt_tape *, qt_site *, qt_tensor *);            /* REQUIRED: fake-quantized tensor, on the tape */
+    qt_tensor *(*penalty)(qt_tape *, qt_site *);                       /* OPTIONAL: term added to the loss */
+    void      (*after_step)(qt_site *, int64_t step);                  /* OPTIONAL: guards, annealing */
+    qt_err    (*encode)(qt_site *, const qt_tensor *, qt_arena *, qt_codes *); /* REQUIRED: integers; decode == apply bit for bit */
+    double    (*bits)(const qt_site *);                                /* REQUIRED: stored bits of one code */
+    /* promises that the conformance suite checks */
+    bool        idempotent, monotone, zero_to_zero;
+    const qt_op *op;                                                   /* the op that apply emits, for gradient tests; may be NULL */
+} qt_quant;
+
+#define QT_QUANT_LINE(name) extern const qt_quant qt_quant_##name;
+#define QT_Q(name) QT_QUANT_LINE(name)
+#include "qat/quants.def"
+#undef QT_Q
+
+/* Adds parameter k of a site: "path.name", with kind QT_QUANT (learned) or QT_BUFFER (observed). count numbers, all `value`. */
+qt_err  qt_site_param(qt_site *q, int k, const char *name, qt_param_kind kind, int64_t count, double value);
+/* A site from a parsed configuration. Added to the store, which owns it. spec: {use: lsq, num_bits: 4}. */
+qt_err  qt_site_make(qt_store *s, const char *path, qt_role role, int axis, int token_rank, int rank, const int64_t *dim,
+                     const qt_yaml *spec, const char *spec_path, qt_site **out);
+/* Values of codes into y[n]. The one decoding rule. */
+void    qt_codes_decode(const qt_codes *c, R *y);
+/* Bits that the codes and their scales take in storage (scales as fp32). */
+double  qt_codes_bits(const qt_codes *c);
+#endif
