@@ -24,11 +24,14 @@ struct qt_store {
     bool       sealed;
     struct qt_site **site; /* quantizer sites, in order of creation; owned */
     int              n_site, cap_site;
+    void           (*site_free)(struct qt_site *); /* set with the first site: the store knows no quantizer */
 };
 
 qt_param *qt_store_param(const qt_store *s, const char *name);
 /* The parameter that a tensor is, NULL if it is none. */
 qt_param *qt_store_param_of(const qt_store *s, const qt_tensor *t);
+/* Freezes a parameter, or thaws it (thawing takes the store's gradient block, freezing NULL). */
+void      qt_store_freeze(qt_param *p, R *grad_block);
 /* Numbers trained: weights, biases, norms, step sizes. */
 int64_t   qt_store_trained(const qt_store *s);
 /* Rescales gradients so that their norm is at most max (fixed order of summation); returns the norm before. */

@@ -69,6 +69,11 @@ qt_tensor *qt_emit(qt_tape *t, const qt_op *op, const void *arg, size_t arg_size
 #define QT_EMIT(t, op, arg, size, ...) \
     qt_emit(t, op, arg, size, (int)(sizeof((qt_tensor *[]){__VA_ARGS__}) / sizeof(qt_tensor *)), (qt_tensor *[]){__VA_ARGS__})
 
+/* qt_backward from any tensor y with the given gradient dy (y->n numbers): vector-Jacobian product. */
+qt_err qt_backward_from(qt_tape *t, qt_tensor *y, const R *dy);
+/* A tensor of the tape that wants a gradient, which is zero at first: for tests and probes. */
+qt_tensor *qt_variable(qt_tape *t, int rank, const int64_t *dim);
+
 /* For shape(): makes the result. rank 1..5. */
 qt_err qt_node_out(qt_node *nd, int rank, const int64_t *dim);
 /* For shape(): the result has the shape of x. */

@@ -1,0 +1,126 @@
+/* The store: see store.h. Parameters are added one by one, then sealed: each block is one allocation and never moves again. */
+#include "autograd/store.h"
+#include "kernels/reduce.h"
+#include <math.h>
+#include <string.h>
+
+enum { ROW = 16 }; /* parameters start at multiples of this many numbers: 64 bytes of floats */
+
+qt_init QT_INIT_FAN_IN(int64_t fan_in) { return (qt_init){QT_INIT_UNIFORM, 1 / sqrt((double)fan_in)}; }
+
+qt_store *qt_store_new(uint64_t seed)
+{
+    qt_store *s = qt_alloc(sizeof *s);
+    if (s) s->seed = seed;
+    return s;
+}
+
+static void param_free(qt_param *p)
+{
+    qt_free((char *)p->t.name);
+    qt_free(p);
+}
+
+void qt_store_free(qt_store *s)
+{
+    if (!s) return;
+    for (int i = 0; i < s->n_site; i++) s->site_free(s->site[i]);
+    for (int i = 0; i < s->n; i++) param_free(s->p[i]);
+    for (int k = 0; k < s->n_slots; k++) qt_free(s->slot[k]);
+    qt_free(s->site), qt_free(s->p), qt_free(s->value), qt_free(s->grad), qt_free(s);
+}
+
+qt_param *qt_store_param(const qt_store *s, const char *name)
+{
+    for (int i = 0; i < s->n; i++)
+        if (!strcmp(s->p[i]->t.name, name)) return s->p[i];
+    return NULL;
+}
+
+qt_tensor *qt_param_find(const qt_store *s, const char *name)
+{
+    qt_param *p = qt_store_param(s, name);
+    return p ? &p->t : NULL;
+}
+
+qt_param *qt_store_param_of(const qt_store *s, const qt_tensor *t)
+{
+    for (int i = 0; i < s->n; i++)
+        if (&s->p[i]->t == t) return s->p[i];
+    return NULL;
+}
+
+qt_tensor *qt_param_add(qt_store *s, const char *name, qt_param_kind kind, qt_init init, int rank, const int64_t *dim)
+{
+    qt_param *p;
+    QT_ASSERT(!s->sealed && rank >= 1 && rank <= QT_MAX_DIM);
+    if (qt_store_param(s, name)) return qt_fail(QT_EUSAGE, "parameter '%s' exists already", name), NULL;
+    if (qt_grow(&s->p, &s->cap, s->n + 1, sizeof *s->p)) return NULL;
+    if (!(p = qt_alloc(sizeof *p))) return NULL;
+    if (!(p->t.name = qt_strdup(name))) return qt_free(p), NULL;
+    p->kind = kind, p->init = init, p->at = s->size;
+    p->t.rank = (int8_t)rank, p->t.n = 1;
+    p->t.flags = (uint8_t)(QT_PERSISTENT | (kind == QT_BUFFER ? 0 : QT_NEEDS_GRAD));
+    for (int i = 0; i < rank; i++) p->t.n *= p->t.dim[i] = dim[i];
+    s->size += (p->t.n + ROW - 1) / ROW * ROW;
+    s->p[s->n++] = p;
+    return &p->t;
+}
+
+static void init_value(const qt_store *s, qt_param *p)
+{
+    qt_rng r = qt_rng_named(s->seed, "init/%s", p->t.name);
+    for (int64_t i = 0; i < p->t.n; i++)
+        switch (p->init.kind) {
+        case QT_INIT_CONSTANT: p->t.data[i] = (R)p->init.a; break;
+        case QT_INIT_UNIFORM: p->t.data[i] = (R)(p->init.a * (2 * qt_rng_uniform(&r) - 1)); break;
+        case QT_INIT_NORMAL: p->t.data[i] = (R)(p->init.a * qt_rng_normal(&r)); break;
+        }
+}
+
+qt_err qt_store_seal(qt_store *s, int n_slots)
+{
+    size_t bytes = (size_t)s->size * sizeof(R);
+    QT_ASSERT(!s->sealed && n_slots <= QT_MAX_SLOTS);
+    if (!(s->value = qt_alloc(bytes)) || !(s->grad = qt_alloc(bytes))) return QT_EMEM;
+    for (; s->n_slots < n_slots; s->n_slots++)
+        if (!(s->slot[s->n_slots] = qt_alloc(bytes))) return QT_EMEM;
+    s->sealed = true;
+    for (int i = 0; i < s->n; i++) {
+        qt_param *p = s->p[i];
+        p->t.data = s->value + p->at;
+        p->t.grad = p->kind == QT_BUFFER ? NULL : s->grad + p->at;
+        init_value(s, p);
+    }
+    return QT_OK;
+}
+
+void qt_store_zero_grad(qt_store *s) { memset(s->grad, 0, (size_t)s->size * sizeof(R)); }
+
+void qt_store_freeze(qt_param *p, R *grad_block)
+{
+    p->frozen = !grad_block;
+    p->t.flags = (uint8_t)(grad_block ? p->t.flags | QT_NEEDS_GRAD : p->t.flags & ~QT_NEEDS_GRAD);
+    p->t.grad = grad_block ? grad_block + p->at : NULL;
+}
+
+int64_t qt_store_trained(const qt_store *s)
+{
+    int64_t n = 0;
+    for (int i = 0; i < s->n; i++) n += s->p[i]->kind == QT_BUFFER ? 0 : s->p[i]->t.n;
+    return n;
+}
+
+/* Padding and buffers have zero gradients, so the whole block can be summed. */
+double qt_store_clip_norm(qt_store *s, double max)
+{
+    double norm = sqrt(qt_reduce_sum_sq(s->grad, s->size));
+    if (norm > max)
+        for (int64_t i = 0; i < s->size; i++) s->grad[i] *= (R)(max / norm);
+    return norm;
+}
+
+void qt_store_clip_value(qt_store *s, double max)
+{
+    for (int64_t i = 0; i < s->size; i++) s->grad[i] = s->grad[i] < -max ? (R)-max : s->grad[i] > max ? (R)max : s->grad[i];
+}
