@@ -1,0 +1,79 @@
+/* qtape check: is this recipe right? All its errors in one pass; and what is quantized, what is kept, and why. */
+#include "cli/run.h"
+#include <string.h>
+
+static const qt_option options[] = {{"arm", 0, "NAME", "check with this arm applied (all arms are checked in any case)"}, {0}};
+
+/* Why a layer's weights stay as they are: the last rule that speaks of them, or that there is none. */
+static void print_reason(const qt_recipe *r, const char *path)
+{
+    const qt_yaml *rule = NULL, *y;
+    for (int i = 0; r->quant && i < r->quant->n; i++) {
+        const char *pattern = "*";
+        y = qt_yaml_get(r->quant->item[i], "match");
+        if ((!y || qt_yaml_str(y, &pattern)) && qt_match(pattern, path) && (y = qt_yaml_get(r->quant->item[i], "weights"))) rule = y;
+    }
+    if (rule) printf(" %s (none at %s:%d:%d)", path, rule->pos.file, rule->pos.line, rule->pos.col);
+    else printf(" %s (%s)", path, r->quant ? "no rule for its weights" : "the recipe has no quant section");
+}
+
+static void print_model(const qt_recipe *r, const qt_model *m)
+{
+    int quantized = 0, kept = 0;
+    for (int i = 0; i < m->n; i++)
+        if (m->m[i].layer->quantizes) m->m[i].weight ? quantized++ : kept++;
+    printf("%s: recipe ok: %d layers, %lld parameters, quantized %d / kept %d\n", r->file, m->n, (long long)qt_store_trained(m->store), quantized, kept);
+    if (quantized) printf("quantized:");
+    for (int i = 0; i < m->n; i++) {
+        const qt_module *l = &m->m[i];
+        if (!l->weight) continue;
+        printf(" %s (%s", l->path, l->weight->quant->d.name);
+        printf(l->act ? ", input %s)" : ")", l->act ? l->act->quant->d.name : "");
+    }
+    if (quantized) putchar('\n');
+    if (kept) printf("kept:");
+    for (int i = 0; i < m->n; i++)
+        if (m->m[i].layer->quantizes && !m->m[i].weight) print_reason(r, m->m[i].path);
+    if (kept) putchar('\n');
+}
+
+static qt_err summary(qt_arena *a, qt_recipe *r)
+{
+    qt_data  *data;
+    qt_model *m;
+    QT_TRY(qt_data_read(a, r->data, &data));
+    const qt_data_info *info = qt_data_info_of(data);
+    if (!info->known) {
+        printf("%s: recipe ok; the shape of its data is known only when they are read, so the model was not built\n", r->file);
+        return QT_OK;
+    }
+    qt_shape  in = {info->rank};
+    qt_store *s = qt_store_new((uint64_t)r->seed);
+    if (!s) return QT_EMEM;
+    memcpy(in.dim, info->dim, sizeof in.dim);
+    qt_err e = qt_model_build(a, s, r->model, r->quant, in, info->classes, &m);
+    if (e == QT_OK) print_model(r, m);
+    qt_store_free(s);
+    return e;
+}
+
+static qt_err run(const qt_args *a)
+{
+    qt_arena   arena = {0};
+    qt_recipe *r;
+    qt_err     e = qt_recipe_load(&arena, a->word[0], a->n - 1, a->word + 1, qt_arg(&qt_command_check, a, "arm"), &r);
+    if (e == QT_OK) e = qt_recipe_check(r);
+    if (e == QT_OK) e = summary(&arena, r);
+    qt_arena_free(&arena);
+    return e;
+}
+
+const qt_command qt_command_check = {
+    {"check", "check a recipe without training: every error at its file:line:col"},
+    "RECIPE [key=value ...] [~key ...] [--arm NAME]",
+    "Reads the recipe, its includes and overrides, builds the model and every arm, and reports all errors in\n"
+    "one pass: unknown keys, values out of bounds, shapes that do not chain, rules that match nothing. No data\n"
+    "are read and nothing is written. A good recipe is answered with what it quantizes and what it keeps.\n\n"
+    "  qtape check recipes/quickstart.yaml\n"
+    "  qtape check recipes/quickstart.yaml optim.lr=1e-2 \"quant[0].weights.num_bits=2\"",
+    options, 1, -1, run};
