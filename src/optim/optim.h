@@ -3,16 +3,41 @@
 #define QT_OPTIM_OPTIM_H
 #include "autograd/store.h"
 
-/* One step over elements [0, n) of a range of one parameter group; t counts from 1. slot[k] as many as n_slots. */
+/* What every optimizer's configuration begins with: the options that optimizer.c handles for all of them. */
+typedef struct qt_optim_base {
+    double         lr, weight_decay, clip_grad_norm, clip_grad_value, ema;
+    const qt_yaml *groups;
+} qt_optim_base;
+#define QT_OPTIM_FIELDS(default_lr, default_decay)                                                                                         \
+    {"lr", QT_REAL, offsetof(qt_optim_base, lr), default_lr, 0, 1e6, NULL, "learning rate, scaled by lr_schedule"},                        \
+    {"weight_decay", QT_REAL, offsetof(qt_optim_base, weight_decay), default_decay, 0, 1e6, NULL,                                          \
+     "weight decay of weight matrices and kernels; biases, norms and quantizer parameters have none unless a group says so"},              \
+    {"clip_grad_norm", QT_REAL, offsetof(qt_optim_base, clip_grad_norm), "0", 0, 1e30, NULL, "largest norm of all gradients; 0: no limit"}, \
+    {"clip_grad_value", QT_REAL, offsetof(qt_optim_base, clip_grad_value), "0", 0, 1e30, NULL, "largest |gradient|; 0: no limit"},         \
+    {"ema", QT_REAL, offsetof(qt_optim_base, ema), "0", 0, 0.9999999, NULL, "decay of a moving average of the weights; 0: none"},          \
+    {"groups", QT_TREE, offsetof(qt_optim_base, groups), "~", 0, 0, NULL,                                                                  \
+     "list of {match, lr_mult, lr, weight_decay}: own settings for the parameters whose path matches; the last match counts"}
+
+/* One step over elements [0, n) of a range of one parameter group; t counts from 1. slot[k] as many as slots() says. */
 typedef struct qt_optim {
-    qt_desc d;
-    int     n_slots;  /* state arrays of the size of the parameters; may be fewer for some configurations */
-    void  (*step)(const void *cfg, int64_t n, R *w, const R *g, R *const *slot, double lr, double weight_decay, int64_t t);
+    qt_desc  d;
+    int      n_slots;                                    /* state arrays of the size of the parameters, at most */
+    int    (*slots)(const void *cfg);                    /* OPTIONAL: how many this configuration needs */
+    qt_err (*check)(void *cfg, const qt_yaml *section);  /* OPTIONAL: what a field table cannot say; errors at their positions */
+    void   (*step)(const void *cfg, int64_t n, R *w, const R *g, R *const *slot, double lr, double weight_decay, int64_t t);
 } qt_optim;
 
-/* factor(step, total) scales the base learning rate; warm-up is handled for all of them by qt_schedule_factor. */
+/* What every schedule's configuration begins with. */
+typedef struct qt_schedule_base {
+    qt_span warmup_steps;
+} qt_schedule_base;
+#define QT_SCHEDULE_FIELDS \
+    {"warmup_steps", QT_SPAN, offsetof(qt_schedule_base, warmup_steps), "~", 0, 0, NULL, "linear rise from 1/warmup_steps; the schedule runs over what is left"}
+
+/* factor(step, steps) scales the base learning rate, 0 <= step <= steps; warm-up is handled for all of them by qt_lr_factor. */
 typedef struct qt_schedule {
-    qt_desc d;
+    qt_desc  d;
+    qt_err (*check)(void *cfg, const qt_yaml *section); /* OPTIONAL */
     double (*factor)(const void *cfg, double step, double steps);
 } qt_schedule;
 
@@ -31,10 +56,11 @@ int     qt_optimizer_slots(const qt_optimizer *o);
 double  qt_optimizer_lr(const qt_optimizer *o);     /* base learning rate */
 int64_t qt_optimizer_count(const qt_optimizer *o);  /* steps taken; part of a checkpoint */
 void    qt_optimizer_set_count(qt_optimizer *o, int64_t n);
-/* Which store slot holds the weight EMA, -1 if there is none. */
+/* Which store slot holds the weight EMA, -1 if there is none. After a step the slot is a whole set of values: averages of what is
+ * trained, copies of the rest (running statistics, frozen parameters). */
 int     qt_optimizer_ema_slot(const qt_optimizer *o);
 
-/* `lr_schedule` section: {use: cosine, warmup_steps: 50}. Factor of the learning rate at step (0-based) of steps. */
+/* `lr_schedule` section: {use: cosine, warmup_steps: 50}; NULL is constant. Factor of the learning rate at step (0-based) of steps. */
 typedef struct qt_lr {
     const qt_schedule *schedule;
     void              *cfg;
