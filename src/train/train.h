@@ -5,38 +5,73 @@
 #include "nn/nn.h"
 #include "optim/optim.h"
 
-/* ---- recipe.c: a file, its includes, variables and overrides, as one checked struct ------------------------------------------- */
+/* ---- expand.c: a file, its includes, an arm, overrides and variables, as one tree ---------------------------------------------- */
 
-typedef struct qt_train_cfg { int64_t steps, epochs, eval_every, save_every, keep, threads, log_every, eval_batch_size, quant_every; } qt_train_cfg;
+/* "key=value" and "~key" words of the command line. */
+typedef struct qt_sets {
+    int                n;
+    const char *const *word;
+} qt_sets;
+
+/* The order is: included files, the file, the arm, the command line, and ${variables} last. Values of the command line have the
+ * position <command line>:WORD:COLUMN. A missing file is QT_ERECIPE, and so is an include cycle. */
+qt_err qt_recipe_tree(qt_arena *a, const char *file, qt_sets sets, const char *arm, qt_yaml **out);
+
+/* ---- recipe.c: the tree as one checked struct ----------------------------------------------------------------------------------- */
+
+typedef struct qt_train_cfg { int64_t steps, epochs, eval_every, save_every, keep, threads, log_every, eval_batch_size; } qt_train_cfg;
 typedef struct qt_schedule_cfg { qt_span fake_quant_after, freeze_observers_at, freeze_bn_at; } qt_schedule_cfg;
+
+struct qt_phase;
+enum { QT_MAX_PHASES = 8 };
+
+/* Where a run gets its start values: another arm, a run directory or a checkpoint; all NULL: its own initialisation. */
+typedef struct qt_init_cfg { const char *arm, *run, *checkpoint; } qt_init_cfg;
 
 typedef struct qt_recipe {
     qt_arena       *arena;
     const char     *file, *name, *doc, *paper;
-    qt_yaml        *tree;            /* merged, variables replaced, overrides and arm applied: what resolved.yaml holds */
+    const char     *arm;             /* applied to it, or NULL */
+    qt_sets         sets;
+    qt_yaml        *tree;            /* what resolved.yaml is made from */
     const char     *source;          /* bytes of the file as given */
     size_t          source_n;
     int64_t         seed;
     bool            engine_float;
+    bool            by_epochs;       /* train.epochs was given, not train.steps */
+    bool            checked;
     qt_train_cfg    train;
     qt_schedule_cfg schedule;
+    qt_init_cfg     init;
     const qt_loss  *loss;            /* NULL: cross_entropy for classes, mse otherwise */
     void           *loss_cfg;
-    const qt_yaml  *model, *quant, *data, *optim, *lr_schedule, *arms, *seeds, *claims, *phases, *init;
+    const qt_metric *metric;         /* reported beside loss and accuracy, or NULL */
+    int             n_phases;
+    struct { const struct qt_phase *phase; void *cfg; } phase[QT_MAX_PHASES];
+    const qt_yaml  *model, *quant, *data, *optim, *lr_schedule, *arms, *seeds, *claims;
+    const qt_yaml  *fallback;        /* data section to use when the files of `data` are missing, or NULL */
 } qt_recipe;
 
-/* sets: "key=value" and "~key" words of the command line, n of them. arm: name of the arm to apply, or NULL. Syntax, unknown keys,
- * types and bounds of every section are checked; all errors in one pass. */
+/* sets: "key=value" and "~key" words of the command line, n of them. arm: name of the arm to apply, or NULL. Everything is checked,
+ * qt_recipe_check included, and all errors are reported in one pass. */
 qt_err qt_recipe_load(qt_arena *a, const char *file, int n_sets, const char *const *sets, const char *arm, qt_recipe **out);
-/* The deep check of `qtape check` and of every run before step 0: builds data info, model, quant rules, optimizer groups, claims and
- * every arm, without touching data files. */
+/* The deep check: data info, model, quant rules, optimizer groups, claims and every arm, without touching data files. Part of
+ * qt_recipe_load; costs nothing a second time. */
 qt_err qt_recipe_check(qt_recipe *r);
+/* What resolved.yaml holds: the tree without what has been applied to it already (include, vars, arms, claims, seeds). */
+qt_err qt_recipe_print(FILE *f, const qt_recipe *r);
 /* For humans: `qtape show`. */
 qt_err qt_recipe_show(FILE *f, qt_recipe *r, bool cost);
+/* Whether one of the phases is `train`. */
+bool   qt_recipe_trains(const qt_recipe *r);
+/* The seeds of a recipe: its `seeds`, else its `seed`. v holds 64; the count is returned. */
+int    qt_recipe_seeds(const qt_recipe *r, int64_t v[64]);
 
 /* ---- run.c: the run directory; trainer.c: the loop ------------------------------------------------------------------------------ */
 
 typedef enum qt_progress { QT_PROGRESS_LINES, QT_PROGRESS_LIVE, QT_PROGRESS_QUIET, QT_PROGRESS_JSON } qt_progress;
+
+typedef struct qt_result { double loss, accuracy, metric, bits_per_weight, bytes, seconds, peak_rss_mb; int64_t n, params; bool classes; } qt_result;
 
 typedef struct qt_run {
     qt_arena     arena;
@@ -44,6 +79,7 @@ typedef struct qt_run {
     const char  *dir, *arm;
     qt_store    *store;
     qt_model    *model;
+    const qt_yaml *data_section;  /* recipe->data, or its fallback */
     qt_data     *data;
     qt_optimizer *optim;
     qt_lr        lr;
@@ -53,15 +89,25 @@ typedef struct qt_run {
     void        *loss_cfg;
     int64_t      step, steps, steps_per_epoch;
     int          phase;           /* index of the running phase */
-    FILE        *metrics;
+    FILE        *metrics, *log;
     int64_t      metrics_bytes;
     double       seconds;         /* of training so far, over resumes */
-    double       best;            /* best val (or test) metric so far */
+    double       began;           /* clock when this process began to train */
+    double       best;            /* best val (or test) metric so far: accuracy, or minus the loss */
+    bool         has_best;
+    bool         done;            /* DONE was found: nothing is left to do */
+    bool         created;         /* this process made the directory and has not begun yet */
     qt_progress  progress;
+    double       shown;           /* clock of the last progress line */
+    bool         live;            /* a live line stands on the terminal */
+    int          lock;            /* file descriptor of LOCK, -1 if not held */
+    int32_t    **codes;           /* [store->n_site] codes of weight sites at the last quant event, NULL before */
     volatile int *stop;           /* set by SIGINT */
+    int          n_events;
+    qt_result    last_eval;       /* of eval_step and eval_split, so that the final evaluation need not be run twice */
+    int64_t      eval_step;
+    qt_split     eval_split;
 } qt_run;
-
-typedef struct qt_result { double loss, accuracy, bits_per_weight, bytes, seconds, peak_rss_mb; int64_t n, params; bool classes; } qt_result;
 
 typedef struct qt_phase {
     qt_desc d;
@@ -71,15 +117,59 @@ typedef struct qt_phase {
 #include "train/phases.def"
 #undef QT_P
 
-/* Makes the directory (refusing one that is not empty, unless force), builds everything. Leaves nothing behind on error. */
+/* Makes the directory (refusing one that is not empty, unless force), builds everything. dir NULL: runs/NAME/ARM-sSEED. Leaves nothing
+ * behind on error. */
 qt_err qt_run_new(qt_recipe *r, const char *dir, const char *arm, bool force, qt_progress p, qt_run **out);
-/* Opens a run directory at its newest checkpoint: needs no recipe. */
+/* Opens a run directory at its newest checkpoint: needs no recipe. Changes nothing in it. */
 qt_err qt_run_resume(const char *dir, qt_progress p, qt_run **out);
 /* Runs the phases that are left, writes DONE. QT_ESTOPPED after SIGINT (state saved), QT_EDIVERGED on a loss that is not finite. */
 qt_err qt_run_go(qt_run *r, qt_result *res);
-/* Evaluates a split. logits [n, classes] and targets [n] are filled where not NULL. */
-qt_err qt_run_eval(qt_run *r, qt_split split, qt_result *res, R *logits, R *target);
+/* Writes ckpt/last.h5 (and the kept step, if the recipe says so). */
+qt_err qt_run_save(qt_run *r);
+/* From now on SIGINT sets the int that is returned: give it to qt_run.stop. A second SIGINT ends the process at once. */
+volatile int *qt_run_catch_sigint(void);
 void   qt_run_free(qt_run *r);
+
+/* Where quantizers and batch norm stand at a training step: fake_quant_after, the freezes. */
+void   qt_run_schedule(qt_run *r, int64_t step);
+double qt_clock(void); /* seconds, monotonic */
+
+/* ---- eval.c ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Evaluates a split with the averaged weights where there are any. logits [n, outputs] and targets [n] are filled where not NULL. */
+qt_err qt_run_eval(qt_run *r, qt_split split, qt_result *res, R *logits, R *target);
+/* The same as one event of metrics.jsonl, with one quant event a site. */
+qt_err qt_run_eval_event(qt_run *r, qt_split split, qt_result *res);
+/* A batch through the model: its output, and its target as the loss wants it. The loss is what is returned. */
+qt_tensor *qt_run_forward(qt_run *r, const qt_batch *b, qt_tensor **out);
+/* Sum of a metric over a batch. */
+double qt_run_metric(const qt_metric *m, const qt_tensor *out, const qt_batch *b);
+/* val if the data have it, else test, else train. */
+qt_split qt_run_eval_split(const qt_run *r);
+extern const char *const qt_split_name[QT_SPLITS];
+
+/* ---- metrics.c: metrics.jsonl ---------------------------------------------------------------------------------------------------- */
+
+typedef struct qt_site_stats { double scale, clip_frac, zero_frac, flip_rate, sqnr_db; } qt_site_stats;
+
+qt_err qt_metrics_open(qt_run *r); /* cut to metrics_bytes, which is 0 in a new run */
+qt_err qt_metrics_sync(qt_run *r); /* on the disk, metrics_bytes brought up to date */
+void   qt_metrics_step(qt_run *r, double loss, const double *accuracy, double lr, double samples_per_s);
+void   qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_result *res, double samples_per_s);
+void   qt_metrics_quant(qt_run *r, const qt_site *q, const qt_site_stats *s);
+/* Last event of a kind ("final", "eval", "quant" with its path) of a run directory, as a tree; NULL if there is none. */
+qt_err qt_metrics_last(qt_arena *a, const char *dir, const char *event, const char *path, const qt_yaml **out);
+double qt_peak_rss_mb(void);
+
+/* ---- progress.c: stderr and log.txt ---------------------------------------------------------------------------------------------- */
+
+void qt_log(qt_run *r, const char *fmt, ...) QT_PRINTF(2, 3);
+void qt_progress_step(qt_run *r, double loss, const double *accuracy, double lr, double samples_per_s);
+void qt_progress_end(qt_run *r); /* leaves the live line */
+
+/* ---- env.c ----------------------------------------------------------------------------------------------------------------------- */
+
+qt_err qt_env_write(const qt_run *r, const char *file);
 
 /* ---- ckpt.c ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -89,11 +179,34 @@ qt_err qt_ckpt_save(const qt_run *r, const char *file);
 qt_err qt_ckpt_load(qt_run *r, const char *file);
 /* Values only, for `init`: every parameter of the model must be there; quantizer state may be new. */
 qt_err qt_ckpt_init(qt_run *r, const char *file);
+/* QT_EDATA if the file is no whole checkpoint. */
+qt_err qt_ckpt_verify(const char *file);
 
-/* ---- claims.c: arms x seeds x claims ------------------------------------------------------------------------------------------- */
+/* ---- files.c: files that are whole or not there ----------------------------------------------------------------------------------- */
 
-typedef struct qt_reproduce_opts { const char *run_root, *tag; int n_seeds; int64_t seeds[64]; qt_progress progress; } qt_reproduce_opts;
-qt_err qt_reproduce(const char *recipe, const qt_reproduce_opts *o, FILE *out);
+qt_err qt_file_read(qt_arena *a, const char *file, char **text, size_t *n);
+qt_err qt_file_write(const char *file, const char *text, size_t n); /* temporary name, fsync, rename, fsync of the folder */
+qt_err qt_file_commit(const char *part, const char *file);          /* the same for a temporary file that is written already */
+qt_err qt_folder_make(const char *dir);                             /* with its parents */
+bool   qt_file_exists(const char *file);
+
+/* ---- claims.c, reproduce.c: arms x seeds x claims ----------------------------------------------------------------------------------- */
+
+/* One number a claim speaks of, over the seeds. */
+typedef struct qt_sample { int n; double v[64]; } qt_sample;
+/* Fills in the values of a metric of an arm, one a seed. */
+typedef qt_err (*qt_lookup)(void *arg, const char *arm, const char *metric, qt_sample *s);
+typedef struct qt_verdict { bool pass; char text[512]; } qt_verdict;
+
 /* Syntax and references of the claims section. */
-qt_err qt_claims_check(qt_recipe *r);
+qt_err qt_claims_check(const qt_recipe *r);
+/* Judges claim i. */
+qt_err qt_claim_judge(const qt_recipe *r, int i, qt_lookup lookup, void *arg, qt_verdict *v);
+const char *qt_claim_say(const qt_recipe *r, int i);
+double qt_sample_mean(const qt_sample *s);
+double qt_sample_sd(const qt_sample *s); /* with n - 1; 0 for one value */
+
+/* threads 0: what each recipe says. stop as in qt_run. */
+typedef struct qt_reproduce_opts { const char *run_root, *tag; int n_seeds; int64_t seeds[64]; qt_progress progress; int threads; volatile int *stop; } qt_reproduce_opts;
+qt_err qt_reproduce(const char *recipe, const qt_reproduce_opts *o, FILE *out);
 #endif
