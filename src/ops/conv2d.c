@@ -1,0 +1,121 @@
+/* Two-dimensional convolution (cross-correlation, as everywhere in deep learning), x [N,C,H,W], w [O,C/groups,KH,KW], b [O] or NULL:
+ *     y[n,o,oh,ow] = b[o] + sum_{c,i,j} w[o,c,i,j] x[n, c of o's group, oh*stride + i*dilation - padding, ow*stride + j*dilation - padding]
+ * Backward: y is linear in each of x, w and b, so dx is the sum over the outputs that read x of w dy, dw the sum over batch and
+ * positions of dy x, db the sum of dy. How they are computed is in kernels/conv.h.
+ * Left out: different strides, paddings or dilations for the two axes, and paddings of other than zero. */
+#include "kernels/conv.h"
+#include "ops/ops.h"
+
+typedef struct settings {
+    int stride, padding, dilation, groups;
+} settings;
+
+typedef struct plan {
+    qt_conv c;
+    R      *work;
+} plan;
+
+static R *grad_of(const qt_tensor *x) { return qt_wants_grad(x) ? x->grad : NULL; }
+
+qt_tensor *qt_conv2d(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, int stride, int padding, int dilation, int groups)
+{
+    settings s = {stride, padding, dilation, groups};
+    return QT_EMIT(t, &qt_op_conv2d, &s, sizeof s, x, w, b);
+}
+
+static qt_err check(const qt_node *nd, const settings *s, const qt_tensor *x, const qt_tensor *w, const qt_tensor *b)
+{
+    char sx[96], sw[96];
+    qt_shape_str(x, sx), qt_shape_str(w, sw);
+    if (s->stride < 1 || s->padding < 0 || s->dilation < 1 || s->groups < 1)
+        return qt_node_fail(nd, "stride %d, padding %d, dilation %d, groups %d: wants stride, dilation and groups >= 1, padding >= 0", s->stride,
+                            s->padding, s->dilation, s->groups);
+    if (x->rank != 4 || w->rank != 4)
+        return qt_node_fail(nd, "input %s, weight %s: wants [N,C,H,W] and [out, C/groups, kh, kw]", sx, sw);
+    if (x->dim[1] % s->groups || w->dim[0] % s->groups)
+        return qt_node_fail(nd, "%d groups do not divide the channels of input %s and weight %s", s->groups, sx, sw);
+    if (x->dim[1] / s->groups != w->dim[1])
+        return qt_node_fail(nd, "input %s in %d group%s has %lld channels each, weight %s wants %lld", sx, s->groups, s->groups > 1 ? "s" : "",
+                            (long long)(x->dim[1] / s->groups), sw, (long long)w->dim[1]);
+    if (b && (b->rank != 1 || b->dim[0] != w->dim[0])) {
+        qt_shape_str(b, sx);
+        return qt_node_fail(nd, "bias %s does not fit weight %s: wants [out]", sx, sw);
+    }
+    for (int k = 2; k < 4; k++)
+        if (x->dim[k] + 2 * s->padding < s->dilation * (w->dim[k] - 1) + 1)
+            return qt_node_fail(nd, "input %s with padding %d is smaller than kernel %s with dilation %d", sx, s->padding, sw, s->dilation);
+    return QT_OK;
+}
+
+static qt_err shape(qt_node *nd)
+{
+    const qt_tensor *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
+    const settings  *s = nd->arg;
+    plan            *p;
+    size_t           work;
+    QT_TRY(check(nd, s, x, w, b));
+    QT_TRY(qt_node_save(nd, sizeof *p));
+    p = nd->saved;
+    p->c = (qt_conv){x->dim[0], x->dim[1], x->dim[2], x->dim[3], w->dim[0], w->dim[2], w->dim[3], s->stride, s->padding, s->dilation, s->groups};
+    work = qt_conv_plan(&p->c, nd->tape->grad && (qt_wants_grad(w) || qt_wants_grad(b)));
+    p->work = qt_tape_alloc(nd->tape, work);
+    if (!p->work) return QT_EMEM;
+    return qt_node_out(nd, 4, (int64_t[]){p->c.N, p->c.O, p->c.OH, p->c.OW});
+}
+
+static void forward(qt_node *nd)
+{
+    const plan *p = nd->saved;
+    qt_conv_forward(&p->c, nd->in[0]->data, nd->in[1]->data, nd->in[2] ? nd->in[2]->data : NULL, p->work, nd->out->data);
+}
+
+static void naive(qt_node *nd)
+{
+    const plan *p = nd->saved;
+    qt_conv_naive(&p->c, nd->in[0]->data, nd->in[1]->data, nd->in[2] ? nd->in[2]->data : NULL, nd->out->data);
+}
+
+static void backward(const qt_node *nd)
+{
+    const plan *p = nd->saved;
+    R          *dx = grad_of(nd->in[0]), *dw = grad_of(nd->in[1]), *db = grad_of(nd->in[2]);
+    if (dx) qt_conv_dx(&p->c, nd->out->grad, nd->in[1]->data, p->work, dx);
+    if (dw || db) qt_conv_dw(&p->c, nd->in[0]->data, nd->out->grad, p->work, dw, db);
+}
+
+#define CASE(name, bias, stride, padding, dilation, groups) \
+    static qt_tensor *name(qt_tape *t, qt_tensor **in) { return qt_conv2d(t, in[0], in[1], bias, stride, padding, dilation, groups); }
+CASE(plain, in[2], 1, 0, 1, 1)
+CASE(same, NULL, 1, 1, 1, 1)
+CASE(stride2, in[2], 2, 1, 1, 1)
+CASE(stride2_valid, NULL, 2, 0, 1, 1)
+CASE(stride3, in[2], 3, 2, 1, 1)
+CASE(dilated, in[2], 1, 2, 2, 1)
+CASE(dilated_stride2, NULL, 2, 2, 2, 1)
+CASE(grouped, in[2], 1, 1, 1, 2)
+CASE(grouped_stride2, NULL, 2, 1, 1, 2)
+CASE(depthwise, in[2], 1, 1, 1, 3)
+CASE(depthwise_stride2, NULL, 2, 1, 1, 3)
+
+static const qt_case cases[] = {{"3x3", plain, {{{2, 2, 5, 6}, 'n'}, {{3, 2, 3, 3}, 'n'}, {{3}, 'n'}}},
+                                {"padded", same, {{{1, 3, 4, 5}, 'n'}, {{5, 3, 3, 3}, 'n'}}},
+                                {"stride 2, odd size", stride2, {{{2, 2, 7, 5}, 'n'}, {{4, 2, 3, 3}, 'n'}, {{4}, 'n'}}},
+                                {"stride 2, even size", stride2, {{{1, 3, 6, 8}, 'n'}, {{2, 3, 3, 3}, 'n'}, {{2}, 'n'}}},
+                                {"1x1, stride 2", stride2_valid, {{{2, 3, 5, 4}, 'n'}, {{4, 3, 1, 1}, 'n'}}},
+                                {"stride 3, even kernel", stride3, {{{1, 2, 7, 8}, 'n'}, {{2, 2, 2, 4}, 'n'}, {{2}, 'n'}}},
+                                {"dilation 2", dilated, {{{1, 2, 6, 5}, 'n'}, {{3, 2, 3, 3}, 'n'}, {{3}, 'n'}}},
+                                {"dilation 2, stride 2", dilated_stride2, {{{1, 2, 8, 7}, 'n'}, {{2, 2, 3, 2}, 'n'}}},
+                                {"2 groups", grouped, {{{1, 4, 4, 4}, 'n'}, {{6, 2, 3, 3}, 'n'}, {{6}, 'n'}}},
+                                {"2 groups, stride 2", grouped_stride2, {{{2, 4, 5, 5}, 'n'}, {{2, 2, 3, 3}, 'n'}}},
+                                {"depthwise", depthwise, {{{2, 3, 5, 6}, 'n'}, {{3, 1, 3, 3}, 'n'}, {{3}, 'n'}}},
+                                {"depthwise, 2 outputs a channel, stride 2", depthwise_stride2, {{{1, 3, 5, 6}, 'n'}, {{6, 1, 3, 3}, 'n'}}},
+                                {"1x1", plain, {{{2, 5, 3, 3}, 'n'}, {{7, 5, 1, 1}, 'n'}, {{7}, 'n'}}},
+                                {NULL}};
+
+const qt_op qt_op_conv2d = {.d = {"conv2d", "2-D convolution with stride, zero padding, dilation and groups"},
+                            .kind = QT_EXACT,
+                            .shape = shape,
+                            .forward = forward,
+                            .backward = backward,
+                            .naive = naive,
+                            .cases = cases};
