@@ -163,7 +163,7 @@ double qt_peak_rss_mb(void);
 
 /* ---- progress.c: stderr and log.txt ---------------------------------------------------------------------------------------------- */
 
-void qt_log(qt_run *r, const char *fmt, ...) QT_PRINTF(2, 3);
+void qt_run_log(qt_run *r, const char *fmt, ...) QT_PRINTF(2, 3);
 void qt_progress_step(qt_run *r, double loss, const double *accuracy, double lr, double samples_per_s);
 void qt_progress_end(qt_run *r); /* leaves the live line */
 
