@@ -27,6 +27,7 @@ qt_err qt_yaml_parse(qt_arena *a, const char *text, size_t n, const char *name, 
 /* Child of a map, NULL if absent (or if map is NULL or no map). */
 const qt_yaml *qt_yaml_get(const qt_yaml *map, const char *key);
 qt_pos         qt_yaml_key_pos(const qt_yaml *map, const char *key);
+int            qt_yaml_find(const qt_yaml *map, const char *key); /* index of the child, -1 if absent */
 
 /* Typed reading without messages: false if the node is no such value. */
 bool qt_yaml_bool(const qt_yaml *y, bool *v);
