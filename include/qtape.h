@@ -124,6 +124,10 @@ QT_API qt_tensor *qt_param_find(const qt_store *s, const char *name);
 /* Allocates values, gradients and n_slots optimizer slots, each one block, and initialises the values. */
 QT_API qt_err     qt_store_seal(qt_store *s, int n_slots);
 QT_API void       qt_store_zero_grad(qt_store *s);
+/* All parameters, quantizer state included, in an HDF5 file: one data set params/NAME each. Loading wants exactly the parameters of
+ * the store; otherwise missing, unexpected and mis-shaped ones are listed and nothing is changed. */
+QT_API qt_err     qt_store_save(const qt_store *s, const char *file);
+QT_API qt_err     qt_store_load(qt_store *s, const char *file);
 
 /* ---- the tape ------------------------------------------------------------------------------------------------------------ */
 

@@ -62,7 +62,6 @@ static qt_err run(const qt_args *a)
     qt_arena   arena = {0};
     qt_recipe *r;
     qt_err     e = qt_recipe_load(&arena, a->word[0], a->n - 1, a->word + 1, qt_arg(&qt_command_check, a, "arm"), &r);
-    if (e == QT_OK) e = qt_recipe_check(r);
     if (e == QT_OK) e = summary(&arena, r);
     qt_arena_free(&arena);
     return e;

@@ -1,7 +1,6 @@
 /* qtape eval: evaluate the newest checkpoint of a run on one split. */
 #include "base/h5.h"
 #include "cli/run.h"
-#include <errno.h>
 #include <string.h>
 
 static const qt_option options[] = {{"split", 's', "NAME", "train, val or test (default: test)"},
@@ -28,8 +27,8 @@ static qt_err save(const char *file, int64_t n, int64_t outputs, const R *logits
         e = write_logits(f, n, outputs, logits, target);
         qt_err closed = qt_h5_close(f);
         if (e == QT_OK) e = closed;
-        if (e == QT_OK && rename(part, file)) e = qt_fail(QT_EIO, "%s: cannot rename %s to it: %s", file, part, strerror(errno));
-        if (e != QT_OK) remove(part);
+        if (e == QT_OK) e = qt_file_commit(part, file);
+        else remove(part);
     }
     qt_free(part);
     return e;

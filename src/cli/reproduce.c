@@ -10,6 +10,7 @@ static const qt_option options[] = {{"tag", 0, "TAG", "with `all`: only recipes 
                                     {"run", 0, "DIR", "the root of the run directories ARM-sSEED (default: runs/NAME)"},
                                     QT_OPTION_THREADS,
                                     QT_OPTION_QUIET,
+                                    QT_OPTION_JSON,
                                     {0}};
 
 /* "3" is seeds 1, 2, 3; "11,12" and "11," are themselves. */
@@ -37,9 +38,11 @@ static qt_err run(const qt_args *a)
     const qt_command *c = &qt_command_reproduce;
     const char       *seeds = qt_arg(c, a, "seeds");
     qt_reproduce_opts o = {.run_root = qt_arg(c, a, "run"), .tag = qt_arg(c, a, "tag")};
-    o.progress = qt_arg(c, a, "quiet") ? QT_PROGRESS_QUIET : QT_PROGRESS_LINES;
+    QT_TRY(qt_arg_progress(c, a, &o.progress));
     QT_CHECK(!o.tag || !strcmp(a->word[0], "all"), QT_EUSAGE, "reproduce: --tag chooses among all recipes: qtape reproduce all --tag %s", o.tag);
+    if (qt_arg(c, a, "threads")) o.threads = qt_threads();
     if (seeds) QT_TRY(read_seeds(seeds, &o));
+    o.stop = qt_run_catch_sigint();
     return qt_reproduce(a->word[0], &o, stdout);
 }
 

@@ -15,6 +15,7 @@ qt_err qt_run_finish(const qt_command *c, const qt_args *a, qt_run *r)
 {
     qt_result res;
     if (qt_arg(c, a, "threads")) r->recipe->train.threads = qt_threads();
+    r->stop = qt_run_catch_sigint();
     QT_TRY(qt_run_go(r, &res));
     if (r->progress == QT_PROGRESS_JSON || r->progress == QT_PROGRESS_QUIET) return QT_OK;
     qt_result_print("test", "float", &res, false);

@@ -12,19 +12,14 @@ static const qt_option options[] = {{"arm", 0, "NAME", "train this arm of the re
 static qt_err run(const qt_args *a)
 {
     const qt_command *c = &qt_command_train;
-    const char       *arm = qt_arg(c, a, "arm"), *dir = qt_arg(c, a, "run");
+    const char       *arm = qt_arg(c, a, "arm");
     qt_arena          arena = {0};
     qt_recipe        *r;
     qt_progress       progress;
     qt_run           *run = NULL;
     qt_err            e = qt_arg_progress(c, a, &progress);
     if (e == QT_OK) e = qt_recipe_load(&arena, a->word[0], a->n - 1, a->word + 1, arm, &r);
-    if (e == QT_OK) e = qt_recipe_check(r);
-    if (e == QT_OK && !dir) {
-        dir = qt_arena_sprintf(&arena, "runs/%s/%s-s%lld", r->name, arm ? arm : "base", (long long)r->seed);
-        if (!dir) e = QT_EMEM;
-    }
-    if (e == QT_OK) e = qt_run_new(r, dir, arm, qt_arg(c, a, "force") != NULL, progress, &run);
+    if (e == QT_OK) e = qt_run_new(r, qt_arg(c, a, "run"), arm, qt_arg(c, a, "force") != NULL, progress, &run);
     if (e == QT_OK) e = qt_run_finish(c, a, run);
     qt_run_free(run);
     qt_arena_free(&arena);

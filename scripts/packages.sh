@@ -1,0 +1,52 @@
+# Debian packages for setup.sh and test.sh. An argument is WHAT:PACKAGE, where WHAT is a program, a pkg-config module as NAME.pc,
+# or a path. Nothing is installed if everything is there.
+
+have()
+{
+    case $1 in
+        /*) [ -e "$1" ] ;;
+        *.pc) command -v pkg-config > /dev/null && pkg-config --exists "${1%.pc}" ;;
+        *) command -v "$1" > /dev/null ;;
+    esac
+}
+
+# Prints the packages of the arguments that are missing.
+missing()
+{
+    for pair; do have "${pair%%:*}" || printf '%s ' "${pair#*:}"; done
+}
+
+# Tries to install packages as root, or with sudo where that asks no password or somebody is there to give it.
+add()
+{
+    command -v apt-get > /dev/null || return 1
+    as=''
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo > /dev/null || return 1
+        as='sudo'
+        [ -t 0 ] || as='sudo -n'
+    fi
+    echo "installing: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    $as apt-get -qq update || echo "apt-get update failed, going on with the lists that are there"
+    $as env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" > /dev/null
+}
+
+# Packages without which nothing can be built.
+need()
+{
+    packages=$(missing "$@")
+    [ -z "$packages" ] || add $packages || true
+    packages=$(missing "$@")
+    [ -z "$packages" ] && return
+    echo "missing, and they could not be installed (no root or sudo, or no network): $packages"
+    echo "as root:  apt-get install $packages"
+    exit 1
+}
+
+# Packages that are good to have.
+want()
+{
+    packages=$(missing "$@")
+    [ -z "$packages" ] || add $packages || echo "going on without: $packages"
+}

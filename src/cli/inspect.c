@@ -1,0 +1,110 @@
+/* qtape inspect: what is in a file. A checkpoint of qtape, HDF5 from elsewhere, or a run directory. */
+#include "base/h5.h"
+#include "cli/command.h"
+#include "kernels/reduce.h"
+#include "train/train.h"
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const qt_option options[] = {{0}};
+
+/* ---- HDF5 ------------------------------------------------------------------------------------------------------------------------ */
+
+static const char *shape_text(char text[static 160], int rank, const int64_t *dim)
+{
+    size_t n = (size_t)snprintf(text, 160, "[");
+    for (int i = 0; i < rank; i++) n += (size_t)snprintf(text + n, 160 - n, "%s%lld", i ? ", " : "", (long long)dim[i]);
+    snprintf(text + n, 160 - n, "]");
+    return text;
+}
+
+static qt_err print_numbers(qt_h5 *f, const char *name, int64_t n)
+{
+    R  lo, hi;
+    R *x = qt_alloc((size_t)n * sizeof *x);
+    if (!x) return QT_EMEM;
+    qt_err e = qt_h5_read(f, name, n, x);
+    if (e == QT_OK && n == 1) printf("%g", (double)x[0]);
+    if (e == QT_OK && n > 1) {
+        qt_reduce_min_max(x, n, &lo, &hi);
+        printf("min %.4g  max %.4g  mean %.4g", (double)lo, (double)hi, qt_reduce_sum(x, n) / (double)n);
+    }
+    qt_free(x);
+    return e;
+}
+
+static qt_err print_set(void *file, const char *name, int rank, const int64_t *dim, const char *type)
+{
+    char    text[160];
+    int64_t n = 1;
+    for (int i = 0; i < rank; i++) n *= dim[i];
+    printf("  %-36s %-18s %-9s ", name, shape_text(text, rank, dim), type);
+    qt_err e = strncmp(type, "string", 6) ? print_numbers(file, name, n) : QT_OK;
+    putchar('\n');
+    return e;
+}
+
+static qt_err inspect_h5(const char *file, bool own)
+{
+    qt_h5  *f;
+    int64_t step;
+    QT_TRY(own ? qt_ckpt_verify(file) : qt_h5_vet(file));
+    QT_TRY(qt_h5_open(file, &f));
+    if (own) printf("%s: checkpoint of qtape, checksum ok\n", file);
+    else printf("%s: HDF5\n", file);
+    if (own && qt_h5_get_int(f, "step", &step) == QT_OK) printf("step %lld\n", (long long)step);
+    qt_error_clear();
+    qt_err e = qt_h5_each(f, "", print_set, f);
+    qt_err closed = qt_h5_close(f);
+    return e == QT_OK ? closed : e;
+}
+
+/* ---- run directory --------------------------------------------------------------------------------------------------------------- */
+
+static qt_err inspect_run(const char *dir)
+{
+    qt_arena       a = {0};
+    const qt_yaml *event = NULL;
+    const char    *checkpoint = qt_arena_sprintf(&a, "%s/ckpt/last.h5", dir), *done = qt_arena_sprintf(&a, "%s/DONE", dir);
+    qt_err         e = checkpoint && done ? QT_OK : QT_EMEM;
+    if (e == QT_OK && !qt_file_exists(checkpoint)) e = qt_fail(QT_EDATA, "%s: no run directory of qtape: it has no ckpt/last.h5", dir);
+    if (e == QT_OK) printf("%s: run directory, %s\n", dir, qt_file_exists(done) ? "finished" : "not finished: `qtape resume` goes on");
+    if (e == QT_OK) e = qt_metrics_last(&a, dir, "final", NULL, &event);
+    for (int i = 0; e == QT_OK && event && i < event->n; i++) printf("  %-16s %s\n", event->key[i], event->item[i]->text);
+    if (e == QT_OK) e = inspect_h5(checkpoint, true);
+    qt_arena_free(&a);
+    return e;
+}
+
+/* ---- the command ----------------------------------------------------------------------------------------------------------------- */
+
+static qt_err run(const qt_args *a)
+{
+    static const char magic[8] = "\211HDF\r\n\032\n";
+    const char       *file = a->word[0], *dot = strrchr(file, '.');
+    char              head[QT_H5_USERBLOCK + 8] = {0};
+    struct stat       st;
+    if (stat(file, &st)) return qt_fail(QT_EIO, "%s: %s", file, strerror(errno));
+    if (S_ISDIR(st.st_mode)) return inspect_run(file);
+    FILE *f = fopen(file, "rb");
+    if (!f) return qt_fail(QT_EIO, "%s: cannot read: %s", file, strerror(errno));
+    size_t n = fread(head, 1, sizeof head, f);
+    fclose(f);
+    if (n >= 8 && !memcmp(head, magic, 8)) return inspect_h5(file, false);
+    if (!memcmp(head + QT_H5_USERBLOCK, magic, 8) || !strncmp(head, "qtape", 5)) return inspect_h5(file, true);
+    if (dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"))) return qt_fail(QT_EUSAGE, "%s: a recipe; `qtape show %s` shows it", file, file);
+    return qt_fail(QT_EDATA, "%s: neither HDF5 nor a run directory", file);
+}
+
+const qt_command qt_command_inspect = {
+    {"inspect", "look into a checkpoint, an HDF5 file or a run directory"},
+    "FILE",
+    "A checkpoint of qtape has its checksum verified before it is opened; its tensors are listed with shape,\n"
+    "smallest and largest number and mean, quantizer scales among them. Other HDF5 files are first walked in a\n"
+    "child process, so that a damaged one is an error message and not a crash. A run directory is summed up.\n\n"
+    "  qtape inspect runs/quickstart/ternary-s1\n"
+    "  qtape inspect runs/quickstart/ternary-s1/ckpt/last.h5\n"
+    "  qtape inspect data.h5",
+    options, 1, 1, run};
