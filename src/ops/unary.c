@@ -1,0 +1,22 @@
+/* Elementary functions of one operand, element by element; dx = dy f'(x).
+ *
+ *     scale  a x        f' = a              exp   f' = y          log   f' = 1/x
+ *     sqrt   f' = 1/(2 y)                   abs   f' = sign(x), 0 at 0
+ *     clamp  min(max(x, a), b)              f' = 1 where a <= x <= b (the bounds included), else 0
+ *
+ * NaN comes out as NaN of all of them. */
+#include "ops/pointwise.h"
+
+qt_tensor *qt_scale(qt_tape *t, qt_tensor *x, double factor) { return POINTWISE_EMIT(scale, (R)factor); }
+qt_tensor *qt_exp(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(exp, 0); }
+qt_tensor *qt_log(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(log, 0); }
+qt_tensor *qt_sqrt(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(sqrt, 0); }
+qt_tensor *qt_abs(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(abs, 0); }
+qt_tensor *qt_clamp(qt_tape *t, qt_tensor *x, double lo, double hi) { return POINTWISE_EMIT(clamp, (R)lo, (R)hi); }
+
+POINTWISE(scale, "x times a constant", 'n', qt_scale(t, x, -1.5), a * x, a * dy)
+POINTWISE(exp, "e to the power x", 'n', qt_exp(t, x), QT_M(exp)(x), dy * y)
+POINTWISE(log, "natural logarithm", 'p', qt_log(t, x), QT_M(log)(x), dy / x)
+POINTWISE(sqrt, "square root", 'p', qt_sqrt(t, x), QT_M(sqrt)(x), dy / (2 * y))
+POINTWISE(abs, "absolute value", 'k', qt_abs(t, x), QT_M(fabs)(x), x > 0 ? dy : x < 0 ? -dy : 0)
+POINTWISE(clamp, "x, not below lo and not above hi", 'k', qt_clamp(t, x, -0.05, 1.5), x < a ? a : x > b ? b : x, x < a || x > b ? 0 : dy)
