@@ -151,6 +151,7 @@ static void print_desc(const qt_kind *k, const qt_desc *d)
     printf("%s %s: %s\n", k->one, d->name, d->doc);
     if (d->source) printf("source: %s\n", d->source);
     if (k == &qt_ops) printf("C: %s\n", signature(d->name));
+    if (k == &qt_commands) printf("usage: qtape %s %s\n", d->name, ((const qt_command *)d)->usage);
     if (d->fields && d->fields->name) printf("fields:\n"), qt_fields_print(stdout, d->fields, "  ");
 }
 

@@ -1,0 +1,135 @@
+#!/bin/bash
+# The command line from outside: exit codes, messages, positions, help, lists, completion, man page.
+set -u
+cd "$QTAPE_SOURCE" || exit 1
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+failed=0
+# expect CODE PATTERN ARGUMENT...: runs qtape, wants the exit code and the (extended) pattern in what it prints
+expect()
+{
+    local code=$1 pattern=$2 out got
+    shift 2
+    out=$("$QTAPE_BIN" "$@" 2>&1)
+    got=$?
+    [ $got = "$code" ] && grep -qE -- "$pattern" <<< "$out" && return
+    printf 'qtape %s\n  expected exit code %s and /%s/, got %s and:\n%s\n' "$*" "$code" "$pattern" $got "$out"
+    failed=1
+}
+say() { echo "$*"; failed=1; }
+
+# ---- program and usage
+expect 0 '^qtape [0-9]+\.[0-9]+\.[0-9]+$' --version
+expect 0 '^commands:' --help
+expect 0 '^commands:' help
+expect 2 'a command is missing'
+expect 2 "unknown command 'trian', did you mean 'train'\?" trian
+expect 2 "unknown option '--hlep', did you mean '--help'\?" --hlep
+expect 2 "train: unknown option '--treads', did you mean '--threads'\?" train --treads 2 x.yaml
+expect 2 "train: unknown option '-x'" train -x x.yaml
+expect 2 "option '--arm' needs a value" train recipes/quickstart.yaml --arm
+expect 2 "option '--quiet' takes no value" train recipes/quickstart.yaml --quiet=3
+expect 2 'too few arguments' train
+expect 2 'too many arguments' resume a b
+expect 2 '--threads two: expected a whole number' train recipes/quickstart.yaml --threads two
+expect 2 '--threads 0: expected a whole number' train recipes/quickstart.yaml --threads 0
+expect 2 '--quiet and --json exclude' train recipes/quickstart.yaml --quiet --json
+expect 2 '--seeds 1,x: expected' reproduce recipes/quickstart.yaml --seeds 1,x
+expect 2 '--tag chooses among all' reproduce recipes/quickstart.yaml --tag smoke
+expect 2 'expected train, val or test' eval "$tmp" --split tset
+expect 2 'integer engine is not in this version' eval "$tmp" --engine int
+expect 2 'no-such.yaml' train no-such.yaml
+expect 2 'no-such.yaml' check no-such.yaml
+expect 1 '' resume "$tmp"
+expect 1 'neither HDF5 nor a run directory' inspect README.md
+expect 1 'No such file' inspect no-such-file
+expect 2 'qtape show' inspect recipes/quickstart.yaml
+[ -c /dev/full ] && { "$QTAPE_BIN" list ops > /dev/full 2> /dev/null; [ $? = 1 ] || say 'list ops > /dev/full: expected exit code 1'; }
+
+# ---- help of every command, lists of every kind, explain
+for c in $("$QTAPE_BIN" list commands | cut -d' ' -f1); do
+    expect 0 "^usage: qtape $c" "$c" --help
+    expect 0 '^exit codes:' help "$c"
+done
+for k in ops quants layers losses metrics optims schedules datasets phases exporters commands recipes; do
+    expect 0 . list $k
+    out=$("$QTAPE_BIN" list $k --json)
+    [[ $out == \[*\] ]] || say "list $k --json: no JSON array"
+    ! command -v python3 > /dev/null || python3 -c 'import json, sys; json.load(sys.stdin)' <<< "$out" || say "list $k --json: not JSON"
+done
+expect 2 "unknown kind 'quant5', did you mean 'quants'\?" list quant5
+expect 2 "did you mean 'lsq'\?" list quants lqs
+expect 0 'num_bits' list quants lsq
+expect 0 'qt_tensor \*qt_conv2d\(qt_tape \*t' list ops conv2d
+expect 0 'from src/qat/lsq.c' explain quant lsq
+for k in op quant layer loss metric optim schedule dataset phase; do
+    case $k in loss) s=losses ;; *) s=${k}s ;; esac
+    for n in $("$QTAPE_BIN" list $s | cut -d' ' -f1); do expect 0 '^from [a-z/_0-9]*\.c:' explain $k "$n"; done
+done
+
+# ---- check: positions, all errors in one pass, nothing left behind
+cat > "$tmp/wrong.yaml" << 'YAML'
+recipe: 1
+name: wrong
+data: {use: digits, batch_size: 32}
+model:
+  - flatten
+  - {use: linear, out: 10, nmae: fc}
+optim: {use: adam, lr: -1}
+trian: {steps: 10}
+train: {steps: 10}
+YAML
+expect 2 "wrong.yaml:6:[0-9]+: .*'?nmae'?.*did you mean 'name'" check "$tmp/wrong.yaml"
+expect 2 'wrong.yaml:7:24: ' check "$tmp/wrong.yaml"
+expect 2 "wrong.yaml:8:1: .*did you mean 'train'" check "$tmp/wrong.yaml"
+sed -e 's/nmae/name/' -e 's/lr: -1/lr: 1e-3/' -e '/^trian/d' "$tmp/wrong.yaml" > "$tmp/right.yaml"
+expect 0 'recipe ok: 2 layers, 650 parameters, quantized 0 / kept 1' check "$tmp/right.yaml"
+expect 0 'quantized: fc \(lsq\)' check "$tmp/right.yaml" 'quant=[{match: "*", weights: {use: lsq, num_bits: 4}}]'
+expect 2 'out: 7|7 .*10' check "$tmp/right.yaml" 'model[1].out=7'
+expect 2 'command line' check "$tmp/right.yaml" optim.lr=fast
+expect 2 'wrong.yaml:6' train "$tmp/wrong.yaml" --run "$tmp/run"
+[ ! -e "$tmp/run" ] || say 'a refused train left its run directory'
+
+# ---- train, resume, eval, inspect
+expect 0 'accuracy' train "$tmp/right.yaml" --run "$tmp/run" --threads 1
+expect 1 'run' train "$tmp/right.yaml" --run "$tmp/run"
+expect 0 'accuracy' train --force --run="$tmp/run" "$tmp/right.yaml" optim.lr=2e-3
+expect 0 '"split": "test", "loss": [0-9.]+, "accuracy": [0-9.]+, "n": 449, "engine": "float"' eval "$tmp/run" --json --out "$tmp/logits.h5"
+expect 0 'samples +1348' eval "$tmp/run" --split train
+expect 2 "no split 'val'" eval "$tmp/run" --split val
+expect 0 'logits +\[449, 10\]' inspect "$tmp/logits.h5"
+expect 0 'fc.weight +\[10, 64\]' inspect "$tmp/run/ckpt/last.h5"
+expect 0 'run directory, finished' inspect "$tmp/run"
+expect 0 '' resume "$tmp/run"
+cp "$tmp/run/ckpt/last.h5" "$tmp/bad.h5"
+printf 'X' | dd of="$tmp/bad.h5" bs=1 seek=2000 conv=notrunc 2> /dev/null
+expect 1 'bad.h5' inspect "$tmp/bad.h5"
+printf 'X' | dd of="$tmp/logits.h5" bs=1 seek=40 conv=notrunc 2> /dev/null
+head -c 700 "$tmp/logits.h5" > "$tmp/cut.h5"
+expect 1 'cut.h5' inspect "$tmp/cut.h5"
+expect 0 'fc' show "$tmp/right.yaml" --cost
+
+# ---- gradcheck
+expect 2 "did you mean 'conv2d'" gradcheck conv2
+expect 0 'conv2d +[0-9]+ .*ok' gradcheck conv2d
+
+# ---- completion and man page
+"$QTAPE_BIN" --completion bash > "$tmp/completion"
+bash -n "$tmp/completion" || say 'the completion script does not parse'
+complete_line() # what completing a command line offers
+{
+    COMP_LINE="qtape $1" COMP_POINT=$((${#1} + 6)) bash -c 'compopt() { :; }; . "$1"; PATH=$2:$PATH; _qtape; printf "%s\n" "${COMPREPLY[@]}"' - "$tmp/completion" "$(dirname "$QTAPE_BIN")"
+}
+for pair in 'tr:train' 'train --thr:--threads' 'list qu:quants' 'explain quant ls:lsq' 'train recipes/quickstart.yaml optim.l:optim.lr=' \
+    'train recipes/quickstart.yaml ~optim.l:~optim.lr' 'check recipes/quick:recipes/quickstart.yaml' 'eval --split te:test' 'gradcheck conv:conv2d'; do
+    complete_line "${pair%%:*}" | grep -qxF -- "${pair#*:}" || say "completing 'qtape ${pair%%:*}' does not offer ${pair#*:}: $(complete_line "${pair%%:*}" | tr '\n' ' ')"
+done
+"$QTAPE_BIN" --man > "$tmp/qtape.1"
+if command -v groff > /dev/null; then
+    warnings=$(groff -man -ww -Tutf8 "$tmp/qtape.1" 2>&1 > "$tmp/page")
+    [ -z "$warnings" ] || say "man page: $warnings"
+    grep -q 'EXIT STATUS' "$tmp/page" || say 'the man page does not render'
+fi
+
+[ $failed = 0 ] && echo 'command line: all as expected'
+exit $failed
