@@ -1,7 +1,8 @@
 /* YAML: libyaml's events become a tree in an arena. libyaml reads YAML 1.1; what 1.2's core schema asks for is done here:
  *   plain scalars     null ~ Null NULL and nothing | true True TRUE false False FALSE | 10 0o17 0x1F | 1e-3 .5 1. .inf .nan | else a string
  *   `{a: !unset}`     libyaml wants a blank between a tag and a closing bracket: mend_tags puts one there and `place` takes it out of columns
- *   `{a: ${x}}`       braces of a ${variable} may stand in flow style: hide_braces swaps them for two private characters during the scan
+ *   `{a: ${x}}`, `{quant[1].lr: 2}`, `{split: train[:90%]}`   YAML allows no brackets within a plain scalar in flow style. A recipe does,
+ *                     where nothing else could be meant: take_text swaps them for private characters during the scan
  *   tabs              refused wherever they indent, in flow style too, where libyaml would let them pass
  * Errors in the meaning of a document (duplicate keys, unknown tags ...) are gathered; one in its form ends the scan.
  * Left out: << merge keys (gone in 1.2: an ordinary key), tags other than !unset and those of the core schema, streams of documents. */
@@ -204,7 +205,7 @@ typedef struct reader {
     const char   *name;
     char         *text; /* the document, mended */
     size_t        n;
-    bool          hidden; /* braces of ${x} were swapped */
+    bool          hidden; /* brackets within words are swapped */
     yaml_parser_t parser;
     yaml_event_t  event;
     qt_err        err;
@@ -300,49 +301,52 @@ static void fail_form(reader *p)
 
 /* ---- the reader: mending the text -------------------------------------------------------------------------------------------- */
 
-#define OPEN "\xf4\x8f\xbf\xbc"  /* U+10FFFC stands for the { of ${x} */
-#define CLOSE "\xf4\x8f\xbf\xbd" /* U+10FFFD for its } */
+/* What stands for a bracket during the scan: U+10FFFA and the three after it. Four bytes, and one column like the bracket. */
+static const char brackets[] = "[]{}";
+static void put_hidden(char *to, char bracket) { memcpy(to, "\xf4\x8f\xbf", 3), to[3] = (char)(0xba + (strchr(brackets, bracket) - brackets)); }
+static bool is_hidden(const char *s, size_t n) { return n >= 4 && !memcmp(s, "\xf4\x8f\xbf", 3) && (unsigned char)s[3] >= 0xba && (unsigned char)s[3] <= 0xbd; }
 
-/* Length of "${name}" at s, 0 if it is none. */
-static size_t variable(const char *s, const char *end)
+/* Length of "${name}" at s, or of "[...]" right after a word (an index, a slice); 0 if neither. */
+static size_t bracketed(const char *s, const char *end, bool after_word)
 {
-    const char *b = s + 2;
-    if (end - s < 4 || s[0] != '$' || s[1] != '{') return 0;
-    while (b < end && (isalnum((unsigned char)*b) || *b == '_' || *b == '.' || *b == '-')) b++;
-    return b > s + 2 && b < end && *b == '}' ? (size_t)(b + 1 - s) : 0;
+    bool        var = end - s > 1 && s[0] == '$' && s[1] == '{', slice = after_word && *s == '[';
+    const char *b = s + 1 + var, *begin = b;
+    if (!var && !slice) return 0;
+    while (b < end && (var ? isalnum((unsigned char)*b) || strchr("_.-", *b) : isdigit((unsigned char)*b) || strchr(":%.-", *b)) && *b) b++;
+    return b > begin && b < end && *b == (var ? '}' : ']') ? (size_t)(b + 1 - s) : 0;
 }
 
-/* Copies the text into the reader with braces hidden and room for the blanks of mend_tags. */
+/* Copies the text into the reader with brackets hidden and room for the blanks of mend_tags. */
 static qt_err take_text(reader *p, const char *text, size_t n)
 {
     const char *end = text + n;
     size_t      room = n + MENDS_MAX + 1;
-    for (size_t i = 0; i + 1 < n; i++) room += text[i] == '$' ? 6 : 0;
+    bool        after_word = false;
+    p->hidden = true;
+    for (size_t i = 0; i < n; i++) {
+        room += text[i] == '$' || text[i] == '[' ? 6 : 0;
+        if (is_hidden(text + i, n - i)) p->hidden = false; /* the text has such characters of its own */
+    }
     if (!(p->text = qt_alloc(room))) return QT_EMEM;
-    p->hidden = !memmem(text, n, OPEN, 4) && !memmem(text, n, CLOSE, 4);
     while (text < end) {
-        size_t v = p->hidden ? variable(text, end) : 0;
-        if (!v) p->text[p->n++] = *text++;
-        else {
-            p->text[p->n++] = '$';
-            memcpy(p->text + p->n, OPEN, 4), p->n += 4;
-            memcpy(p->text + p->n, text + 2, v - 3), p->n += v - 3;
-            memcpy(p->text + p->n, CLOSE, 4), p->n += 4;
-            text += v;
-        }
+        size_t len = p->hidden ? bracketed(text, end, after_word) : 0;
+        after_word = len || isalnum((unsigned char)*text) || *text == '_';
+        if (!len) p->text[p->n++] = *text++;
+        for (; len; len--, text++)
+            if (strchr(brackets, *text)) put_hidden(p->text + p->n, *text), p->n += 4;
+            else p->text[p->n++] = *text;
     }
     return QT_OK;
 }
 
-/* A string of an event as a string of the tree, with the braces back. NULL when memory is out. */
+/* A string of an event as a string of the tree, with its brackets back. NULL when memory is out. */
 static char *keep(reader *p, const yaml_char_t *value, size_t n)
 {
     const char *s = (const char *)value;
     char       *text = qt_arena_alloc(p->a, n + 1), *to = text;
     if (!text) return p->err = QT_EMEM, NULL;
     for (size_t i = 0; i < n;)
-        if (p->hidden && n - i >= 4 && !memcmp(s + i, OPEN, 4)) *to++ = '{', i += 4;
-        else if (p->hidden && n - i >= 4 && !memcmp(s + i, CLOSE, 4)) *to++ = '}', i += 4;
+        if (p->hidden && is_hidden(s + i, n - i)) *to++ = brackets[(unsigned char)s[i + 3] - 0xba], i += 4;
         else *to++ = s[i++];
     *to = 0;
     return text;
