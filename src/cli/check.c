@@ -4,17 +4,26 @@
 
 static const qt_option options[] = {{"arm", 0, "NAME", "check with this arm applied (all arms are checked in any case)"}, {0}};
 
-/* Why a layer's weights stay as they are: the last rule that speaks of them, or that there is none. */
-static void print_reason(const qt_recipe *r, const char *path)
+static bool says(const qt_yaml *match, const char *word)
 {
-    const qt_yaml *rule = NULL, *y;
-    for (int i = 0; r->quant && i < r->quant->n; i++) {
-        const char *pattern = "*";
-        y = qt_yaml_get(r->quant->item[i], "match");
-        if ((!y || qt_yaml_str(y, &pattern)) && qt_match(pattern, path) && (y = qt_yaml_get(r->quant->item[i], "weights"))) rule = y;
+    for (int i = 0; i < match->n; i++)
+        if (says(match->item[i], word)) return true;
+    return match->kind == QT_YAML_SCALAR && !strcmp(match->text, word);
+}
+
+/* Why the weights of layer i stay as they are: the last rule that speaks of them says so, or there is none. */
+static void print_reason(const qt_recipe *r, const qt_model *m, int i)
+{
+    const qt_yaml *last_word = NULL;
+    int            first = 0, last = m->n - 1;
+    while (!m->m[first].layer->quantizes) first++;
+    while (!m->m[last].layer->quantizes) last--;
+    for (int k = 0; r->quant && k < r->quant->n; k++) {
+        const qt_yaml *match = qt_yaml_get(r->quant->item[k], "match"), *weights = qt_yaml_get(r->quant->item[k], "weights");
+        if (weights && (qt_match_any(match, m->m[i].path) || (i == first && says(match, "first")) || (i == last && says(match, "last")))) last_word = weights;
     }
-    if (rule) printf(" %s (none at %s:%d:%d)", path, rule->pos.file, rule->pos.line, rule->pos.col);
-    else printf(" %s (%s)", path, r->quant ? "no rule for its weights" : "the recipe has no quant section");
+    if (last_word) printf(" %s (none at %s:%d:%d)", m->m[i].path, last_word->pos.file, last_word->pos.line, last_word->pos.col);
+    else printf(" %s (%s)", m->m[i].path, r->quant ? "no rule for its weights" : "no quant section");
 }
 
 static void print_model(const qt_recipe *r, const qt_model *m)
@@ -33,7 +42,7 @@ static void print_model(const qt_recipe *r, const qt_model *m)
     if (quantized) putchar('\n');
     if (kept) printf("kept:");
     for (int i = 0; i < m->n; i++)
-        if (m->m[i].layer->quantizes && !m->m[i].weight) print_reason(r, m->m[i].path);
+        if (m->m[i].layer->quantizes && !m->m[i].weight) print_reason(r, m, i);
     if (kept) putchar('\n');
 }
 

@@ -70,14 +70,18 @@ qt_err qt_recipe_files(qt_arena *a, const char *const **files)
     return found.e;
 }
 
-/* What a recipe says about itself: the first line of its head comment. */
+/* What a recipe says about itself: its `doc`, or else the first line of its head comment. */
 static void recipe_doc(const char *file, char doc[static 160])
 {
     FILE *f = fopen(file, "r");
     char  line[256];
     doc[0] = 0;
-    while (f && !doc[0] && fgets(line, sizeof line, f) && line[0] == '#') snprintf(doc, 160, "%.150s", line + strspn(line, "# "));
-    doc[strcspn(doc, "\n")] = 0;
+    while (f && fgets(line, sizeof line, f)) {
+        bool own = !strncmp(line, "doc: ", 5);
+        line[strcspn(line, "\n")] = 0;
+        if (own || (!doc[0] && line[0] == '#')) snprintf(doc, 160, "%.150s", line + (own ? 5 : strspn(line, "# ")));
+        if (own) break;
+    }
     if (f) fclose(f);
 }
 
