@@ -3,6 +3,7 @@
 #ifndef QT_NN_NN_H
 #define QT_NN_NN_H
 #include "autograd/store.h"
+#include "base/match.h"
 #include "qat/quant.h"
 
 typedef struct qt_shape {
@@ -18,6 +19,7 @@ typedef struct qt_module {
     const char *path;                 /* "fc1", "blk.0.conv1" */
     qt_pos      pos;
     int         n_in, in[2];          /* indices of the modules it reads; -1 is the model's input */
+    const char *in_name[2];           /* their paths, for messages; NULL is the model's input */
     qt_shape    in_shape[2], out_shape;
     qt_tensor  *p[QT_MODULE_PARAMS];  /* by the layer's own order (weight, bias, ...) */
     qt_site    *weight, *act, *gradq; /* quantizer sites, NULL where not quantized */
@@ -28,8 +30,10 @@ typedef struct qt_layer {
     qt_desc d;
     bool    joins;      /* takes a second input, named by `from` */
     bool    quantizes;  /* has weights and an input that quant rules apply to */
+    bool    reads_ids;  /* its input are ids, which no quantizer touches */
     int     token_rank; /* of its input: 1, or 3 for images */
-    /* REQUIRED: checks in_shape, sets out_shape, adds parameters with qt_module_param. QT_ESHAPE messages name both layers. */
+    int     max_rank;   /* of its input in a model, 0: any. A linear layer works on any rank, but one after an image wants a flatten */
+    /* REQUIRED: checks in_shape, sets out_shape, adds parameters with qt_module_param (the weight first). Messages name both layers. */
     qt_err (*build)(qt_module *m, qt_store *s);
     qt_tensor *(*forward)(qt_tape *t, qt_module *m, qt_tensor **in); /* REQUIRED */
     /* OPTIONAL, for probe: fills sizes in cfg from the shapes of given tensors (found by name, NULL if absent) */
@@ -69,7 +73,8 @@ typedef struct qt_model {
 
 /* Builds a model from the `model` list and the `quant` rules into an unsealed store. All errors of the sections are reported in one
  * pass (unknown layers and keys, shapes that do not chain naming both layers and shapes, rules that match nothing, groups that do not
- * divide). The arena keeps everything but parameters. classes > 0: the last layer must give that many outputs. */
+ * divide). The arena keeps everything but parameters. classes > 0: the last layer must give that many outputs. in.rank 0: the input's shape
+ * is not known yet; all that does not depend on it is checked, and no parameter is made. */
 qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_yaml *quant, qt_shape in, int64_t classes, qt_model **out);
 /* x [N, in...] -> [N, out...]. */
 qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x);
@@ -81,8 +86,11 @@ qt_err qt_module_param(qt_module *m, qt_store *s, int k, const char *name, qt_pa
 qt_tensor *qt_module_act(qt_tape *t, qt_module *m, qt_tensor *x);
 qt_tensor *qt_module_weight(qt_tape *t, qt_module *m);
 qt_err qt_module_fail(const qt_module *m, const char *fmt, ...) QT_PRINTF(2, 3); /* QT_ESHAPE at the module's position */
-/* Patterns of rules, groups and targets: shell glob over the whole path, or "re:" and a POSIX extended expression over the whole path. */
-bool   qt_match(const char *pattern, const char *path);
+/* "fc2: expects WHAT, but conv1 gives [16, 28, 28] (HINT)" about input k; hint may be NULL. */
+qt_err qt_module_misfit(const qt_module *m, int k, const char *what, const char *hint);
+/* "[16, 28, 28]" into buf. */
+const char *qt_shape_text(const qt_shape *s, char buf[static 96]);
+bool qt_shape_same(const qt_shape *a, const qt_shape *b);
 /* Stored bits of all weight matrices and kernels with their scales over their element count; 32 where not quantized. */
 qt_err qt_model_bits(qt_model *m, double *bits_per_weight, double *bytes_total);
 #endif

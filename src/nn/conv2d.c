@@ -1,0 +1,70 @@
+/* Convolution of images: x [C, H, W] to [out, H', W'] with w [out, C/groups, kh, kw] and H' = (H + 2 padding - dilation (kh - 1) - 1) /
+ * stride + 1. Groups cut the channels into independent parts; groups = C is depthwise. Weight and bias begin as U(-a, a) with
+ * a = 1/sqrt(C/groups kh kw). Left out: padding that differs by side (put a `pad` before it) and strides that differ by axis. */
+#include "nn/nn.h"
+
+typedef struct config {
+    int64_t out, stride, padding, dilation, groups;
+    qt_ints kernel;
+    bool    bias;
+} config;
+
+static const qt_field fields[] = {
+    QT_F_INT(config, out, "0", 0, 1 << 20, "number of output channels; must be given"),
+    QT_F_INTS(config, kernel, "0", 0, 1024, "size of the kernel, one number or [height, width]; must be given"),
+    QT_F_INT(config, stride, "1", 1, 1024, "pixels between two outputs"),
+    QT_F_INT(config, padding, "0", 0, 1024, "zeros around the image"),
+    QT_F_INT(config, dilation, "1", 1, 1024, "pixels between two taps of the kernel"),
+    QT_F_INT(config, groups, "1", 1, 1 << 20, "independent parts of the channels"),
+    QT_F_BOOL(config, bias, "true", "add a learned offset to each channel"),
+    {NULL},
+};
+
+static int64_t extent(const config *c, int64_t n, int64_t k)
+{
+    int64_t room = n + 2 * c->padding - c->dilation * (k - 1) - 1;
+    return room < 0 ? 0 : room / c->stride + 1;
+}
+
+static qt_err build(qt_module *m, qt_store *s)
+{
+    const config   *c = m->cfg;
+    const qt_shape *x = &m->in_shape[0];
+    int64_t         kh = c->kernel.v[0], kw = c->kernel.v[c->kernel.n > 1];
+    if (c->out == 0 || c->kernel.n < 1 || kh == 0 || kw == 0) return qt_module_fail(m, "conv2d needs 'out', its number of channels, and 'kernel', its size");
+    if (c->kernel.n > 2) return qt_module_fail(m, "kernel: expected one number or [height, width]");
+    if (x->rank != 3) return qt_module_misfit(m, 0, "an image [C, H, W]", NULL);
+    if (x->dim[0] % c->groups || c->out % c->groups)
+        return qt_module_fail(m, "%lld groups divide %lld input channels and %lld output channels only with a rest", (long long)c->groups, (long long)x->dim[0], (long long)c->out);
+    m->out_shape = (qt_shape){3, {c->out, extent(c, x->dim[1], kh), extent(c, x->dim[2], kw)}};
+    if (!m->out_shape.dim[1] || !m->out_shape.dim[2]) return qt_module_misfit(m, 0, "an image as large as the kernel", "more padding?");
+    int64_t dim[4] = {c->out, x->dim[0] / c->groups, kh, kw};
+    qt_init init = QT_INIT_FAN_IN(dim[1] * kh * kw);
+    QT_TRY(qt_module_param(m, s, 0, "weight", QT_WEIGHT, init, 4, dim));
+    return c->bias ? qt_module_param(m, s, 1, "bias", QT_BIAS, init, 1, dim) : QT_OK;
+}
+
+static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
+{
+    const config *c = m->cfg;
+    return qt_conv2d(t, qt_module_act(t, m, in[0]), qt_module_weight(t, m), m->p[1], (int)c->stride, (int)c->padding, (int)c->dilation, (int)c->groups);
+}
+
+static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)
+{
+    config *c = cfg;
+    if (weight && weight->rank == 4) c->out = weight->dim[0], c->kernel = (qt_ints){2, {weight->dim[2], weight->dim[3]}};
+    c->bias = bias != NULL;
+}
+
+static int64_t macs(const qt_module *m) { return m->p[0]->n * m->out_shape.dim[1] * m->out_shape.dim[2]; }
+
+const qt_layer qt_layer_conv2d = {
+    .d = {"conv2d", "convolution of images", NULL, fields, sizeof(config)},
+    .quantizes = true,
+    .token_rank = 3,
+    .build = build,
+    .forward = forward,
+    .sizes = sizes,
+    .macs = macs,
+};

@@ -1,0 +1,56 @@
+/* Linear layer: y = x w^T + b over the last axis of x, w [out, in], b [out]. Both begin as U(-1/sqrt(in), 1/sqrt(in)), PyTorch's way.
+ * Input and weight come through the layer's quantizer sites; the bias stays as it is. */
+#include "nn/nn.h"
+
+typedef struct config {
+    int64_t out;
+    bool    bias;
+} config;
+
+static const qt_field fields[] = {
+    QT_F_INT(config, out, "0", 0, 1 << 24, "number of outputs; must be given"),
+    QT_F_BOOL(config, bias, "true", "add a learned offset to each output"),
+    {NULL},
+};
+
+static qt_err build(qt_module *m, qt_store *s)
+{
+    const config *c = m->cfg;
+    if (c->out == 0) return qt_module_fail(m, "linear needs 'out', its number of outputs");
+    if (m->in_shape[0].rank < 1) return qt_module_misfit(m, 0, "[features]", NULL);
+    int64_t in = m->in_shape[0].dim[m->in_shape[0].rank - 1], dim[2] = {c->out, in};
+    m->out_shape = m->in_shape[0];
+    m->out_shape.dim[m->out_shape.rank - 1] = c->out;
+    QT_TRY(qt_module_param(m, s, 0, "weight", QT_WEIGHT, QT_INIT_FAN_IN(in), 2, dim));
+    return c->bias ? qt_module_param(m, s, 1, "bias", QT_BIAS, QT_INIT_FAN_IN(in), 1, dim) : QT_OK;
+}
+
+static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
+{
+    return qt_linear(t, qt_module_act(t, m, in[0]), qt_module_weight(t, m), m->p[1]);
+}
+
+static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)
+{
+    config *c = cfg;
+    if (weight) c->out = weight->dim[0];
+    c->bias = bias != NULL;
+}
+
+static int64_t macs(const qt_module *m)
+{
+    int64_t n = m->p[0]->n;
+    for (int i = 0; i < m->in_shape[0].rank - 1; i++) n *= m->in_shape[0].dim[i];
+    return n;
+}
+
+const qt_layer qt_layer_linear = {
+    .d = {"linear", "each output a weighted sum of all inputs", NULL, fields, sizeof(config)},
+    .quantizes = true,
+    .token_rank = 1,
+    .max_rank = 2,
+    .build = build,
+    .forward = forward,
+    .sizes = sizes,
+    .macs = macs,
+};

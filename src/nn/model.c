@@ -1,0 +1,192 @@
+/* The model: modules in order, each with its shapes, parameters and quantizer sites. Building has three passes, so that one look at a
+ * recipe finds all its errors: the list of modules (build.c), shapes and parameters (here; what depends on a layer that failed is
+ * passed over in silence), quantizer sites (rules.c). */
+#include "nn/build.h"
+#include <stdarg.h>
+#include <string.h>
+
+/* ---- for layers ------------------------------------------------------------------------------------------------------------ */
+
+const char *qt_shape_text(const qt_shape *s, char buf[static 96])
+{
+    size_t used = 0;
+    for (int i = 0; i < s->rank && used < 80; i++) used += (size_t)snprintf(buf + used, 96 - used, "%s%lld", i ? ", " : "[", (long long)s->dim[i]);
+    snprintf(buf + used, 96 - used, "%s", s->rank ? "]" : "[]");
+    return buf;
+}
+
+bool qt_shape_same(const qt_shape *a, const qt_shape *b) { return a->rank == b->rank && !memcmp(a->dim, b->dim, (size_t)a->rank * sizeof *a->dim); }
+
+qt_err qt_module_fail(const qt_module *m, const char *fmt, ...)
+{
+    char    text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return qt_fail_at(QT_ESHAPE, m->pos, "%s: %s", m->path, text);
+}
+
+qt_err qt_module_misfit(const qt_module *m, int k, const char *what, const char *hint)
+{
+    char shape[96];
+    return qt_module_fail(m, "expects %s, but %s %s %s%s%s%s", what, m->in_name[k] ? m->in_name[k] : "the input", m->in_name[k] ? "gives" : "is",
+                          qt_shape_text(&m->in_shape[k], shape), hint ? " (" : "", hint ? hint : "", hint ? ")" : "");
+}
+
+qt_err qt_module_param(qt_module *m, qt_store *s, int k, const char *name, qt_param_kind kind, qt_init init, int rank, const int64_t *dim)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s.%s", m->path, name);
+    m->p[k] = qt_param_add(s, path, kind, init, rank, dim);
+    return m->p[k] ? QT_OK : QT_EMEM;
+}
+
+qt_tensor *qt_module_act(qt_tape *t, qt_module *m, qt_tensor *x) { return m->act ? qt_quantize(t, m->act, x) : x; }
+qt_tensor *qt_module_weight(qt_tape *t, qt_module *m) { return m->weight ? qt_quantize(t, m->weight, m->p[0]) : m->p[0]; }
+
+/* ---- building -------------------------------------------------------------------------------------------------------------- */
+
+static qt_err shape_module(qt_model *m, int i)
+{
+    qt_module *mod = &m->m[i];
+    if (!mod->layer) return QT_OK;
+    for (int k = 0; k < mod->n_in; k++) {
+        mod->in_shape[k] = mod->in[k] < 0 ? m->in : m->m[mod->in[k]].out_shape;
+        if (!mod->in_shape[k].rank) return QT_OK; /* not known: its own error has been reported */
+    }
+    if (mod->layer->max_rank && mod->in_shape[0].rank > mod->layer->max_rank)
+        return qt_module_misfit(mod, 0, mod->layer->max_rank == 1 ? "[features]" : "[features] or [tokens, features]", "put a `flatten` between?");
+    qt_err e = mod->layer->build(mod, m->store);
+    if (e != QT_OK) mod->out_shape.rank = 0;
+    return e;
+}
+
+/* The module whose `out` decides the last layer's outputs: the last one itself, or one before it that only activations follow. */
+static int deciding(const qt_model *m, const qt_yaml *const *from)
+{
+    int i = m->n - 1;
+    while (!qt_yaml_get(from[i], "out") && m->m[i].in[0] >= 0 && m->out.rank && qt_shape_same(&m->m[i].in_shape[0], &m->out)) i = m->m[i].in[0];
+    return qt_yaml_get(from[i], "out") ? i : m->n - 1;
+}
+
+/* The last layer's outputs against the data's classes. Where an earlier error hides the shape, a last linear layer says it alone. */
+static qt_err check_classes(const qt_model *m, const qt_yaml *const *from, int64_t classes)
+{
+    const qt_module *last = &m->m[deciding(m, from)];
+    const qt_yaml   *out = qt_yaml_get(from[last - m->m], "out");
+    int64_t          n = m->out.rank == 1 ? m->out.dim[0] : 0;
+    char             shape[96];
+    if (classes <= 0) return QT_OK;
+    if (m->out.rank > 1)
+        return qt_fail_at(QT_ERECIPE, last->pos, "%s: the last layer gives %s, but %lld classes take [%lld] (put a `flatten` and a `linear` at the end?)", last->path,
+                          qt_shape_text(&m->out, shape), (long long)classes, (long long)classes);
+    if (!n && !(last->layer == &qt_layer_linear && out && qt_yaml_int(out, &n))) return QT_OK;
+    if (n == classes) return QT_OK;
+    return qt_fail_at(QT_ERECIPE, out ? out->pos : last->pos, "%s: the last layer gives %lld outputs, but the data have %lld classes", last->path, (long long)n,
+                      (long long)classes);
+}
+
+static qt_err build_model(qt_build *b, const qt_yaml *quant, int64_t classes, qt_model *m)
+{
+    qt_err e = QT_OK;
+    m->n = b->n;
+    m->m = qt_arena_zalloc(b->arena, (size_t)b->n * sizeof *m->m);
+    m->value = qt_arena_zalloc(b->arena, (size_t)b->n * sizeof *m->value);
+    if (!m->m || !m->value) return QT_EMEM;
+    if (b->n) memcpy(m->m, b->m, (size_t)b->n * sizeof *m->m);
+    for (int i = 0; i < m->n; i++)
+        if (shape_module(m, i) != QT_OK) e = QT_ERECIPE;
+    if (m->n) {
+        m->out = m->m[m->n - 1].out_shape;
+        if (check_classes(m, b->from, classes) != QT_OK) e = QT_ERECIPE;
+    }
+    if (qt_rules_apply(b->arena, quant, m, m->n && !b->partial) != QT_OK) e = QT_ERECIPE;
+    return e;
+}
+
+qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_yaml *quant, qt_shape in, int64_t classes, qt_model **out)
+{
+    qt_build  b = {.arena = a};
+    qt_model *m = qt_arena_zalloc(a, sizeof *m);
+    qt_err    e, more;
+    if (!m) return QT_EMEM;
+    QT_CHECK(model, QT_ERECIPE, "model: missing; it is a list of layers, as in [flatten, {use: linear, out: 10}]");
+    m->store = s, m->in = in;
+    e = qt_build_expand(&b, model);
+    more = build_model(&b, quant, classes, m); /* after errors too: it finds those of what is left */
+    qt_build_clear(&b);
+    *out = m;
+    return e != QT_OK ? e : more;
+}
+
+/* ---- running --------------------------------------------------------------------------------------------------------------- */
+
+qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x)
+{
+    const char *path = t->path;
+    for (int i = 0; i < m->n; i++) {
+        qt_module *mod = &m->m[i];
+        qt_tensor *in[2] = {NULL};
+        for (int k = 0; k < mod->n_in; k++) in[k] = mod->in[k] < 0 ? x : m->value[mod->in[k]];
+        t->path = mod->path;
+        m->value[i] = mod->layer->forward(t, mod, in);
+    }
+    t->path = path;
+    return m->value[m->n - 1];
+}
+
+qt_tensor *qt_model_penalty(qt_tape *t, qt_model *m, qt_tensor *loss)
+{
+    const char *path = t->path;
+    for (int i = 0; i < m->n; i++) {
+        qt_site *site[2] = {m->m[i].weight, m->m[i].act};
+        t->path = m->m[i].path;
+        for (int k = 0; k < 2; k++)
+            if (site[k] && site[k]->enabled && site[k]->quant->penalty) loss = qt_add(t, loss, site[k]->quant->penalty(t, site[k]));
+    }
+    t->path = path;
+    return loss;
+}
+
+/* ---- size ------------------------------------------------------------------------------------------------------------------ */
+
+/* Stored bits of a layer's weight. */
+static qt_err weight_bits(const qt_module *m, qt_arena *a, double *bits)
+{
+    qt_codes c = {0};
+    *bits = 32.0 * (double)m->p[0]->n;
+    if (!m->weight || !m->weight->enabled) return QT_OK;
+    QT_TRY(m->weight->quant->encode(m->weight, m->p[0], a, &c));
+    *bits = qt_codes_bits(&c);
+    return QT_OK;
+}
+
+/* Numbers that a module keeps as floats beside its weight: biases, norms with their statistics, steps of its input's quantizer. */
+static int64_t float_numbers(const qt_module *m, const qt_store *s)
+{
+    int64_t n = 0;
+    for (int k = m->layer->quantizes; k < QT_MODULE_PARAMS; k++) n += m->p[k] ? m->p[k]->n : 0;
+    for (int k = 0; m->act && k < QT_SITE_PARAMS; k++)
+        if (m->act->p[k] && qt_store_param_of(s, m->act->p[k])->kind != QT_BUFFER) n += m->act->p[k]->n;
+    return n;
+}
+
+qt_err qt_model_bits(qt_model *m, double *bits_per_weight, double *bytes_total)
+{
+    double   bits = 0, floats = 0, weights = 0, one;
+    qt_arena a = {0};
+    qt_err   e = QT_OK;
+    for (int i = 0; i < m->n && e == QT_OK; i++) {
+        const qt_module *mod = &m->m[i];
+        floats += (double)float_numbers(mod, m->store);
+        if (!mod->layer->quantizes) continue;
+        e = weight_bits(mod, &a, &one);
+        bits += one, weights += (double)mod->p[0]->n;
+        qt_arena_reset(&a);
+    }
+    qt_arena_free(&a);
+    *bits_per_weight = weights > 0 ? bits / weights : 0;
+    *bytes_total = bits / 8 + 4 * floats;
+    return e;
+}
