@@ -29,10 +29,12 @@ typedef struct qt_codes {
     double    bits;       /* stored bits of one code: 4, 8, 1.58 is written as log2(3) */
 } qt_codes;
 
-enum { QT_SITE_PARAMS = 4 };
+enum { QT_SITE_PARAMS = 6 };
 struct qt_quant;
 struct qt_site {
     const struct qt_quant *quant;
+    qt_arena    arena;                 /* holds cfg and the names */
+    qt_pos      pos;                   /* of the rule in the recipe, for messages */
     void       *cfg;                   /* filled by the quantizer's field table */
     char       *path;                  /* "fc1.weight", "fc1.input" */
     qt_role     role;
@@ -53,7 +55,7 @@ struct qt_site {
 typedef struct qt_quant {
     qt_desc     d;
     qt_err    (*init)(qt_site *);                                      /* REQUIRED: adds parameters with qt_site_param */
-    void      (*observe)(qt_site *, const qt_tensor *);                /* OPTIONAL: statistics of x; called before apply while observing */
+    void      (*observe)(qt_tape *, qt_site *, const qt_tensor *);     /* OPTIONAL: statistics of x; called before apply while observing */
     qt_tensor *(*apply)(qt_tape *, qt_site *, qt_tensor *);            /* REQUIRED: fake-quantized tensor, on the tape */
     qt_tensor *(*penalty)(qt_tape *, qt_site *);                       /* OPTIONAL: term added to the loss */
     void      (*after_step)(qt_site *, int64_t step);                  /* OPTIONAL: guards, annealing */
@@ -71,6 +73,12 @@ typedef struct qt_quant {
 
 /* Adds parameter k of a site: "path.name", with kind QT_QUANT (learned) or QT_BUFFER (observed). count numbers, all `value`. */
 qt_err  qt_site_param(qt_site *q, int k, const char *name, qt_param_kind kind, int64_t count, double value);
+/* QT_ERECIPE at the place of the site's rule, naming the site. */
+qt_err  qt_site_fail(const qt_site *q, const char *fmt, ...) QT_PRINTF(2, 3);
+/* The layout of x for a site; an empty axis list means the site's own channel axis. */
+qt_err  qt_site_layout(const qt_site *q, qt_granularity g, const qt_ints *axis, int64_t group_size, const qt_tensor *x, qt_layout *l);
+/* Number of scales, from the shape given when the site was made; 0 if that depends on the batch. Checks the layout early. */
+qt_err  qt_site_count(const qt_site *q, qt_granularity g, const qt_ints *axis, int64_t group_size, int64_t *count);
 /* A site from a parsed configuration. Added to the store, which owns it. spec: {use: lsq, num_bits: 4}. */
 qt_err  qt_site_make(qt_store *s, const char *path, qt_role role, int axis, int token_rank, int rank, const int64_t *dim,
                      const qt_yaml *spec, const char *spec_path, qt_site **out);

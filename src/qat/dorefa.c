@@ -1,0 +1,121 @@
+/* DoReFa: weights through tanh onto [-1, 1], activations clipped to [0, 1]; n = 2^b - 1 steps.
+ *
+ *     weight      v = tanh(w),  m = max|v|,  q = round((v/(2m) + 1/2) n),  y = (2q - n)/n        dw = dy (1 - v^2)/m
+ *     weight, b=1 y = sign(w) mean|w|, sign(0) = +1                                              dw = dy
+ *     activation  q = round(clip(x, 0, 1) n),  y = q/n                                           dx = dy [0 <= x <= 1]
+ *
+ * With round() taken as the identity the weight becomes y = v/m; m is a constant for the gradient, and tanh' = 1 - tanh^2. Codes are the
+ * odd integers 2q - n (or q, or +-1) with scale 1/n (or mean|w|). Zhou et al. 2016, "DoReFa-Net" (arXiv 1606.06160), eq. 5-11. Left out:
+ * the stochastic quantizer of gradients. */
+#include "kernels/reduce.h"
+#include "qat/grid.h"
+
+typedef struct cfg {
+    int64_t num_bits;
+} cfg;
+
+static const qt_field fields[] = {QT_F_INT(cfg, num_bits, "8", 1, 16, "bits of a code"), {0}};
+
+typedef enum kind { WEIGHT, SIGN, ACT } kind;
+typedef struct arg {
+    kind kind;
+    R    n, m, s; /* levels - 1; max|tanh w|; scale */
+    R   *v;       /* WEIGHT: tanh(w) */
+} arg;
+
+static qt_err init(qt_site *q) { return (void)q, QT_OK; }
+static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits; }
+
+/* One tensor's constants; v from the arena. */
+static qt_err arg_of(const qt_site *q, const qt_tensor *x, qt_arena *arena, arg *a)
+{
+    const cfg *c = q->cfg;
+    a->kind = q->role != QT_ROLE_WEIGHT ? ACT : c->num_bits == 1 ? SIGN : WEIGHT;
+    a->n = (R)((1 << c->num_bits) - 1), a->s = 1 / a->n, a->m = 1;
+    if (a->kind == SIGN) a->s = (R)(qt_reduce_sum_abs(x->data, x->n) / (double)x->n);
+    if (a->kind != WEIGHT) return QT_OK;
+    R *v = a->v = qt_arena_alloc(arena, (size_t)x->n * sizeof(R));
+    if (!v) return QT_EMEM;
+    QT_FOR_CHUNKS(b, e, x->n, QT_GRAIN)
+        for (int64_t i = b; i < e; i++) v[i] = (R)tanh(x->data[i]);
+    a->m = qt_reduce_max_abs(v, x->n);
+    if (a->m == 0) a->m = 1;
+    return QT_OK;
+}
+
+/* The code of element i, as a number. */
+static inline R code_of(const arg *a, const R *x, int64_t i)
+{
+    switch (a->kind) {
+    case WEIGHT: return 2 * qt_clip(qt_round((a->v[i] / (2 * a->m) + (R)0.5) * a->n), 0, a->n) - a->n;
+    case SIGN: return x[i] < 0 ? -1 : x[i] >= 0 ? 1 : x[i];
+    default: return qt_round(qt_clip(x[i], 0, 1) * a->n) + 0;
+    }
+}
+
+QT_CLONES static void quantize(R *y, const arg *a, const R *x, int64_t b, int64_t e)
+{
+    for (int64_t i = b; i < e; i++) y[i] = code_of(a, x, i) * a->s;
+}
+
+/* ---- the op ---------------------------------------------------------------------------------------------------------------------- */
+
+static qt_err shape(qt_node *nd) { return qt_node_out_like(nd, nd->in[0]); }
+
+static void forward(qt_node *nd)
+{
+    const arg *a = nd->arg;
+    const R   *x = nd->in[0]->data;
+    R         *y = nd->out->data;
+    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN) quantize(y, a, x, b, e);
+}
+
+static void backward(const qt_node *nd)
+{
+    const arg *a = nd->arg;
+    const R   *x = nd->in[0]->data, *dy = nd->out->grad;
+    R         *dx = nd->in[0]->grad;
+    if (!dx) return;
+    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN)
+        for (int64_t i = b; i < e; i++) switch (a->kind) {
+            case WEIGHT: dx[i] += dy[i] * (1 - a->v[i] * a->v[i]) / a->m; break;
+            case SIGN: dx[i] += dy[i]; break;
+            case ACT: dx[i] += x[i] >= 0 && x[i] <= 1 ? dy[i] : 0; break;
+            }
+}
+
+static const qt_op op;
+
+static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
+{
+    arg a = {0};
+    qt_tape_fail(t, arg_of(q, x, &t->arena, &a));
+    return QT_EMIT(t, &op, &a, sizeof a, x);
+}
+
+static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *codes)
+{
+    arg a = {0};
+    R  *s = qt_arena_alloc(arena, sizeof *s);
+    if (!s) return QT_EMEM;
+    QT_TRY(qt_codes_check(q, x));
+    QT_TRY(arg_of(q, x, arena, &a));
+    *s = a.s;
+    QT_TRY(qt_codes_new(arena, x->n, (qt_layout){x->n, 1}, s, bits(q), codes));
+    for (int64_t i = 0; i < x->n; i++) codes->code[i] = (int32_t)code_of(&a, x->data, i);
+    return QT_OK;
+}
+
+static qt_tensor *build(qt_tape *t, qt_tensor **in)
+{
+    arg a = {ACT, 15, 1, (R)1 / 15, NULL};
+    return QT_EMIT(t, &op, &a, sizeof a, in[0]);
+}
+
+static const qt_case cases[] = {{"act", build, {{{6, 8}, 'n'}}}, {0}};
+
+static const qt_op op = {{"dorefa", "tanh for weights, clip for activations", "arXiv 1606.06160"}, QT_SURROGATE, shape, forward, backward, .cases = cases};
+
+const qt_quant qt_quant_dorefa = {
+    {"dorefa", "weights through tanh, activations clipped to [0, 1]", "Zhou et al. 2016, arXiv 1606.06160, eq. 5-11", fields, sizeof(cfg)},
+    init, NULL, apply, .encode = encode, .bits = bits, .monotone = true, .op = &op};

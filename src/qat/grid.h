@@ -1,0 +1,68 @@
+/* The affine grid: what all quantizers with a given scale share. A value x becomes the integer
+ *     code = clamp(round(x / s) + z, qn, qp),      and stands for     y = (code - z) * s + o,
+ * with s, z, o constant over a run of the layout. Also here: the walk over a tensor, run by run, that all quantizers use. */
+#ifndef QT_QAT_GRID_H
+#define QT_QAT_GRID_H
+#include "base/par.h"
+#include "qat/quant.h"
+#include "qat/round.h"
+
+/* ---- the walk ------------------------------------------------------------------------------------------------------------------- */
+
+/* A layout cuts a tensor into runs of `inner` numbers that share a scale; long runs are cut into pieces of at most QT_GRAIN. The
+ * pieces depend on the shape only, so that what is summed piece by piece has the same bits for any number of threads:
+ *     qt_cut c = qt_cut_of(layout, x->n);
+ *     QT_FOR_EACH(j, c.pieces, c.many) {
+ *         qt_piece p = qt_piece_of(&c, j);
+ *         ... elements [p.at, p.at + p.n) have scale p.k ...
+ *     } */
+typedef struct qt_cut {
+    int64_t inner, count, per_run, pieces;
+    bool    many;
+} qt_cut;
+typedef struct qt_piece {
+    int64_t at, n, k;
+} qt_piece;
+
+static inline qt_cut qt_cut_of(qt_layout l, int64_t n)
+{
+    int64_t per_run = QT_CHUNKS(l.inner, QT_GRAIN);
+    return (qt_cut){l.inner, l.count, per_run, n / l.inner * per_run, n > QT_GRAIN};
+}
+
+static inline qt_piece qt_piece_of(const qt_cut *c, int64_t j)
+{
+    int64_t run = j / c->per_run, from = j % c->per_run * QT_GRAIN;
+    return (qt_piece){run * c->inner + from, qt_min_i64(QT_GRAIN, c->inner - from), run % c->count};
+}
+
+/* Sum of partial[pieces] over the pieces of scale k. */
+double qt_cut_sum(const qt_cut *c, const double *partial, int64_t k);
+
+/* ---- the grid ------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct qt_grid {
+    qt_layout layout;
+    R         qn, qp;
+    R        *scale;  /* [count] */
+    R        *zero;   /* [count] or NULL: 0 */
+    R        *offset; /* [count] or NULL: 0 */
+    bool      mask;   /* gradient stops where round(x/s) + z is outside [qn, qp]; otherwise it passes everywhere */
+} qt_grid;
+
+/* An op whose shape, forward and backward are these has a qt_grid as its argument and constant scales. */
+qt_err qt_grid_shape(qt_node *nd);
+void   qt_grid_forward(qt_node *nd);
+void   qt_grid_backward(const qt_node *nd);
+
+/* Allocates scale (and zero, if with_zero) for a grid. */
+qt_err qt_grid_alloc(qt_arena *a, qt_grid *g, bool with_zero);
+/* Codes of x on the grid, whose arrays the result shares. QT_EDATA if x is not finite or a scale not positive. */
+qt_err qt_grid_encode(const qt_site *q, const qt_grid *g, const qt_tensor *x, qt_arena *a, double bits, qt_codes *c);
+/* Makes c hold n codes, which the caller fills in. */
+qt_err qt_codes_new(qt_arena *a, int64_t n, qt_layout l, R *scale, double bits, qt_codes *c);
+/* QT_EDATA naming the site if x holds a number that is not finite and has no code. */
+qt_err qt_codes_check(const qt_site *q, const qt_tensor *x);
+/* dx += dy, the straight-through estimator without a mask. */
+void   qt_pass_gradient(R *dx, const R *dy, int64_t n);
+#endif

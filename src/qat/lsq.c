@@ -1,0 +1,240 @@
+/* LSQ: learned step size quantization. With u = x/s, codes n..p and a step s > 0 that is trained with the weights:
+ *
+ *     y  = clamp(round(u), n, p) s
+ *     dx = dy [n < u < p]
+ *     ds = g sum dy { round(u) - u   if n < u < p
+ *                     n              if u <= n
+ *                     p              if u >= p }
+ *
+ * Derivation. Write round(u) = u + r and let r be a constant, so that round has derivative 1. Inside, y = (x/s + r) s = x + r s, hence
+ * dy/dx = 1 and dy/ds = r = round(u) - u; outside, y = n s or p s, hence dy/dx = 0 and dy/ds = n or p.
+ * g makes a step of s about as large, relative to s, as one of the weights: 1/sqrt(N p) with N weights, or N features of an activation
+ * (numel: all its elements, the batch included). s starts at 2 mean|x|/sqrt(p), of a weight when it is first used, of an activation
+ * in the first training batch; a tensor of zeros starts with p s = 1. s is used as max(|s|, 1e-8) and kept so after each step.
+ *
+ * Esser et al. 2020, "Learned Step Size Quantization" (ICLR, arXiv 1902.08153), eq. 1-3 and section 2.2. Left out: log s as parameter. */
+#include "kernels/reduce.h"
+#include "qat/observer.h"
+
+enum { SCALE, INITIALIZED }; /* parameters */
+enum { LANES = 16 };
+
+typedef struct cfg {
+    int64_t num_bits;
+    qt_ints axis;
+    bool    is_signed, learn_scale;
+    int     granularity, grad_scale, start;
+    double  init_scale_mult;
+} cfg;
+enum { TENSOR, CHANNEL };
+enum { GRAD_NONE, GRAD_FEATURES, GRAD_NUMEL };
+enum { MEAN_ABS, MSE };
+
+static const qt_field fields[] = {
+    QT_F_INT(cfg, num_bits, "8", 1, 16, "bits of a code"),
+    {"signed", QT_BOOL, offsetof(cfg, is_signed), "true", 0, 0, NULL, "codes -2^(b-1)..2^(b-1)-1; false: 0..2^b-1, for what is never negative"},
+    QT_F_ENUM(cfg, granularity, "tensor", "tensor|channel", "what shares a step"),
+    QT_F_INTS(cfg, axis, "[]", -QT_MAX_DIM, QT_MAX_DIM - 1, "channel axis; negative counts from the last; default: the layer's"),
+    QT_F_ENUM(cfg, grad_scale, "features", "none|features|numel", "N of the factor 1/sqrt(N p) on the gradient of the step; none: factor 1"),
+    {"init", QT_ENUM, offsetof(cfg, start), "mean_abs", 0, 0, "mean_abs|mse", "first step: 2 mean|x|/sqrt(p), or the one with the least squared error"},
+    QT_F_REAL(cfg, init_scale_mult, "1", 1e-6, 1e6, "factor on the first step"),
+    QT_F_BOOL(cfg, learn_scale, "true", "train the step; false: keep the first"),
+    {0}};
+
+typedef struct arg {
+    qt_layout layout;
+    R         qn, qp;
+    double    g;
+} arg;
+
+static R guarded(R s) { return fabs(s) < 1e-8 ? (R)1e-8 : (R)fabs(s); }
+
+/* ---- the op: in[0] is x, in[1] the steps ------------------------------------------------------------------------------------------ */
+
+QT_CLONES static void quantize(R *y, const R *x, int64_t n, R s, R qn, R qp)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = (qt_clip(qt_round(x[i] / s), qn, qp) + 0) * s; /* + 0: a code has no sign of zero */
+}
+
+/* dy/ds of one element. */
+static inline R slope(R u, R qn, R qp) { return ((u > qn) & (u < qp)) ? qt_round(u) - u : qt_clip(u, qn, qp); }
+
+/* dx += dy [inside]; returns sum dy dy/ds. */
+QT_CLONES static double gradients(R *dx, const R *dy, const R *x, int64_t n, R s, R qn, R qp)
+{
+    double  acc[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) {
+            R u = x[i + l] / s;
+            dx[i + l] += ((u > qn) & (u < qp)) ? dy[i + l] : 0;
+            acc[l] += (double)dy[i + l] * (double)slope(u, qn, qp);
+        }
+    for (; i < n; i++) {
+        R u = x[i] / s;
+        dx[i] += ((u > qn) & (u < qp)) ? dy[i] : 0;
+        acc[0] += (double)dy[i] * (double)slope(u, qn, qp);
+    }
+    for (int l = 1; l < LANES; l++) acc[0] += acc[l];
+    return acc[0];
+}
+
+/* The same for an x that wants no gradient. */
+QT_CLONES static double step_gradient(const R *dy, const R *x, int64_t n, R s, R qn, R qp)
+{
+    double  acc[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) acc[l] += (double)dy[i + l] * (double)slope(x[i + l] / s, qn, qp);
+    for (; i < n; i++) acc[0] += (double)dy[i] * (double)slope(x[i] / s, qn, qp);
+    for (int l = 1; l < LANES; l++) acc[0] += acc[l];
+    return acc[0];
+}
+
+static qt_err shape(qt_node *nd)
+{
+    const arg *a = nd->arg;
+    qt_cut     c = qt_cut_of(a->layout, nd->in[0]->n);
+    QT_TRY(qt_node_out_like(nd, nd->in[0]));
+    return nd->out->grad ? qt_node_save(nd, (size_t)c.pieces * sizeof(double)) : QT_OK; /* partial sums of ds */
+}
+
+static void forward(qt_node *nd)
+{
+    const arg *a = nd->arg;
+    const R   *x = nd->in[0]->data, *s = nd->in[1]->data;
+    R         *y = nd->out->data;
+    qt_cut     c = qt_cut_of(a->layout, nd->out->n);
+    QT_FOR_EACH(j, c.pieces, c.many) {
+        qt_piece p = qt_piece_of(&c, j);
+        quantize(y + p.at, x + p.at, p.n, guarded(s[p.k]), a->qn, a->qp);
+    }
+}
+
+static void backward(const qt_node *nd)
+{
+    const arg *a = nd->arg;
+    const R   *x = nd->in[0]->data, *s = nd->in[1]->data, *dy = nd->out->grad;
+    R         *dx = nd->in[0]->grad, *ds = nd->in[1]->grad;
+    double    *partial = nd->saved;
+    qt_cut     c = qt_cut_of(a->layout, nd->out->n);
+    QT_FOR_EACH(j, c.pieces, c.many) {
+        qt_piece p = qt_piece_of(&c, j);
+        R        sk = guarded(s[p.k]);
+        partial[j] = dx ? gradients(dx + p.at, dy + p.at, x + p.at, p.n, sk, a->qn, a->qp) : step_gradient(dy + p.at, x + p.at, p.n, sk, a->qn, a->qp);
+    }
+    for (int64_t k = 0; ds && k < c.count; k++) ds[k] += (R)(a->g * qt_cut_sum(&c, partial, k));
+}
+
+static const qt_op op;
+
+static qt_tensor *build(qt_tape *t, qt_tensor **in)
+{
+    arg a = {{8, 6}, -4, 3, 1};
+    return QT_EMIT(t, &op, &a, sizeof a, in[0], in[1]);
+}
+
+static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'p'}}}, {0}};
+
+static const qt_op op = {{"lsq", "learned step size", "arXiv 1902.08153"}, QT_SURROGATE, shape, forward, backward, .cases = cases};
+
+/* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
+
+static qt_granularity granularity_of(const cfg *c) { return c->granularity == CHANNEL ? QT_PER_CHANNEL : QT_PER_TENSOR; }
+
+static qt_err init(qt_site *q)
+{
+    const cfg *c = q->cfg;
+    int64_t    count;
+    if (c->is_signed && c->num_bits < 2) return qt_site_fail(q, "signed codes need num_bits of at least 2");
+    QT_TRY(qt_site_count(q, granularity_of(c), &c->axis, 0, &count));
+    QT_TRY(qt_site_param(q, SCALE, "scale", c->learn_scale ? QT_QUANT : QT_BUFFER, count, 1));
+    return qt_site_param(q, INITIALIZED, "initialized", QT_BUFFER, 1, 0);
+}
+
+static qt_err arg_of(const qt_site *q, const qt_tensor *x, arg *a)
+{
+    const cfg *c = q->cfg;
+    QT_TRY(qt_site_layout(q, granularity_of(c), &c->axis, 0, x, &a->layout));
+    if (a->layout.count != q->p[SCALE]->n)
+        return qt_fail(QT_ESHAPE, "%s: the tensor has %lld channels, the site %lld steps", q->path, (long long)a->layout.count, (long long)q->p[SCALE]->n);
+    qt_levels((int)c->num_bits, c->is_signed, false, &a->qn, &a->qp);
+    int64_t N = c->grad_scale == GRAD_FEATURES && q->role != QT_ROLE_WEIGHT ? x->n / x->dim[0] : x->n;
+    a->g = c->grad_scale == GRAD_NONE ? 1 : 1 / sqrt((double)N * (double)a->qp);
+    return QT_OK;
+}
+
+static double mean_abs(const qt_tensor *x, qt_layout l, int64_t k)
+{
+    double sum = 0;
+    for (int64_t b = k * l.inner; b < x->n; b += l.count * l.inner) sum += qt_reduce_sum_abs(x->data + b, l.inner);
+    return sum / (double)(x->n / l.count);
+}
+
+/* The first steps, from x. */
+static qt_err start(qt_site *q, const qt_tensor *x, qt_arena *arena)
+{
+    const cfg  *c = q->cfg;
+    arg         a;
+    qt_observer o = {QT_OBSERVE_MSE, true, .power = 2};
+    R          *s = q->p[SCALE]->data, *lo = NULL, *hi = NULL;
+    QT_TRY(arg_of(q, x, &a));
+    o.qn = a.qn, o.qp = a.qp;
+    if (c->start == MSE) {
+        size_t n = (size_t)a.layout.count * sizeof(R);
+        if (!(lo = qt_arena_alloc(arena, n)) || !(hi = qt_arena_alloc(arena, n))) return QT_EMEM;
+        QT_TRY(qt_observe(&o, x, a.layout, arena, lo, hi));
+    }
+    for (int64_t k = 0; k < a.layout.count; k++) {
+        double first = c->start == MSE ? fmax(-(double)lo[k], (double)hi[k]) / (double)a.qp : 2 * mean_abs(x, a.layout, k) / sqrt((double)a.qp);
+        s[k] = first > 0 ? (R)(first * c->init_scale_mult) : 1 / a.qp;
+    }
+    q->p[INITIALIZED]->data[0] = 1;
+    return QT_OK;
+}
+
+static bool started(const qt_site *q) { return q->p[INITIALIZED]->data[0] != 0; }
+
+static void observe(qt_tape *t, qt_site *q, const qt_tensor *x)
+{
+    if (!started(q)) qt_tape_fail(t, start(q, x, &t->arena));
+}
+
+/* A weight can start at any time; an activation only in training, where x is a batch of the training set. */
+static qt_err ready(qt_site *q, const qt_tensor *x, qt_arena *arena, bool train, arg *a)
+{
+    if (!started(q) && !train && q->role != QT_ROLE_WEIGHT)
+        return qt_fail(QT_EUSAGE, "%s: the step is not known yet; train or calibrate before evaluating", q->path);
+    if (!started(q)) QT_TRY(start(q, x, arena));
+    return arg_of(q, x, a);
+}
+
+static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
+{
+    arg a = {0};
+    qt_tape_fail(t, ready(q, x, &t->arena, t->train, &a));
+    return QT_EMIT(t, &op, &a, sizeof a, x, q->p[SCALE]);
+}
+
+static void after_step(qt_site *q, int64_t step)
+{
+    (void)step;
+    for (int64_t k = 0; k < q->p[SCALE]->n; k++) q->p[SCALE]->data[k] = guarded(q->p[SCALE]->data[k]);
+}
+
+static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits; }
+
+static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *codes)
+{
+    arg     a;
+    qt_grid g = {0};
+    QT_TRY(ready(q, x, arena, false, &a));
+    g = (qt_grid){.layout = a.layout, .qn = a.qn, .qp = a.qp};
+    QT_TRY(qt_grid_alloc(arena, &g, false));
+    for (int64_t k = 0; k < a.layout.count; k++) g.scale[k] = guarded(q->p[SCALE]->data[k]);
+    return qt_grid_encode(q, &g, x, arena, bits(q), codes);
+}
+
+const qt_quant qt_quant_lsq = {
+    {"lsq", "learned step size (LSQ)", "Esser et al. 2020, arXiv 1902.08153, eq. 1-3", fields, sizeof(cfg)},
+    init, observe, apply, .after_step = after_step, .encode = encode, .bits = bits, .idempotent = true, .monotone = true, .zero_to_zero = true, .op = &op};

@@ -1,0 +1,130 @@
+/* PACT: a ReLU with a learned upper end a, cut into 2^b - 1 steps.
+ *
+ *     y  = round(clip(x, 0, a)/s) s,  s = a/(2^b - 1)
+ *     dx = dy [0 <= x < a]
+ *     da = sum dy [x >= a],  and 2 lambda a from the penalty lambda a^2 in the loss
+ *
+ * With round() taken as the identity y = clip(x, 0, a) = (|x| - |x - a| + a)/2, whose derivative in x is 1 inside and in a is 1 above a,
+ * 0 below. The penalty pulls a down, against the range growing; it is a separate term, not part of da here. a is used as at least
+ * 1e-8 and kept so. One a for a tensor, which replaces the ReLU before it.
+ *
+ * Choi et al. 2018, "PACT" (arXiv 1805.06085), eq. 1-3. Left out: one a for each channel. */
+#include "qat/grid.h"
+
+enum { ALPHA }; /* parameter */
+enum { LANES = 16 };
+
+typedef struct cfg {
+    int64_t num_bits;
+    double  alpha, lambda;
+} cfg;
+
+static const qt_field fields[] = {
+    QT_F_INT(cfg, num_bits, "8", 1, 16, "bits of a code"),
+    QT_F_REAL(cfg, alpha, "8", 1e-8, 1e30, "first upper end of the range"),
+    QT_F_REAL(cfg, lambda, "1e-4", 0, 1e6, "weight of the penalty alpha^2 in the loss"),
+    {0}};
+
+typedef struct arg {
+    R levels; /* 2^b - 1 */
+} arg;
+
+static qt_err init(qt_site *q) { return qt_site_param(q, ALPHA, "alpha", QT_QUANT, 1, ((const cfg *)q->cfg)->alpha); }
+static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits; }
+static R      guarded(R a) { return a < (R)1e-8 ? (R)1e-8 : a; }
+static R      levels_of(const qt_site *q) { return (R)((1 << ((const cfg *)q->cfg)->num_bits) - 1); }
+
+QT_CLONES static void quantize(R *y, const R *x, int64_t n, R s, R levels)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = (qt_clip(qt_round(x[i] / s), 0, levels) + 0) * s;
+}
+
+/* dx += dy [0 <= x < a] */
+QT_CLONES static void pass_inside(R *dx, const R *dy, const R *x, int64_t n, R a)
+{
+    for (int64_t i = 0; i < n; i++) dx[i] += ((x[i] >= 0) & (x[i] < a)) ? dy[i] : 0;
+}
+
+/* sum dy [x >= a] */
+QT_CLONES static double sum_above(const R *dy, const R *x, int64_t n, R a)
+{
+    double  acc[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) acc[l] += x[i + l] >= a ? (double)dy[i + l] : 0;
+    for (; i < n; i++) acc[0] += x[i] >= a ? (double)dy[i] : 0;
+    for (int l = 1; l < LANES; l++) acc[0] += acc[l];
+    return acc[0];
+}
+
+/* ---- the op: in[0] is x, in[1] alpha ------------------------------------------------------------------------------------------------ */
+
+static qt_err shape(qt_node *nd)
+{
+    QT_TRY(qt_node_out_like(nd, nd->in[0]));
+    return nd->out->grad ? qt_node_save(nd, (size_t)QT_CHUNKS(nd->out->n, QT_GRAIN) * sizeof(double)) : QT_OK;
+}
+
+static void forward(qt_node *nd)
+{
+    const R *x = nd->in[0]->data, levels = ((const arg *)nd->arg)->levels, s = guarded(nd->in[1]->data[0]) / levels;
+    R       *y = nd->out->data;
+    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN) quantize(y + b, x + b, e - b, s, levels);
+}
+
+static void backward(const qt_node *nd)
+{
+    const R *x = nd->in[0]->data, *dy = nd->out->grad, a = guarded(nd->in[1]->data[0]);
+    R       *dx = nd->in[0]->grad, *da = nd->in[1]->grad;
+    double  *partial = nd->saved, sum = 0;
+    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN) {
+        if (dx) pass_inside(dx + b, dy + b, x + b, e - b, a);
+        partial[QT_CHUNK_OF(b)] = sum_above(dy + b, x + b, e - b, a);
+    }
+    for (int64_t j = 0; j < QT_CHUNKS(nd->out->n, QT_GRAIN); j++) sum += partial[j];
+    if (da) da[0] += (R)sum;
+}
+
+static const qt_op op;
+
+static qt_tensor *build(qt_tape *t, qt_tensor **in)
+{
+    arg g = {15};
+    return QT_EMIT(t, &op, &g, sizeof g, in[0], in[1]);
+}
+
+static const qt_case cases[] = {{"tensor", build, {{{6, 8}, 'n'}, {{1}, 'p'}}}, {0}};
+
+static const qt_op op = {{"pact", "clipped ReLU with a learned end", "arXiv 1805.06085"}, QT_SURROGATE, shape, forward, backward, .cases = cases};
+
+/* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
+
+static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
+{
+    arg g = {levels_of(q)};
+    return QT_EMIT(t, &op, &g, sizeof g, x, q->p[ALPHA]);
+}
+
+static qt_tensor *penalty(qt_tape *t, qt_site *q)
+{
+    double lambda = ((const cfg *)q->cfg)->lambda;
+    return lambda == 0 ? NULL : qt_scale(t, qt_mul(t, q->p[ALPHA], q->p[ALPHA]), lambda);
+}
+
+static void after_step(qt_site *q, int64_t step)
+{
+    (void)step;
+    q->p[ALPHA]->data[0] = guarded(q->p[ALPHA]->data[0]);
+}
+
+static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *codes)
+{
+    qt_grid g = {.layout = {x->n, 1}, .qn = 0, .qp = levels_of(q)};
+    QT_TRY(qt_grid_alloc(arena, &g, false));
+    g.scale[0] = guarded(q->p[ALPHA]->data[0]) / g.qp;
+    return qt_grid_encode(q, &g, x, arena, bits(q), codes);
+}
+
+const qt_quant qt_quant_pact = {
+    {"pact", "clipped ReLU with a learned upper end", "Choi et al. 2018, arXiv 1805.06085, eq. 1-3", fields, sizeof(cfg)},
+    init, NULL, apply, penalty, after_step, encode, bits, .idempotent = true, .monotone = true, .zero_to_zero = true, .op = &op};
