@@ -149,6 +149,7 @@ static qt_err expand_layer(qt_build *b, const qt_yaml *y, const char *where, sco
     qt_err         e;
     if (use) qt_yaml_str(use, &word);
     e = read_layer(b, y, where, in, &m);
+    if (m.layer) word = m.layer->d.name;
     if (name_path(b, in, qt_yaml_get(y, "name"), word, where, y->pos, &m.path) != QT_OK) e = QT_ERECIPE;
     if (e != QT_OK) m.layer = NULL;
     QT_TRY(push(b, &m, y));
