@@ -4,6 +4,13 @@
 
 static const qt_option options[] = {{0}};
 
+/* A data set's name has a dash where its C name has an underscore. */
+static bool same(const char *name, const char *c_name)
+{
+    for (; *name && (*name == *c_name || (*name == '-' && *c_name == '_')); name++) c_name++;
+    return *name == *c_name;
+}
+
 static qt_err run(const qt_args *a)
 {
     const qt_kind *k;
@@ -14,7 +21,7 @@ static qt_err run(const qt_args *a)
     if (d->source) printf("source: %s\n", d->source);
     if (d->fields && d->fields->name) printf("\nfields:\n"), qt_fields_print(stdout, d->fields, "  ");
     for (const qt_head *h = qt_heads; h->name; h++)
-        if (!strcmp(h->one, k->one) && !strcmp(h->name, d->name)) printf("\nfrom %s:\n\n%s", h->file, h->text);
+        if (!strcmp(h->one, k->one) && same(d->name, h->name)) printf("\nfrom %s:\n\n%s", h->file, h->text);
     return QT_OK;
 }
 

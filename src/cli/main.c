@@ -7,10 +7,10 @@
 
 enum { MAX_OPTIONS = 32, HELP = 256 };
 
-/* "file:12:3: ..." */
+/* Length of "file:12:3:" at the start of a message, 0 if it has no position. */
 static size_t position_length(const char *line, size_t n)
 {
-    for (size_t i = 1; i < n && line[i] != ' '; i++) {
+    for (size_t i = 1; i < n && line[i] != '\''; i++) {
         int col = 0, len = 0;
         if (line[i] == ':' && sscanf(line + i, ":%*d:%d:%n", &col, &len) == 1 && len && line[i + (size_t)len] == ' ') return i + (size_t)len;
     }
