@@ -58,8 +58,9 @@ qt_err qt_recipe_load(qt_arena *a, const char *file, int n_sets, const char *con
 /* The deep check: data info, model, quant rules, optimizer groups, claims and every arm, without touching data files. Part of
  * qt_recipe_load; costs nothing a second time. */
 qt_err qt_recipe_check(qt_recipe *r);
-/* What resolved.yaml holds: the tree without what has been applied to it already (include, vars, arms, claims, seeds). */
-qt_err qt_recipe_print(FILE *f, const qt_recipe *r);
+/* What resolved.yaml holds: the tree without what has been applied to it already (include, vars, arms, claims, seeds), and the data
+ * section that is used, the recipe's own or its fallback. */
+qt_err qt_recipe_print(FILE *f, const qt_recipe *r, const qt_yaml *data);
 /* For humans: `qtape show`. */
 qt_err qt_recipe_show(FILE *f, qt_recipe *r, bool cost);
 /* Whether one of the phases is `train`. */

@@ -1,0 +1,183 @@
+/* Claims: what the arms of a recipe must show, as data.
+ *   {say: TEXT, arm: A, metric: M, at_least | at_most: NUMBER}
+ *   {say: TEXT, arm: A, metric: M, at_least | at_most: {arm: B, metric: M', times: t, plus: p, minus: m}}     bound = t M'(B) + p - m
+ *   {say: TEXT, arm: A, metric: M, within: {arm: B, of: d}}                                                |M(A) - M(B)| <= d
+ * The means over the seeds are compared; with every_seed: true, the values of each seed. Metrics: test.accuracy (the default), test.loss,
+ * val.accuracy, val.loss, another metric of the recipe as test.NAME, bits_per_weight, bytes, params, seconds, samples_per_s, peak_rss_mb,
+ * and quant.SITE.FIELD of a site's last quant event. */
+#include "train/train.h"
+#include <math.h>
+#include <string.h>
+
+typedef struct claim {
+    const char    *say, *arm, *metric;
+    const qt_yaml *at_least, *at_most, *within;
+    bool           every_seed;
+} claim;
+
+static const qt_field claim_fields[] = {
+    QT_F_STR(claim, say, NULL, "the claim in words"),
+    QT_F_STR(claim, arm, NULL, "the arm that it is about"),
+    QT_F_STR(claim, metric, "test.accuracy", "what is measured"),
+    QT_F_TREE(claim, at_least, "~", "a number, or {arm, metric, times, plus, minus}"),
+    QT_F_TREE(claim, at_most, "~", "a number, or {arm, metric, times, plus, minus}"),
+    QT_F_TREE(claim, within, "~", "{arm, of}: how far from that arm at most"),
+    QT_F_BOOL(claim, every_seed, "false", "must hold for each seed, not only for the means"),
+    {NULL},
+};
+
+typedef struct bound {
+    const char *arm, *metric;
+    double      times, plus, minus, of;
+} bound;
+
+static const qt_field bound_fields[] = {
+    QT_F_STR(bound, arm, NULL, "the arm to compare with"),
+    QT_F_STR(bound, metric, "~", "its metric (default: the claim's)"),
+    QT_F_REAL(bound, times, "1", -1e9, 1e9, "factor"),
+    QT_F_REAL(bound, plus, "0", -1e12, 1e12, "added"),
+    QT_F_REAL(bound, minus, "0", -1e12, 1e12, "taken away"),
+    {NULL},
+};
+
+static const qt_field within_fields[] = {
+    QT_F_STR(bound, arm, NULL, "the arm to compare with"),
+    QT_F_STR(bound, metric, "~", "its metric (default: the claim's)"),
+    QT_F_REAL(bound, of, NULL, 0, 1e12, "largest difference"),
+    {NULL},
+};
+
+/* ---- reading --------------------------------------------------------------------------------------------------------------- */
+
+static qt_err check_arm(const qt_recipe *r, const qt_yaml *map, const char *path, const char *arm)
+{
+    static const char *const only[] = {"base"};
+    bool                     has = r->arms && r->arms->kind == QT_YAML_MAP && r->arms->n;
+    int                      n = has ? r->arms->n : 1;
+    const char *const       *names = has ? r->arms->key : only, *near;
+    for (int i = 0; i < n; i++)
+        if (!strcmp(names[i], arm)) return QT_OK;
+    near = qt_near(arm, n, names);
+    return qt_fail_at(QT_ERECIPE, qt_yaml_get(map, "arm")->pos, "%s.arm: unknown arm '%s'%s%s%s", path, arm, near ? ", did you mean '" : "", near ? near : "",
+                      near ? "'?" : "");
+}
+
+static qt_err check_metric(const qt_recipe *r, const qt_yaml *map, const char *path, const char *metric)
+{
+    static const char *const known[] = {"test.accuracy", "test.loss", "val.accuracy", "val.loss", "bits_per_weight", "bytes", "params", "seconds",
+                                        "samples_per_s", "peak_rss_mb"};
+    enum { N = sizeof known / sizeof *known };
+    const char *near, *dot = strrchr(metric, '.');
+    for (int i = 0; i < N; i++)
+        if (!strcmp(known[i], metric)) return QT_OK;
+    if (!strncmp(metric, "quant.", 6) && dot && dot > metric + 6 && qt_choice("scale|clip_frac|zero_frac|flip_rate|sqnr_db", dot + 1) >= 0) return QT_OK;
+    if (r->metric && dot && !strcmp(dot + 1, r->metric->d.name) && (dot == metric + 4 ? !strncmp(metric, "test", 4) : dot == metric + 3 && !strncmp(metric, "val", 3)))
+        return QT_OK;
+    near = qt_near(metric, N, known);
+    return qt_fail_at(QT_ERECIPE, qt_yaml_get(map, "metric")->pos, "%s.metric: unknown metric '%s'%s%s%s", path, metric, near ? ", did you mean '" : "",
+                      near ? near : " (test.accuracy, test.loss, bits_per_weight, bytes, seconds, quant.SITE.FIELD ...)", near ? "'?" : "");
+}
+
+/* The claim and its bound; a plain number is a bound without an arm. */
+static qt_err read_claim(const qt_recipe *r, int i, claim *c, bound *b)
+{
+    const qt_yaml *y = r->claims->item[i], *limit;
+    const char    *key;
+    char           path[48], below[64];
+    qt_err         e;
+    snprintf(path, sizeof path, "claims[%d]", i);
+    QT_TRY(qt_fields_read(y, path, claim_fields, NULL, c));
+    if (!!c->at_least + !!c->at_most + !!c->within != 1)
+        return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected one of at_least, at_most and within, found %d", path, !!c->at_least + !!c->at_most + !!c->within);
+    e = check_arm(r, y, path, c->arm);
+    if (check_metric(r, y, path, c->metric) != QT_OK) e = QT_ERECIPE;
+    limit = c->at_least ? c->at_least : c->at_most ? c->at_most : c->within;
+    key = c->at_least ? "at_least" : c->at_most ? "at_most" : "within";
+    snprintf(below, sizeof below, "%s.%s", path, key);
+    *b = (bound){.times = 1};
+    if (!c->within && qt_yaml_real(limit, &b->plus)) return e;
+    if (limit->kind != QT_YAML_MAP)
+        return qt_fail_at(QT_ERECIPE, limit->pos, "%s: expected %s, found %s", below, c->within ? "{arm, of}" : "a number or {arm, plus, minus, times}",
+                          qt_yaml_kind_name(limit));
+    QT_TRY(qt_fields_read(limit, below, c->within ? within_fields : bound_fields, NULL, b));
+    if (check_arm(r, limit, below, b->arm) != QT_OK) e = QT_ERECIPE;
+    if (b->metric && check_metric(r, limit, below, b->metric) != QT_OK) e = QT_ERECIPE;
+    if (c->within) b->times = 1;
+    return e;
+}
+
+qt_err qt_claims_check(const qt_recipe *r)
+{
+    qt_err e = QT_OK;
+    if (!r->claims) return QT_OK;
+    if (r->claims->kind != QT_YAML_LIST) return qt_fail_at(QT_ERECIPE, r->claims->pos, "claims: expected a list, found %s", qt_yaml_kind_name(r->claims));
+    for (int i = 0; i < r->claims->n; i++) {
+        claim c = {0};
+        bound b = {0};
+        if (read_claim(r, i, &c, &b) != QT_OK) e = QT_ERECIPE;
+    }
+    return e;
+}
+
+const char *qt_claim_say(const qt_recipe *r, int i) { return qt_yaml_get(r->claims->item[i], "say")->text; }
+
+/* ---- judging --------------------------------------------------------------------------------------------------------------- */
+
+double qt_sample_mean(const qt_sample *s)
+{
+    double sum = 0;
+    for (int i = 0; i < s->n; i++) sum += s->v[i];
+    return s->n ? sum / s->n : NAN;
+}
+
+double qt_sample_sd(const qt_sample *s)
+{
+    double mean = qt_sample_mean(s), sum = 0;
+    for (int i = 0; i < s->n; i++) sum += (s->v[i] - mean) * (s->v[i] - mean);
+    return s->n > 1 ? sqrt(sum / (s->n - 1)) : 0;
+}
+
+static void number(char buf[static 48], const char *metric, double v)
+{
+    const char *dot = strrchr(metric, '.');
+    if (dot && !strcmp(dot + 1, "accuracy")) snprintf(buf, 48, "%.2f %%", 100 * v);
+    else snprintf(buf, 48, "%.6g", v);
+}
+
+/* By how much the claim holds (negative: fails) for value x and reference y. A value that is not a number fails. */
+static double margin(const claim *c, const bound *b, double x, double y)
+{
+    double limit = (b->arm ? b->times * y : 0) + b->plus - b->minus, m;
+    m = c->within ? b->of - fabs(x - y) : c->at_least ? x - limit : limit - x;
+    return isnan(m) ? -INFINITY : m;
+}
+
+static void say_numbers(const claim *c, const bound *b, double x, double y, int failed, int n, char text[static 512])
+{
+    char a[48], ref[48], lim[48], seeds[64] = "";
+    number(a, c->metric, x), number(ref, b->metric ? b->metric : c->metric, y);
+    if (c->every_seed) snprintf(seeds, sizeof seeds, failed ? ", fails for %d of %d seeds" : ", for each of %2$d seeds", failed, n);
+    if (c->within) {
+        number(lim, c->metric, b->of);
+        snprintf(text, 512, "%s %s and %s %s: not more than %s apart%s", c->arm, a, b->arm, ref, lim, seeds);
+        return;
+    }
+    number(lim, c->metric, (b->arm ? b->times * y : 0) + b->plus - b->minus);
+    if (b->arm) snprintf(text, 512, "%s %s %s %s (%s %s)%s", c->arm, a, c->at_least ? ">=" : "<=", lim, b->arm, ref, seeds);
+    else snprintf(text, 512, "%s %s %s %s%s", c->arm, a, c->at_least ? ">=" : "<=", lim, seeds);
+}
+
+qt_err qt_claim_judge(const qt_recipe *r, int i, qt_lookup lookup, void *arg, qt_verdict *v)
+{
+    claim     c = {0};
+    bound     b = {0};
+    qt_sample x = {0}, y = {0};
+    int       failed = 0;
+    QT_TRY(read_claim(r, i, &c, &b));
+    QT_TRY(lookup(arg, c.arm, c.metric, &x));
+    if (b.arm) QT_TRY(lookup(arg, b.arm, b.metric ? b.metric : c.metric, &y));
+    for (int k = 0; k < x.n; k++) failed += margin(&c, &b, x.v[k], b.arm ? y.v[k] : 0) < 0;
+    v->pass = c.every_seed ? !failed && x.n : margin(&c, &b, qt_sample_mean(&x), b.arm ? qt_sample_mean(&y) : 0) >= 0;
+    say_numbers(&c, &b, qt_sample_mean(&x), b.arm ? qt_sample_mean(&y) : 0, failed, x.n, v->text);
+    return QT_OK;
+}

@@ -1,0 +1,183 @@
+/* Evaluation: a split in order, in chunks of eval_batch_size, without gradients. Loss and metrics are sums in double over the samples in
+ * order, so they do not depend on threads. Where the optimizer keeps averaged weights (ema), those are evaluated: they change places
+ * with the weights for the time of the evaluation. The first chunk also gives the quant events: each site's input is encoded and
+ * compared with what came out.
+ *   sqnr_db   = 10 log10(sum x^2 / sum (x - y)^2)
+ *   clip_frac = share of elements further than half a step from their value, that is, outside of the range
+ *   flip_rate = share of a weight's codes that differ from those of the event before (0 in the first) */
+#include "train/train.h"
+#include <math.h>
+#include <string.h>
+
+const char *const qt_split_name[QT_SPLITS] = {"train", "val", "test"};
+
+/* ---- one batch ------------------------------------------------------------------------------------------------------------- */
+
+qt_tensor *qt_run_forward(qt_run *r, const qt_batch *b, qt_tensor **out)
+{
+    const qt_data_info *info = qt_data_info_of(r->data);
+    int64_t             dim[QT_MAX_DIM] = {b->n};
+    qt_tensor          *x, *target;
+    for (int i = 0; i < info->rank; i++) dim[1 + i] = info->dim[i];
+    x = qt_input(r->tape, 1 + info->rank, dim);
+    if (x->data) memcpy(x->data, b->x, (size_t)x->n * sizeof(R));
+    *out = qt_model_forward(r->tape, r->model, x);
+    if (r->loss->classes) {
+        target = qt_input_ids(r->tape, 1, dim);
+        if (target->ids) memcpy(target->ids, b->y, (size_t)b->n * sizeof *b->y);
+    } else {
+        target = qt_input(r->tape, (*out)->rank ? (*out)->rank : 1, (*out)->rank ? (*out)->dim : dim);
+        if (target->data) memcpy(target->data, b->t, (size_t)target->n * sizeof(R));
+    }
+    return r->loss->apply(r->tape, r->loss_cfg, *out, target);
+}
+
+double qt_run_metric(const qt_metric *m, const qt_tensor *out, const qt_batch *b) { return m->add(out, b->y, b->t); }
+
+qt_split qt_run_eval_split(const qt_run *r)
+{
+    return qt_data_size(r->data, QT_VAL) ? QT_VAL : qt_data_size(r->data, QT_TEST) ? QT_TEST : QT_TRAIN;
+}
+
+/* ---- averaged weights ------------------------------------------------------------------------------------------------------ */
+
+static void swap_average(qt_run *r)
+{
+    int       k = qt_optimizer_ema_slot(r->optim);
+    qt_store *s = r->store;
+    if (k < 0 || !qt_optimizer_count(r->optim)) return;
+    for (int i = 0; i < s->n; i++) {
+        if (s->p[i]->kind == QT_BUFFER || s->p[i]->frozen) continue;
+        R *w = s->value + s->p[i]->at, *mean = s->slot[k] + s->p[i]->at;
+        for (int64_t j = 0; j < s->p[i]->t.n; j++) {
+            R keep = w[j];
+            w[j] = mean[j], mean[j] = keep;
+        }
+    }
+}
+
+/* ---- quant events ---------------------------------------------------------------------------------------------------------- */
+
+static void compare(const qt_codes *c, const R *x, const R *y, qt_site_stats *st)
+{
+    double  signal = 0, noise = 0, scale = 0;
+    int64_t clipped = 0, zeros = 0;
+    for (int64_t i = 0; i < c->n; i++) {
+        double d = (double)x[i] - (double)y[i], s = (double)c->scale[i / c->layout.inner % c->layout.count];
+        signal += (double)x[i] * (double)x[i], noise += d * d;
+        clipped += fabs(d) > 0.5001 * fabs(s), zeros += y[i] == 0;
+    }
+    for (int64_t i = 0; i < c->layout.count; i++) scale += (double)c->scale[i];
+    *st = (qt_site_stats){scale / (double)c->layout.count, (double)clipped / (double)c->n, (double)zeros / (double)c->n, NAN, 10 * log10(signal / noise)};
+}
+
+static qt_err flips(qt_run *r, int i, const qt_codes *c, qt_site_stats *st)
+{
+    int64_t differ = 0;
+    if (!r->codes[i]) {
+        if (!(r->codes[i] = qt_arena_alloc(&r->arena, (size_t)c->n * sizeof(int32_t)))) return QT_EMEM;
+        memcpy(r->codes[i], c->code, (size_t)c->n * sizeof(int32_t));
+    }
+    for (int64_t k = 0; k < c->n; k++) differ += c->code[k] != r->codes[i][k];
+    memcpy(r->codes[i], c->code, (size_t)c->n * sizeof(int32_t));
+    st->flip_rate = (double)differ / (double)c->n;
+    return QT_OK;
+}
+
+static qt_err site_event(qt_run *r, int i, qt_arena *a)
+{
+    qt_site        *q = r->store->site[i];
+    const qt_tensor *x = q->last_x;
+    qt_site_stats   st;
+    qt_codes        c = {0};
+    R              *y;
+    if (!q->enabled || !x || !x->data || !q->quant->encode || q->role == QT_ROLE_GRAD) return QT_OK;
+    QT_TRY(q->quant->encode(q, x, a, &c));
+    if (!c.scale || !c.n) return QT_OK; /* a site that keeps its values: none */
+    if (!(y = qt_arena_alloc(a, (size_t)c.n * sizeof(R)))) return QT_EMEM;
+    qt_codes_decode(&c, y);
+    compare(&c, x->data, y, &st);
+    if (q->role == QT_ROLE_WEIGHT) QT_TRY(flips(r, i, &c, &st));
+    qt_metrics_quant(r, q, &st);
+    return QT_OK;
+}
+
+static qt_err quant_events(qt_run *r)
+{
+    qt_arena a = {0};
+    qt_err   e = QT_OK;
+    for (int i = 0; i < r->store->n_site && e == QT_OK; i++) e = site_event(r, i, &a), qt_arena_reset(&a);
+    qt_arena_free(&a);
+    return e;
+}
+
+/* ---- a split --------------------------------------------------------------------------------------------------------------- */
+
+typedef struct sums {
+    double  loss, accuracy, metric;
+    int64_t n;
+} sums;
+
+static void keep_outputs(const sums *s, const qt_tensor *out, const qt_batch *b, R *logits, R *target)
+{
+    int64_t width = out->n / b->n;
+    if (logits) memcpy(logits + s->n * width, out->data, (size_t)out->n * sizeof(R));
+    for (int64_t i = 0; target && i < b->n; i++) target[s->n + i] = b->y ? (R)b->y[i] : b->t[i * (out->n / b->n)];
+}
+
+static qt_err add_batch(qt_run *r, const qt_batch *b, sums *s, bool events, R *logits, R *target)
+{
+    qt_tensor *out, *loss;
+    qt_tape_reset(r->tape);
+    qt_tape_mode(r->tape, false, false);
+    r->tape->step = r->step;
+    loss = qt_run_forward(r, b, &out);
+    QT_TRY(qt_tape_error(r->tape));
+    s->loss += (double)loss->data[0] * (double)b->n;
+    if (b->y) s->accuracy += qt_run_metric(&qt_metric_accuracy, out, b);
+    if (r->recipe->metric) s->metric += qt_run_metric(r->recipe->metric, out, b);
+    keep_outputs(s, out, b, logits, target);
+    s->n += b->n;
+    return events ? quant_events(r) : QT_OK;
+}
+
+static qt_err pass(qt_run *r, qt_split split, sums *s, bool events, R *logits, R *target)
+{
+    qt_loader      *l;
+    const qt_batch *b;
+    QT_TRY(qt_loader_eval(r->data, split, r->recipe->train.eval_batch_size, &l));
+    qt_err e = qt_loader_next(l, &b);
+    for (; e == QT_OK && b; e = qt_loader_next(l, &b))
+        if ((e = add_batch(r, b, s, events && !s->n, logits, target)) != QT_OK) break;
+    qt_loader_free(l);
+    return e;
+}
+
+static qt_err evaluate(qt_run *r, qt_split split, bool events, qt_result *res, R *logits, R *target)
+{
+    sums   s = {0};
+    qt_err e;
+    QT_CHECK(qt_data_size(r->data, split) > 0, QT_EUSAGE, "the data have no split '%s'", qt_split_name[split]);
+    swap_average(r);
+    e = pass(r, split, &s, events, logits, target);
+    swap_average(r);
+    qt_tape_reset(r->tape);
+    if (e != QT_OK) return e;
+    *res = (qt_result){.n = s.n, .loss = s.loss / (double)s.n, .classes = r->loss->classes, .params = qt_store_trained(r->store)};
+    if (res->classes) res->accuracy = qt_metric_accuracy.value(s.accuracy, s.n);
+    if (r->recipe->metric) res->metric = r->recipe->metric->value(s.metric, s.n);
+    res->peak_rss_mb = qt_peak_rss_mb();
+    res->seconds = r->began > 0 ? r->seconds + qt_clock() - r->began : r->seconds;
+    return qt_model_bits(r->model, &res->bits_per_weight, &res->bytes);
+}
+
+qt_err qt_run_eval(qt_run *r, qt_split split, qt_result *res, R *logits, R *target) { return evaluate(r, split, false, res, logits, target); }
+
+qt_err qt_run_eval_event(qt_run *r, qt_split split, qt_result *res)
+{
+    double start = qt_clock();
+    QT_TRY(evaluate(r, split, true, res, NULL, NULL));
+    qt_metrics_eval(r, "eval", split, res, (double)res->n / (qt_clock() - start));
+    r->last_eval = *res, r->eval_step = r->step, r->eval_split = split;
+    return QT_OK;
+}

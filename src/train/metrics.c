@@ -1,0 +1,157 @@
+/* metrics.jsonl: one object a line. Numbers have nine digits, which name a float exactly, so the same bits give the same text; only
+ * seconds, samples_per_s and peak_rss_mb tell of time and place. What is not finite is written as null, for JSON has no word for it. */
+#include "train/train.h"
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+typedef struct line {
+    char   text[2048];
+    size_t n;
+} line;
+
+static void add_text(line *l, const char *key, const char *value)
+{
+    l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "%s\"%s\": \"", l->n ? ", " : "{", key);
+    for (const char *s = value; *s && l->n + 8 < sizeof l->text; s++) {
+        if (*s == '"' || *s == '\\') l->text[l->n++] = '\\';
+        l->text[l->n++] = *s;
+    }
+    l->text[l->n++] = '"', l->text[l->n] = 0;
+}
+
+static void add_int(line *l, const char *key, int64_t v)
+{
+    l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "%s\"%s\": %lld", l->n ? ", " : "{", key, (long long)v);
+}
+
+static void add(line *l, const char *key, const char *fmt, double v)
+{
+    l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "%s\"%s\": ", l->n ? ", " : "{", key);
+    if (isfinite(v)) l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, fmt, v);
+    else l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "null");
+}
+
+static void add_real(line *l, const char *key, double v) { add(l, key, "%.9g", v); }
+static void add_time(line *l, const char *key, double v) { add(l, key, "%.3f", v); }
+
+static void begin(line *l, const qt_run *r, const char *event, const char *split)
+{
+    l->n = 0;
+    add_text(l, "event", event);
+    add_int(l, "step", r->step);
+    add_real(l, "epoch", r->steps_per_epoch ? (double)r->step / (double)r->steps_per_epoch : 0);
+    if (split) add_text(l, "split", split);
+}
+
+/* Where the time goes, always last. */
+static void end(line *l, qt_run *r, double samples_per_s)
+{
+    double now = r->began > 0 ? r->seconds + qt_clock() - r->began : r->seconds;
+    if (samples_per_s >= 0) add_time(l, "seconds", now), add_time(l, "samples_per_s", samples_per_s), add_time(l, "peak_rss_mb", qt_peak_rss_mb());
+    snprintf(l->text + l->n, sizeof l->text - l->n, "}\n");
+    if (r->metrics) fputs(l->text, r->metrics), fflush(r->metrics);
+    if (r->progress == QT_PROGRESS_JSON) fputs(l->text, stdout), fflush(stdout);
+}
+
+double qt_peak_rss_mb(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)u.ru_maxrss / 1024;
+}
+
+void qt_metrics_step(qt_run *r, double loss, const double *accuracy, double lr, double samples_per_s)
+{
+    line l;
+    begin(&l, r, "step", qt_split_name[QT_TRAIN]);
+    add_real(&l, "loss", loss);
+    if (accuracy) add_real(&l, "accuracy", *accuracy);
+    add_real(&l, "lr", lr);
+    end(&l, r, samples_per_s);
+}
+
+void qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_result *res, double samples_per_s)
+{
+    const qt_yaml *use = qt_yaml_get(r->data_section, "use");
+    line           l;
+    begin(&l, r, event, qt_split_name[split]);
+    add_real(&l, "loss", res->loss);
+    if (res->classes) add_real(&l, "accuracy", res->accuracy);
+    if (r->recipe->metric) add_real(&l, r->recipe->metric->d.name, res->metric);
+    add_int(&l, "n", res->n);
+    if (!strcmp(event, "final")) {
+        add_int(&l, "params", res->params);
+        add_real(&l, "bits_per_weight", res->bits_per_weight);
+        add_real(&l, "bytes", res->bytes);
+        if (use && use->kind == QT_YAML_SCALAR) add_text(&l, "data", use->text);
+    }
+    end(&l, r, samples_per_s);
+}
+
+void qt_metrics_quant(qt_run *r, const qt_site *q, const qt_site_stats *s)
+{
+    line l;
+    begin(&l, r, "quant", NULL);
+    add_text(&l, "path", q->path);
+    add_real(&l, "scale", s->scale);
+    add_real(&l, "clip_frac", s->clip_frac);
+    add_real(&l, "zero_frac", s->zero_frac);
+    add_real(&l, "flip_rate", s->flip_rate);
+    add_real(&l, "sqnr_db", s->sqnr_db);
+    end(&l, r, -1);
+}
+
+/* ---- the file -------------------------------------------------------------------------------------------------------------- */
+
+qt_err qt_metrics_open(qt_run *r)
+{
+    char  file[4096];
+    FILE *f;
+    snprintf(file, sizeof file, "%s/metrics.jsonl", r->dir);
+    f = fopen(file, "ab");
+    if (!f || fseek(f, 0, SEEK_END) || ftell(f) < r->metrics_bytes || ftruncate(fileno(f), r->metrics_bytes) || fseek(f, 0, SEEK_END)) {
+        bool shorter = f && ftell(f) < r->metrics_bytes;
+        if (f) fclose(f);
+        if (shorter) QT_FAIL(QT_EDATA, "%s: shorter than the %lld bytes it had at the checkpoint", file, (long long)r->metrics_bytes);
+        QT_FAIL(QT_EIO, "%s: cannot write: %s", file, strerror(errno));
+    }
+    r->metrics = f;
+    return QT_OK;
+}
+
+qt_err qt_metrics_sync(qt_run *r)
+{
+    if (!r->metrics) return QT_OK;
+    QT_CHECK(!fflush(r->metrics) && !ferror(r->metrics) && !fsync(fileno(r->metrics)), QT_EIO, "%s/metrics.jsonl: cannot write: %s", r->dir,
+             strerror(errno));
+    r->metrics_bytes = ftell(r->metrics);
+    return QT_OK;
+}
+
+/* A line of JSON is YAML in flow style, so the YAML reader reads it. */
+qt_err qt_metrics_last(qt_arena *a, const char *dir, const char *event, const char *path, const qt_yaml **out)
+{
+    char        file[4096], head[64], where[512];
+    char       *text;
+    const char *last = NULL;
+    size_t      n;
+    qt_yaml    *y;
+    *out = NULL;
+    snprintf(file, sizeof file, "%s/metrics.jsonl", dir);
+    snprintf(head, sizeof head, "{\"event\": \"%s\",", event);
+    snprintf(where, sizeof where, "\"path\": \"%s\",", path ? path : "");
+    QT_TRY(qt_file_read(a, file, &text, &n));
+    for (char *s = text, *next; *s; s = next) {
+        char *stop = strchr(s, '\n');
+        if (!stop) break; /* a line that was cut short */
+        *stop = 0, next = stop + 1;
+        if (!strncmp(s, head, strlen(head)) && (!path || strstr(s, where))) last = s;
+    }
+    if (!last) return QT_OK;
+    QT_TRY(qt_yaml_parse(a, last, strlen(last), file, &y));
+    *out = y;
+    return QT_OK;
+}
