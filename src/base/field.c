@@ -186,7 +186,7 @@ static size_t size_of(qt_type t)
 static void read_default(const qt_field *f, void *to)
 {
     char     buf[8][24];
-    qt_yaml  item[8], *items[8], y = {QT_YAML_SCALAR, f->def, .item = items};
+    qt_yaml  item[8], *items[8], y = {QT_YAML_SCALAR, .text = f->def, .item = items};
     value    v = {&y, f, ""};
     bool     empty = !strcmp(f->def, "''") || !strcmp(f->def, "\"\"");
     if (!strcmp(f->def, "~")) y.kind = QT_YAML_NULL;
@@ -197,7 +197,7 @@ static void read_default(const qt_field *f, void *to)
             size_t n = strcspn(s, ", ]");
             QT_ASSERT(y.n < 8 && n < sizeof buf[0]);
             memcpy(buf[y.n], s, n), buf[y.n][n] = 0;
-            item[y.n] = (qt_yaml){QT_YAML_SCALAR, buf[y.n]};
+            item[y.n] = (qt_yaml){QT_YAML_SCALAR, .text = buf[y.n]};
             items[y.n] = &item[y.n], y.n++, s += n;
         }
     }

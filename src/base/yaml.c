@@ -567,7 +567,7 @@ static qt_yaml *document(reader *p)
     qt_yaml *y = NULL;
     if (!next(p) || !next(p)) return NULL; /* the stream, then the document or its end */
     if (p->event.type == YAML_STREAM_END_EVENT) return qt_yaml_scalar(p->a, "", (qt_pos){p->name, 1, 1});
-    if (!next(p) || !(y = node(p, 0)) || !next(p) || !next(p)) return NULL;
+    if (!next(p) || !(y = node(p, 1)) || !next(p) || !next(p)) return NULL;
     if (p->event.type != YAML_STREAM_END_EVENT)
         p->err = qt_fail_at(QT_ERECIPE, place(p, p->event.start_mark), "a second document begins here, a file holds one");
     return y;
