@@ -14,7 +14,7 @@ static const qt_conv_path *choose(const qt_conv *c)
 {
     if (forced && forced->suits(c)) return forced;
     if (qt_conv_depthwise.suits(c)) return &qt_conv_depthwise;
-    return &qt_conv_portable;
+    return qt_conv_avx2.suits(c) ? &qt_conv_avx2 : &qt_conv_portable;
 }
 
 static int64_t round_up(int64_t n) { return (n + 15) / 16 * 16; }
@@ -36,7 +36,7 @@ static R *scratch(const qt_conv *c, R *work) { return work + c->packed + omp_get
 
 void qt_conv_forward(const qt_conv *c, const R *x, const R *w, const R *b, R *work, R *y)
 {
-    if (c->path->pack_forward) c->path->pack_forward(c, w, work);
+    if (c->path->prepare) c->path->prepare(c, QT_CONV_FORWARD, w, work);
 #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
     for (int64_t n = 0; n < c->N; n++)
         c->path->forward(c, x + n * c->C * c->H * c->W, w, b, work, scratch(c, work), y + n * c->O * c->OH * c->OW);
@@ -44,7 +44,7 @@ void qt_conv_forward(const qt_conv *c, const R *x, const R *w, const R *b, R *wo
 
 void qt_conv_dx(const qt_conv *c, const R *dy, const R *w, R *work, R *dx)
 {
-    if (c->path->pack_dx) c->path->pack_dx(c, w, work);
+    if (c->path->prepare) c->path->prepare(c, QT_CONV_DX, w, work);
 #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
     for (int64_t n = 0; n < c->N; n++)
         c->path->dx(c, dy + n * c->O * c->OH * c->OW, w, work, scratch(c, work), dx + n * c->C * c->H * c->W);
@@ -75,13 +75,14 @@ void qt_conv_dw(const qt_conv *c, const R *x, const R *dy, R *work, R *dw, R *db
 {
     int64_t XN = c->C * c->H * c->W, YN = c->O * c->OH * c->OW, BN = round_up(c->O);
     R      *part = work + c->packed + c->threads * c->scratch, *bias = part + c->chunks * c->partial;
+    if (dw && c->path->prepare) c->path->prepare(c, QT_CONV_DW, NULL, work);
 #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
     for (int64_t k = 0; k < c->chunks; k++) {
         if (dw) memset(part + k * c->partial, 0, (size_t)c->partial * sizeof(R));
         memset(bias + k * BN, 0, (size_t)BN * sizeof(R));
         for (int64_t n = k * c->images; n < qt_min_i64((k + 1) * c->images, c->N); n++) {
             if (db) add_planes(dy + n * YN, c->O, c->OH * c->OW, bias + k * BN);
-            if (dw) c->path->dw(c, x + n * XN, dy + n * YN, scratch(c, work), part + k * c->partial);
+            if (dw) c->path->dw(c, x + n * XN, dy + n * YN, work, scratch(c, work), part + k * c->partial);
         }
     }
     if (dw) {

@@ -19,17 +19,18 @@ typedef struct qt_conv {
     const struct qt_conv_path *path;
 } qt_conv;
 
-/* One way to convolve; all functions work on one image. */
+enum { QT_CONV_FORWARD, QT_CONV_DX, QT_CONV_DW };
+
+/* One way to convolve; forward, dx and dw work on one image. */
 typedef struct qt_conv_path {
     const char *name;
-    bool    (*suits)(const qt_conv *c);
-    void    (*plan)(qt_conv *c);                                      /* sets packed, scratch, partial */
-    void    (*pack_forward)(const qt_conv *c, const R *w, R *packed); /* OPTIONAL: once a call, before forward */
-    void    (*pack_dx)(const qt_conv *c, const R *w, R *packed);      /* OPTIONAL: once a call, before dx */
-    void    (*forward)(const qt_conv *c, const R *x, const R *w, const R *b, const R *packed, R *scratch, R *y);
-    void    (*dx)(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *dx);
-    void    (*dw)(const qt_conv *c, const R *x, const R *dy, R *scratch, R *partial); /* adds into the partial sum, in the path's layout */
-    void    (*unpack_dw)(const qt_conv *c, const R *partial, R *dw);  /* adds the whole sum into dw */
+    bool (*suits)(const qt_conv *c);
+    void (*plan)(qt_conv *c);                                         /* sets packed, scratch, partial */
+    void (*prepare)(const qt_conv *c, int pass, const R *w, R *packed); /* OPTIONAL: once before the images of a pass; w NULL for dw */
+    void (*forward)(const qt_conv *c, const R *x, const R *w, const R *b, const R *packed, R *scratch, R *y);
+    void (*dx)(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *dx);
+    void (*dw)(const qt_conv *c, const R *x, const R *dy, const R *packed, R *scratch, R *partial); /* adds, in the path's own layout */
+    void (*unpack_dw)(const qt_conv *c, const R *partial, R *dw);     /* adds the whole sum into dw */
 } qt_conv_path;
 extern const qt_conv_path qt_conv_depthwise, qt_conv_avx2, qt_conv_portable;
 

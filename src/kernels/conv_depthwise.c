@@ -65,9 +65,9 @@ static void dx(const qt_conv *c, const R *dy, const R *w, const R *packed, R *sc
     each_row(c, out, (R *)dy, (R *)w, dx_row);
 }
 
-static void dw(const qt_conv *c, const R *x, const R *dy, R *scratch, R *partial)
+static void dw(const qt_conv *c, const R *x, const R *dy, const R *packed, R *scratch, R *partial)
 {
-    (void)scratch;
+    (void)packed, (void)scratch;
     each_row(c, (R *)x, (R *)dy, partial, dw_row);
 }
 
@@ -76,4 +76,4 @@ static void unpack_dw(const qt_conv *c, const R *partial, R *out)
     for (int64_t i = 0; i < c->partial && i < c->O * c->KH * c->KW; i++) out[i] += partial[i];
 }
 
-const qt_conv_path qt_conv_depthwise = {"depthwise", suits, plan, NULL, NULL, forward, dx, dw, unpack_dw};
+const qt_conv_path qt_conv_depthwise = {"depthwise", suits, plan, NULL, forward, dx, dw, unpack_dw};

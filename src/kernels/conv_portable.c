@@ -35,9 +35,10 @@ static void dx(const qt_conv *c, const R *dy, const R *w, const R *packed, R *sc
     }
 }
 
-static void dw(const qt_conv *c, const R *x, const R *dy, R *scratch, R *partial)
+static void dw(const qt_conv *c, const R *x, const R *dy, const R *packed, R *scratch, R *partial)
 {
     int64_t Cg = c->C / c->groups, Og = c->O / c->groups, K = taps(c), P = c->OH * c->OW;
+    (void)packed;
     for (int64_t g = 0; g < c->groups; g++) {
         qt_im2col(c, Cg, x + g * Cg * c->H * c->W, scratch);
         qt_gemm_serial(false, true, Og, K, P, 1, dy + g * Og * P, scratch, 1, partial + g * Og * K);
@@ -49,4 +50,4 @@ static void unpack_dw(const qt_conv *c, const R *partial, R *out)
     for (int64_t i = 0; i < c->O * taps(c); i++) out[i] += partial[i];
 }
 
-const qt_conv_path qt_conv_portable = {"im2col", suits, plan, NULL, NULL, forward, dx, dw, unpack_dw};
+const qt_conv_path qt_conv_portable = {"im2col", suits, plan, NULL, forward, dx, dw, unpack_dw};
