@@ -28,6 +28,7 @@ typedef struct qt_dataset {
     qt_err (*get)(void *state, qt_split s, int64_t i, qt_rng *draw, R *x, int32_t *y, R *t);
     void   (*close)(void *state);
     qt_err (*fetch)(const void *cfg);                                        /* OPTIONAL: `qtape data get NAME` */
+    const char *(*find)(qt_arena *a, const void *cfg);                       /* OPTIONAL: folder that holds the files, NULL if there is none */
     const char *where;                                                      /* where the data comes from, with its licence, one line */
 } qt_dataset;
 
@@ -46,7 +47,8 @@ typedef struct qt_batch {
 } qt_batch;
 
 /* An opened `data` section. It is {use: NAME, batch_size: 64, ...} or {train: {use, split: "train[:90%]", ...}, val: {...}, test: {...},
- * batch_size: 64}. Split expressions: "train", "train[:90%]", "train[1000:2000]", "test[-10%:]". */
+ * batch_size: 64}. Split expressions: "train", "train[:90%]", "train[1000:2000]", "test[-10%:]". Beside one `use`, train, val and test
+ * may be split expressions of that set: {use: NAME, train: "train[:90%]", val: "train[90%:]"}. */
 typedef struct qt_data qt_data;
 /* Reads the section only (for `check`): which data sets, info; errors with positions. */
 qt_err   qt_data_read(qt_arena *a, const qt_yaml *section, qt_data **out);
@@ -55,6 +57,8 @@ int64_t  qt_data_batch_size(const qt_data *d);
 /* Opens the files. A missing file is QT_EIO with the `qtape data get` line that mends it. */
 qt_err   qt_data_open(qt_data *d, uint64_t seed);
 int64_t  qt_data_size(const qt_data *d, qt_split s);
+/* Sample i of a split of the section, as qt_dataset.get; may be called from several threads. */
+qt_err   qt_data_get(qt_data *d, qt_split s, int64_t i, qt_rng *draw, R *x, int32_t *y, R *t);
 void     qt_data_close(qt_data *d);
 
 /* Training order: epoch e is a permutation drawn from stream "data/epoch/e"; incomplete last batches are dropped (unless the split is

@@ -1,0 +1,94 @@
+/* Decoding PNG, JPEG and BMP is stb_image's work (public domain; Debian's libstb-dev). Around it stand the checks that it leaves out:
+ * chunk checksums of PNG, truncated BMP, and a bound on memory that follows from the size that the header states. */
+#include "files.h"
+#include "image.h"
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+enum { MAX_SIDE = 16384, MAX_PIXELS = 1 << 26, MAX_FILE = 1 << 28 };
+
+/* No single block that the decoder asks for may be larger than the image at hand explains. */
+static _Thread_local size_t most;
+
+static void *limited_malloc(size_t n) { return n <= most ? malloc(n) : NULL; }
+static void *limited_realloc(void *p, size_t n) { return n <= most ? realloc(p, n) : NULL; }
+
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_ONLY_PNG
+#define STBI_ONLY_JPEG
+#define STBI_ONLY_BMP
+#define STBI_NO_STDIO
+#define STBI_MAX_DIMENSIONS MAX_SIDE
+#define STBI_MALLOC(n) limited_malloc(n)
+#define STBI_REALLOC(p, n) limited_realloc(p, n)
+#define STBI_FREE(p) free(p)
+#define STBI_ASSERT(x) ((void)0)
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wsign-compare"
+#pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#include <stb/stb_image.h>
+
+static uint32_t big32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+static uint32_t little32(const uint8_t *p) { return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0]; }
+
+/* What is wrong with a PNG as a list of chunks (length, name, data, CRC), or NULL. */
+static const char *png_damage(const uint8_t *p, size_t n)
+{
+    for (size_t at = 8; n - at >= 12;) {
+        size_t len = big32(p + at);
+        if (len > n - at - 12) return "truncated";
+        if (crc32(0, p + at + 4, (uInt)len + 4) != big32(p + at + 8 + len)) return "a chunk's checksum is wrong";
+        if (!memcmp(p + at + 4, "IEND", 4)) return NULL;
+        at += 12 + len;
+    }
+    return "truncated";
+}
+
+/* What is wrong with the length of an uncompressed BMP, or NULL. */
+static const char *bmp_damage(const uint8_t *p, size_t n, uint64_t w, uint64_t h)
+{
+    uint64_t bits;
+    if (n < 30) return "truncated";
+    bits = little32(p + 14) == 12 ? p[24] : p[28];
+    return little32(p + 10) + (w * bits + 31) / 32 * 4 * h > n ? "truncated" : NULL;
+}
+
+static const char *damage(const uint8_t *p, size_t n, uint64_t w, uint64_t h)
+{
+    if (n >= 8 && !memcmp(p, "\x89PNG\r\n\x1a\n", 8)) return png_damage(p, n);
+    if (n >= 2 && !memcmp(p, "BM", 2)) return bmp_damage(p, n, w, h);
+    return NULL;
+}
+
+static qt_err decode(const char *file, const uint8_t *bytes, size_t n, int64_t *w, int64_t *h, uint8_t **p)
+{
+    const char *what;
+    int         iw, ih, comp;
+    most = 1 << 20;
+    QT_CHECK(stbi_info_from_memory(bytes, (int)n, &iw, &ih, &comp), QT_EDATA, "%s: no PNG, JPEG or BMP image that can be read: %s", file,
+             stbi_failure_reason());
+    *w = iw, *h = ih < 0 ? -(int64_t)ih : ih; /* a BMP from top to bottom has a negative height */
+    QT_CHECK(*w > 0 && *h > 0 && *w <= MAX_SIDE && *h <= MAX_SIDE && *w * *h <= MAX_PIXELS, QT_EDATA,
+             "%s: image of %lld x %lld pixels, expected 1..%d a side and at most %d million", file, (long long)*h, (long long)*w, MAX_SIDE,
+             MAX_PIXELS / 1000000);
+    what = damage(bytes, n, (uint64_t)*w, (uint64_t)*h);
+    QT_CHECK(!what, QT_EDATA, "%s: damaged image: %s", file, what);
+    most = 16 * ((size_t)*w + 64) * ((size_t)*h + 64) + 2 * n + (1 << 16);
+    *p   = stbi_load_from_memory(bytes, (int)n, &iw, &ih, &comp, 4);
+    QT_CHECK(*p, QT_EDATA, "%s: damaged image: %s", file, stbi_failure_reason());
+    return QT_OK;
+}
+
+qt_err qt_image_decode(const char *file, int64_t *w, int64_t *h, uint8_t **rgba)
+{
+    char  *bytes;
+    size_t n;
+    qt_err e;
+    QT_TRY(qt_file_read(file, MAX_FILE, &bytes, &n));
+    e = decode(file, (uint8_t *)bytes, n, w, h, rgba);
+    qt_free(bytes);
+    return e;
+}

@@ -1,0 +1,172 @@
+/* Reading plain or gzip files, finding and fetching packages: see files.h. */
+#include "files.h"
+#include "dataset.h"
+#include <errno.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <zlib.h>
+
+enum { CHUNK = 1 << 18 };
+
+static qt_err open_gz(const char *file, gzFile *f)
+{
+    if (qt_folder_exists(file)) QT_FAIL(QT_EIO, "%s: is a folder, expected a file", file);
+    *f = gzopen(file, "rb");
+    QT_CHECK(*f, QT_EIO, "%s: %s", file, errno ? strerror(errno) : "out of memory");
+    gzbuffer(*f, CHUNK);
+    return QT_OK;
+}
+
+/* Message for a read that failed. */
+static qt_err damaged(const char *file, gzFile f)
+{
+    int         code;
+    const char *text = gzerror(f, &code);
+    if (code == Z_ERRNO) return qt_fail(QT_EIO, "%s: %s", file, strerror(errno));
+    if (code == Z_BUF_ERROR) return qt_fail(QT_EDATA, "%s: truncated: the gzip stream ends too early", file);
+    return qt_fail(QT_EDATA, "%s: damaged gzip file: %s", file, text);
+}
+
+static qt_err read_all(const char *file, gzFile f, size_t max, char **bytes, size_t *n)
+{
+    int cap = 0, got;
+    for (;;) {
+        QT_CHECK(*n <= max, QT_EDATA, "%s: more than %zu MB unpacked", file, max >> 20);
+        QT_TRY(qt_grow(bytes, &cap, (int)*n + CHUNK + 1, 1));
+        got = gzread(f, *bytes + *n, CHUNK);
+        if (got < 0) return damaged(file, f);
+        if (got == 0) break;
+        *n += (size_t)got;
+    }
+    (*bytes)[*n] = 0;
+    return gzclose_r(f) == Z_OK ? QT_OK : qt_fail(QT_EDATA, "%s: truncated: the gzip stream ends too early", file);
+}
+
+qt_err qt_file_read(const char *file, size_t max, char **bytes, size_t *n)
+{
+    gzFile f;
+    qt_err e;
+    QT_ASSERT(max <= (size_t)1 << 29);
+    *bytes = NULL, *n = 0;
+    QT_TRY(open_gz(file, &f));
+    e = read_all(file, f, max, bytes, n);
+    if (e != QT_OK) {
+        qt_free(*bytes);
+        *bytes = NULL;
+    }
+    return e;
+}
+
+qt_err qt_file_crc(const char *file, uint32_t *crc)
+{
+    gzFile f;
+    int    got;
+    qt_err e   = QT_OK;
+    Bytef *buf = qt_alloc(CHUNK);
+    uLong  sum = crc32(0, NULL, 0);
+    if (!buf) return QT_EMEM;
+    if ((e = open_gz(file, &f)) == QT_OK) {
+        while ((got = gzread(f, buf, CHUNK)) > 0) sum = crc32(sum, buf, (uInt)got);
+        if (got < 0) e = damaged(file, f);
+        gzclose_r(f);
+    }
+    qt_free(buf);
+    *crc = (uint32_t)sum;
+    return e;
+}
+
+const char *qt_data_dir(qt_arena *a)
+{
+    const char *dir = getenv("QTAPE_DATA"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (dir && *dir) return qt_arena_strdup(a, dir);
+    if (cache && *cache) return qt_arena_sprintf(a, "%s/qtape", cache);
+    return qt_arena_sprintf(a, "%s/.cache/qtape", home && *home ? home : ".");
+}
+
+bool qt_file_exists(const char *file)
+{
+    struct stat st;
+    return stat(file, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+bool qt_folder_exists(const char *folder)
+{
+    struct stat st;
+    return stat(folder, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+qt_err qt_folder_make(const char *folder)
+{
+    qt_err e    = QT_OK;
+    char  *path = qt_strdup(folder);
+    if (!path) return QT_EMEM;
+    for (char *p = path + 1; e == QT_OK; p++) {
+        char c = *p;
+        if (c && c != '/') continue;
+        *p = 0;
+        if (mkdir(path, 0777) && errno != EEXIST) e = qt_fail(QT_EIO, "%s: cannot make the folder: %s", path, strerror(errno));
+        *p = c;
+        if (!c) break;
+    }
+    if (e == QT_OK && !qt_folder_exists(folder)) e = qt_fail(QT_EIO, "%s: is no folder", folder);
+    qt_free(path);
+    return e;
+}
+
+extern char **environ;
+
+qt_err qt_run_program(const char *folder, const char *const argv[])
+{
+    posix_spawn_file_actions_t act;
+    pid_t                      pid;
+    int                        status = 0, e;
+    char                       line[512] = "";
+    for (int i = 0; argv[i]; i++) snprintf(line + strlen(line), sizeof line - strlen(line), "%s%s", i ? " " : "", argv[i]);
+    QT_CHECK(posix_spawn_file_actions_init(&act) == 0, QT_EMEM, "out of memory");
+    posix_spawn_file_actions_adddup2(&act, STDERR_FILENO, STDOUT_FILENO);
+    if (folder) posix_spawn_file_actions_addchdir_np(&act, folder);
+    e = posix_spawnp(&pid, argv[0], &act, NULL, (char *const *)argv, environ);
+    posix_spawn_file_actions_destroy(&act);
+    QT_CHECK(e == 0, QT_EIO, "cannot run '%s': %s", line, strerror(e));
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR) QT_FAIL(QT_EIO, "'%s': %s", line, strerror(errno));
+    QT_CHECK(WIFEXITED(status), QT_EIO, "'%s' was killed by signal %d", line, WTERMSIG(status));
+    QT_CHECK(WEXITSTATUS(status) == 0, QT_EIO, "'%s' failed with exit code %d", line, WEXITSTATUS(status));
+    return QT_OK;
+}
+
+qt_err qt_in_fetch_folder(const char *name, qt_err (*unpack)(const char *folder))
+{
+    qt_arena    a      = {0};
+    const char *folder = qt_arena_sprintf(&a, "%s/.fetch-%s-%d", qt_data_dir(&a), name, (int)getpid()), *const clean[] = {"rm", "-rf", folder, NULL};
+    qt_err      e      = folder ? qt_folder_make(folder) : QT_EMEM;
+    if (e == QT_OK) {
+        e = unpack(folder);
+        qt_run_program(NULL, clean);
+    }
+    qt_arena_free(&a);
+    return e;
+}
+
+bool qt_has_program(const char *name)
+{
+    const char *path = getenv("PATH");
+    char        file[4096];
+    for (size_t n; path && *path; path += n + (path[n] == ':')) {
+        n = strcspn(path, ":");
+        snprintf(file, sizeof file, "%.*s/%s", (int)n, path, name);
+        if (qt_file_exists(file) && access(file, X_OK) == 0) return true;
+    }
+    return false;
+}
+
+qt_err qt_fits_memory(const char *file, double bytes)
+{
+    double have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    QT_CHECK(bytes <= 0.75 * have, QT_EDATA, "%s: holds %.3g GB of numbers; this machine has %.3g GB of memory", file, bytes / 1e9, have / 1e9);
+    return QT_OK;
+}
