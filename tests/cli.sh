@@ -40,7 +40,7 @@ expect 2 'expected train, val or test' eval "$tmp" --split tset
 expect 2 'integer engine is not in this version' eval "$tmp" --engine int
 expect 2 'no-such.yaml' train no-such.yaml
 expect 2 'no-such.yaml' check no-such.yaml
-expect 1 '' resume "$tmp"
+expect 2 'no run directory' resume "$tmp"
 expect 1 'neither HDF5 nor a run directory' inspect README.md
 expect 1 'No such file' inspect no-such-file
 expect 2 'qtape show' inspect recipes/quickstart.yaml
@@ -128,7 +128,7 @@ done
 if command -v groff > /dev/null; then
     warnings=$(groff -man -ww -Tutf8 "$tmp/qtape.1" 2>&1 > "$tmp/page")
     [ -z "$warnings" ] || say "man page: $warnings"
-    grep -q 'EXIT STATUS' "$tmp/page" || say 'the man page does not render'
+    sed 's/.\x08//g; s/\x1b\[[0-9]*m//g' "$tmp/page" | grep -q 'EXIT STATUS' || say 'the man page does not render'
 fi
 
 [ $failed = 0 ] && echo 'command line: all as expected'

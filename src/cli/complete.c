@@ -5,7 +5,7 @@
 
 static void offer(const char *prefix, const char *dashes, const char *name)
 {
-    char   text[512];
+    char   text[1024];
     size_t n = strlen(prefix);
     snprintf(text, sizeof text, "%s%s", dashes, name);
     if (!strncmp(text, prefix, n)) puts(text);
