@@ -457,6 +457,22 @@ static void out_of_memory_is_an_error(void **state)
     qt_error_clear();
 }
 
+/* A case that has run twice on a tape runs again without an allocation, forward and backward. */
+static void warm_ops_allocate_nothing(void **state)
+{
+    (void)state;
+    FOR_OPS(op) FOR_CASES(op, c)
+    {
+        qt_tape *t = qt_tape_new();
+        run_case(t, op, c, ~0u, false), run_case(t, op, c, ~0u, false);
+        const int64_t warm = qt_alloc_count();
+        run_case(t, op, c, ~0u, false);
+        HOLDS(qt_alloc_count() == warm, op, c, "%d allocations in a warm run\n", (int)(qt_alloc_count() - warm));
+        qt_tape_free(t);
+    }
+}
+
+/* The same for a small network, which learns meanwhile. */
 static R step(qt_tape *t, R *p)
 {
     qt_tape_reset(t);
@@ -504,6 +520,7 @@ int main(void)
         cmocka_unit_test(wrong_shapes_are_reported),
         cmocka_unit_test(errors_stick_to_the_tape),
         cmocka_unit_test(out_of_memory_is_an_error),
+        cmocka_unit_test(warm_ops_allocate_nothing),
         cmocka_unit_test(warm_steps_allocate_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
