@@ -156,7 +156,7 @@ static void say_numbers(const claim *c, const bound *b, double x, double y, int 
 {
     char a[48], ref[48], lim[48], seeds[64] = "";
     number(a, c->metric, x), number(ref, b->metric ? b->metric : c->metric, y);
-    if (c->every_seed) snprintf(seeds, sizeof seeds, failed ? ", fails for %d of %d seeds" : ", for each of %2$d seeds", failed, n);
+    if (c->every_seed) snprintf(seeds, sizeof seeds, ", holds for %d of %d seeds", n - failed, n);
     if (c->within) {
         number(lim, c->metric, b->of);
         snprintf(text, 512, "%s %s and %s %s: not more than %s apart%s", c->arm, a, b->arm, ref, lim, seeds);
