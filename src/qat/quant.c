@@ -48,9 +48,12 @@ qt_err qt_site_count(const qt_site *q, qt_granularity g, const qt_ints *axis, in
     int       a = channel_axis(q, axis);
     qt_tensor like = {.rank = (int8_t)q->rank, .n = 1};
     qt_layout l;
+    char      where[512];
     for (int i = 0; i < q->rank; i++) like.n *= like.dim[i] = q->dim[i] ? q->dim[i] : 1;
     if (any_batch && g == QT_PER_CHANNEL && (a == 0 || a == -q->rank)) return qt_site_fail(q, "axis 0 of an activation is the batch");
-    QT_TRY(qt_site_layout(q, g, axis, group_size, &like, &l));
+    if (q->pos.line) snprintf(where, sizeof where, "%s:%d:%d: %s", q->pos.file, q->pos.line, q->pos.col, q->path);
+    else snprintf(where, sizeof where, "%s", q->path);
+    QT_TRY(qt_layout_of(where, g, a, group_size, q->token_rank, &like, &l));
     *count = any_batch && (g == QT_PER_GROUP || g == QT_PER_TOKEN) ? 0 : l.count;
     return QT_OK;
 }
