@@ -181,7 +181,7 @@ static qt_err read_rows(const char *file, const csv_cfg *c, csv_rows *f)
     size_t n;
     bool   header;
     f->file = file;
-    QT_TRY(qt_file_read(file, MAX_FILE, &f->text, &n));
+    QT_TRY(qt_data_file_read(file, MAX_FILE, &f->text, &n));
     QT_CHECK(strlen(f->text) == n, QT_EDATA, "%s: holds a zero byte: no text", file);
     f->at = f->text + (strncmp(f->text, "\xef\xbb\xbf", 3) ? 0 : 3);
     QT_TRY(next_line(f, *c->delimiter));

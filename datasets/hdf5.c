@@ -133,7 +133,7 @@ static qt_err load(const hdf5_cfg *c, qt_table *b, qt_data_info *info)
     qt_h5   *f;
     qt_err   e;
     QT_TRY(info_of(c, info));
-    QT_CHECK(qt_file_exists(c->path), QT_EIO, "%s: no such file (data.path of hdf5)", c->path);
+    QT_CHECK(qt_data_file_exists(c->path), QT_EIO, "%s: no such file (data.path of hdf5)", c->path);
     QT_TRY(qt_h5_vet(c->path));
     QT_TRY(qt_h5_open(c->path, &f));
     e = read_splits(&a, f, c, b, info);

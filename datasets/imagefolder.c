@@ -88,7 +88,7 @@ static qt_err list(qt_arena *a, const char *folder, bool folders, char ***out, i
     while (e == QT_OK && (entry = readdir(d))) {
         char *path = qt_arena_sprintf(a, "%s/%s", folder, entry->d_name);
         if (!path) e = QT_EMEM;
-        else if (entry->d_name[0] == '.' || (folders ? !qt_folder_exists(path) : !qt_image_name(path) || !qt_file_exists(path))) continue;
+        else if (entry->d_name[0] == '.' || (folders ? !qt_folder_exists(path) : !qt_image_name(path) || !qt_data_file_exists(path))) continue;
         else if ((e = qt_grow(out, &cap, *n + 1, sizeof **out)) == QT_OK) (*out)[(*n)++] = path;
     }
     closedir(d);
