@@ -41,7 +41,7 @@ static qt_err unpack(const char *folder)
 static qt_err fetch(const void *cfg)
 {
     (void)cfg;
-    if (qt_folder_exists(SYSTEM) && qt_idx_verify(&set, SYSTEM) == QT_OK) return QT_OK;
+    if (qt_is_folder(SYSTEM) && qt_idx_verify(&set, SYSTEM) == QT_OK) return QT_OK;
     qt_error_clear();
     QT_CHECK(qt_has_program("apt-get"), QT_EIO,
              "fashion-mnist comes from the Debian package " PACKAGE ", and there is no apt-get here; put its four .gz files into $QTAPE_DATA/fashion-mnist");

@@ -14,7 +14,7 @@ enum { CHUNK = 1 << 18 };
 
 static qt_err open_gz(const char *file, gzFile *f)
 {
-    if (qt_folder_exists(file)) QT_FAIL(QT_EIO, "%s: is a folder, expected a file", file);
+    if (qt_is_folder(file)) QT_FAIL(QT_EIO, "%s: is a folder, expected a file", file);
     *f = gzopen(file, "rb");
     QT_CHECK(*f, QT_EIO, "%s: %s", file, errno ? strerror(errno) : "out of memory");
     gzbuffer(*f, CHUNK);
@@ -61,7 +61,7 @@ qt_err qt_data_file_read(const char *file, size_t max, char **bytes, size_t *n)
     return e;
 }
 
-qt_err qt_file_crc(const char *file, uint32_t *crc)
+qt_err qt_unpacked_crc(const char *file, uint32_t *crc)
 {
     gzFile f;
     int    got;
@@ -93,7 +93,7 @@ bool qt_data_file_exists(const char *file)
     return stat(file, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-bool qt_folder_exists(const char *folder)
+bool qt_is_folder(const char *folder)
 {
     struct stat st;
     return stat(folder, &st) == 0 && S_ISDIR(st.st_mode);
@@ -112,7 +112,7 @@ qt_err qt_data_folder_make(const char *folder)
         *p = c;
         if (!c) break;
     }
-    if (e == QT_OK && !qt_folder_exists(folder)) e = qt_fail(QT_EIO, "%s: is no folder", folder);
+    if (e == QT_OK && !qt_is_folder(folder)) e = qt_fail(QT_EIO, "%s: is no folder", folder);
     qt_free(path);
     return e;
 }

@@ -7,9 +7,9 @@
 /* The bytes of a file, unpacked if it is gzip, with a 0 after them (free with qt_free). QT_EDATA when damaged or longer than max. */
 qt_err qt_data_file_read(const char *file, size_t max, char **bytes, size_t *n);
 /* CRC-32 of what qt_data_file_read would give, without holding it. */
-qt_err qt_file_crc(const char *file, uint32_t *crc);
+qt_err qt_unpacked_crc(const char *file, uint32_t *crc);
 bool   qt_data_file_exists(const char *file);
-bool   qt_folder_exists(const char *folder);
+bool   qt_is_folder(const char *folder);
 /* Makes a folder and those above it. */
 qt_err qt_data_folder_make(const char *folder);
 /* Runs a program found in PATH, in `folder` (NULL: here), its stdout joined to stderr. QT_EIO with the command line if it fails. */

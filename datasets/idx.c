@@ -66,7 +66,7 @@ qt_err qt_idx_read(const char *file, int rank, qt_idx *out)
     qt_err e;
     gzFile f;
     memset(out, 0, sizeof *out);
-    QT_CHECK(!qt_folder_exists(file), QT_EIO, "%s: is a folder, expected a file", file);
+    QT_CHECK(!qt_is_folder(file), QT_EIO, "%s: is a folder, expected a file", file);
     f = gzopen(file, "rb");
     QT_CHECK(f, QT_EIO, "%s: %s", file, strerror(errno));
     gzbuffer(f, 1 << 17);

@@ -129,7 +129,7 @@ qt_err qt_idx_verify(const qt_idx_set *set, const char *folder)
         const char *file = find_file(&a, folder, i);
         uint32_t    crc  = 0;
         if (!file) e = qt_fail(QT_EIO, "%s/%s(.gz): not found", folder, names[i]);
-        else if ((e = qt_file_crc(file, &crc)) == QT_OK && crc != set->crc[i])
+        else if ((e = qt_unpacked_crc(file, &crc)) == QT_OK && crc != set->crc[i])
             e = qt_fail(QT_EDATA, "%s: checksum %08x, expected %08x: not the file of %s", file, crc, set->crc[i], set->name);
     }
     qt_arena_free(&a);

