@@ -357,7 +357,7 @@ qt_err qt_recipe_check(qt_recipe *r)
 
 qt_err qt_recipe_load(qt_arena *a, const char *file, int n_sets, const char *const *sets, const char *arm, qt_recipe **out)
 {
-    qt_recipe *r;
+    qt_recipe *r = NULL;
     char      *source;
     qt_err     e = load(a, file, (qt_sets){n_sets, sets}, arm, &r);
     if (r) gather(&e, qt_recipe_check(r));
