@@ -402,8 +402,10 @@ static void wrong_shapes_are_reported(void **state)
         wrong[k].call(t);
         if (qt_tape_error(t) != wrong[k].code) fail_msg("wrong call %d gave error %d: %s", (int)k + 1, (int)qt_tape_error(t), qt_error_text());
         if (!strstr(qt_error_text(), "at blk.2.here: ")) fail_msg("no path in '%s'", qt_error_text());
-        for (int i = 0; i < 3 && wrong[k].says[i]; i++)
-            if (!strstr(qt_error_text(), wrong[k].says[i])) fail_msg("wrong call %d: '%s' is not in '%s'", (int)k + 1, wrong[k].says[i], qt_error_text());
+        for (int i = 0; i < 3 && wrong[k].says[i]; i++) {
+            const char *says = wrong[k].says[i];
+            if (!strstr(qt_error_text(), says)) fail_msg("wrong call %d: '%s' is not in '%s'", (int)k + 1, says, qt_error_text());
+        }
     }
     qt_error_clear();
     qt_tape_free(t);

@@ -129,7 +129,9 @@ static void norms_do_not_cancel(void **state)
     for (int op = 0; op < 3; op++) {
         const double root = sqrt(1.25 / 256 + 1e-12);
         qt_tape_reset(t);
-        qt_tensor *x = op == 0 ? qt_variable(t, 2, (int64_t[]){4, 1}) : op == 1 ? qt_variable(t, 4, (int64_t[]){1, 1, 2, 2}) : qt_variable(t, 1, (int64_t[]){4});
+        static const int64_t dim[][4] = {{4, 1}, {1, 1, 2, 2}, {4}};
+        static const int     rank[] = {2, 4, 1};
+        qt_tensor           *x = qt_variable(t, rank[op], dim[op]);
         for (int i = 0; i < 4; i++) x->data[i] = (R)(1000 + i / 16.0);
         qt_tensor *y = op == 2 ? qt_layer_norm(t, x, NULL, NULL, 1e-12) : qt_batch_norm(t, x, NULL, NULL, VALUES(0), VALUES(1), true, 0.1, 1e-12);
         for (int i = 0; i < 4; i++) near(y->data[i], (i - 1.5) / 16 / root);

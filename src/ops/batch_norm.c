@@ -33,7 +33,8 @@ static qt_err shape(qt_node *nd)
     for (int i = 1; i < 5; i++) {
         const qt_tensor *p = nd->in[i];
         if (!p && i >= 3) return qt_node_fail(nd, "%s is missing", name[i]);
-        if (p && p->n != x->dim[1]) return qt_node_fail(nd, "%s is %s, but x %s has %lld channels", name[i], qt_shape_str(p, s), qt_shape_str(x, u), (long long)x->dim[1]);
+        if (p && p->n != x->dim[1])
+            return qt_node_fail(nd, "%s is %s, but x %s has %lld channels", name[i], qt_shape_str(p, s), qt_shape_str(x, u), (long long)x->dim[1]);
     }
     QT_TRY(qt_node_save(nd, sizeof *st));
     st = nd->saved;
@@ -77,7 +78,8 @@ QT_CLONES static void run_apply(R *restrict y, const R *restrict x, int64_t N, i
 }
 
 /* dx += k (dy - p - (x - m) q) */
-QT_CLONES static void run_apply_back(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t N, int64_t step, int64_t S, R m, R k, R p, R q)
+QT_CLONES static void run_apply_back(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t N, int64_t step, int64_t S, R m, R k,
+                                     R p, R q)
 {
     for (int64_t n = 0; n < N; n++)
         for (int64_t j = n * step; j < n * step + S; j++) dx[j] += k * (dy[j] - p - (x[j] - m) * q);

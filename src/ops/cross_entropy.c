@@ -27,7 +27,8 @@ static qt_err check_targets(const qt_node *nd, int64_t K, int64_t *counted)
         const int32_t id = target->ids[i];
         if (id == ignore) continue;
         if (id < 0 || id >= K) {
-            qt_node_fail(nd, "label %d out of range, the output has %lld classes (target %lld of %lld)", (int)id, (long long)K, (long long)i + 1, (long long)target->n);
+            qt_node_fail(nd, "label %d out of range, the output has %lld classes (target %lld of %lld)", (int)id, (long long)K,
+                         (long long)i + 1, (long long)target->n);
             return QT_EDATA;
         }
         ++*counted;

@@ -115,5 +115,6 @@ static const qt_case cases[] = {{"matrix", build, {{{5, 7}, 'n'}}},
                                 {"p = 0", build_none, {{{4}, 'n'}}},
                                 {"evaluation", build, {{{6}, 'n'}}, .eval = true},
                                 {NULL}};
-const qt_op qt_op_dropout = {.d = {"dropout", "elements zeroed at random in training, the others scaled up", .source = "Srivastava et al., JMLR 2014"},
-                             .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .naive = naive, .cases = cases};
+const qt_op qt_op_dropout = {
+    .d = {"dropout", "elements zeroed at random in training, the others scaled up", .source = "Srivastava et al., JMLR 2014"},
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .naive = naive, .cases = cases};

@@ -21,7 +21,8 @@ static qt_err shape(qt_node *nd)
     char                     s[96], u[96];
     for (int i = 1; i < 3; i++)
         if (nd->in[i] && nd->in[i]->n != D)
-            return qt_node_fail(nd, "%s is %s, but the rows of x %s have %lld numbers", name[i], qt_shape_str(nd->in[i], s), qt_shape_str(x, u), (long long)D);
+            return qt_node_fail(nd, "%s is %s, but the rows of x %s have %lld numbers", name[i], qt_shape_str(nd->in[i], s),
+                                qt_shape_str(x, u), (long long)D);
     QT_TRY(qt_node_save(nd, (size_t)(x->n / D) * sizeof(stats)));
     return qt_node_out_like(nd, x);
 }

@@ -14,7 +14,8 @@ static qt_err check_ids(const qt_node *nd, const char *what)
     const qt_tensor *x = nd->in[0], *ids = nd->in[1];
     for (int64_t k = 0; k < ids->n; k++)
         if (ids->ids[k] < 0 || ids->ids[k] >= x->dim[0]) {
-            qt_node_fail(nd, "id %d out of range, the %s has %lld rows (id %lld of %lld)", (int)ids->ids[k], what, (long long)x->dim[0], (long long)k + 1, (long long)ids->n);
+            qt_node_fail(nd, "id %d out of range, the %s has %lld rows (id %lld of %lld)", (int)ids->ids[k], what,
+                         (long long)x->dim[0], (long long)k + 1, (long long)ids->n);
             return QT_EDATA;
         }
     return QT_OK;
@@ -27,7 +28,8 @@ static qt_err embedding_shape(qt_node *nd)
     char             s[96];
     if (!(ids->flags & QT_IDS)) return qt_node_fail(nd, "the rows must be chosen by ids, not by numbers");
     if (x->rank != 2) return qt_node_fail(nd, "the table is %s, it must be [V, D]", qt_shape_str(x, s));
-    if (ids->rank >= QT_MAX_DIM) return qt_node_fail(nd, "ids %s have too many axes, the result would have more than %d", qt_shape_str(ids, s), QT_MAX_DIM);
+    if (ids->rank >= QT_MAX_DIM)
+        return qt_node_fail(nd, "ids %s have too many axes, the result would have more than %d", qt_shape_str(ids, s), QT_MAX_DIM);
     QT_TRY(check_ids(nd, "table"));
     memcpy(dim, ids->dim, sizeof dim);
     dim[ids->rank] = x->dim[1];

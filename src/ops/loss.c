@@ -17,7 +17,9 @@ static qt_err shape(qt_node *nd)
     char             s[96], u[96];
     bool             same = x->rank == t->rank && !(t->flags & QT_IDS);
     for (int i = 0; same && i < x->rank; i++) same = x->dim[i] == t->dim[i];
-    if (!same) return qt_node_fail(nd, "the target %s%s must have the shape of x %s", qt_shape_str(t, s), t->flags & QT_IDS ? " (ids)" : "", qt_shape_str(x, u));
+    if (!same)
+        return qt_node_fail(nd, "the target %s%s must have the shape of x %s", qt_shape_str(t, s), t->flags & QT_IDS ? " (ids)" : "",
+                            qt_shape_str(x, u));
     QT_TRY(qt_node_save(nd, (size_t)QT_CHUNKS(x->n, QT_GRAIN) * sizeof(double)));
     return qt_node_out(nd, 1, (int64_t[]){1});
 }

@@ -14,7 +14,8 @@ static qt_err shape(qt_node *nd)
     const qt_tensor *x = nd->in[0], *w = nd->in[1];
     const int64_t    D = x->dim[x->rank - 1];
     char             s[96], u[96];
-    if (w && w->n != D) return qt_node_fail(nd, "weight is %s, but the rows of x %s have %lld numbers", qt_shape_str(w, s), qt_shape_str(x, u), (long long)D);
+    if (w && w->n != D)
+        return qt_node_fail(nd, "weight is %s, but the rows of x %s have %lld numbers", qt_shape_str(w, s), qt_shape_str(x, u), (long long)D);
     QT_TRY(qt_node_save(nd, (size_t)(x->n / D) * sizeof(R)));
     return qt_node_out_like(nd, x);
 }

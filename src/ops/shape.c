@@ -1,9 +1,9 @@
 /* Moving numbers without changing them; what forward copies to a place, backward adds back from there.
  *
- *     permute    y[i_p0, i_p1, ...] = x[i_0, i_1, ...]      transpose  permute of the last two axes
- *     reshape    the same numbers under another shape; one dimension may be -1 and is worked out
- *     concat     a, then b, along an axis                   slice      [begin, end) of an axis
- *     pad        before and after an axis, with a constant that gets no gradient
+ *     reshape   the same numbers under another shape; one dimension may be -1 and is worked out
+ *     concat    a, then b, along an axis
+ *     slice     [begin, end) of an axis
+ *     pad       before and after an axis, with a constant that gets no gradient
  *
  * A negative axis counts from the end. Left out: strides and views, negative slice bounds, reflecting pads. */
 #include "ops/inner.h"
@@ -21,125 +21,6 @@ static qt_err check_axis(const qt_node *nd, const qt_tensor *x, int axis)
     return QT_OK;
 }
 
-/* ---- permute and transpose --------------------------------------------------------------------------------------------------- */
-
-typedef struct permute_arg {
-    int perm[QT_MAX_DIM];
-} permute_arg;
-
-/* The result as rows of `dim[4]` numbers whose counterparts in x lie step[4] apart; leading dimensions are filled up with ones. */
-typedef struct walk {
-    int64_t dim[QT_MAX_DIM], step[QT_MAX_DIM], rows;
-} walk;
-
-static walk walk_of(const qt_node *nd)
-{
-    const qt_tensor *x = nd->in[0];
-    const int       *perm = ((permute_arg *)nd->arg)->perm;
-    walk             w;
-    int64_t          step[QT_MAX_DIM] = {0}, s = 1;
-    for (int i = x->rank - 1; i >= 0; i--) step[i] = s, s *= x->dim[i];
-    for (int i = 0, lead = QT_MAX_DIM - x->rank; i < QT_MAX_DIM; i++) {
-        w.dim[i] = i < lead ? 1 : x->dim[perm[i - lead]];
-        w.step[i] = i < lead ? 0 : step[perm[i - lead]];
-    }
-    w.rows = x->n / w.dim[4];
-    return w;
-}
-
-/* Where row r of the result begins in x. */
-static int64_t walk_row(const walk *w, int64_t r)
-{
-    int64_t at = 0;
-    for (int i = 3; i >= 0; i--) at += r % w->dim[i] * w->step[i], r /= w->dim[i];
-    return at;
-}
-
-static qt_err permute_shape(qt_node *nd)
-{
-    const qt_tensor *x = nd->in[0];
-    const int       *perm = ((permute_arg *)nd->arg)->perm;
-    int64_t          dim[QT_MAX_DIM];
-    int              seen = 0;
-    char             s[96];
-    for (int i = 0; i < x->rank; i++) {
-        if (perm[i] < 0 || perm[i] >= x->rank || seen & 1 << perm[i])
-            return qt_node_fail(nd, "entry %d of the permutation is %d; of %s each axis 0 to %d must come once", i, perm[i], qt_shape_str(x, s), x->rank - 1);
-        seen |= 1 << perm[i];
-        dim[i] = x->dim[perm[i]];
-    }
-    return qt_node_out(nd, x->rank, dim);
-}
-
-static void permute_forward(qt_node *nd)
-{
-    const walk    w = walk_of(nd);
-    const R      *x = nd->in[0]->data;
-    const int64_t n = w.dim[4], step = w.step[4], grain = qt_row_grain(n);
-    QT_FOR_CHUNKS(b, e, w.rows, grain)
-    for (int64_t r = b; r < e; r++) {
-        const R *from = x + walk_row(&w, r);
-        R       *y = nd->out->data + r * n;
-        if (step == 1) memcpy(y, from, (size_t)n * sizeof(R));
-        else
-            for (int64_t j = 0; j < n; j++) y[j] = from[j * step];
-    }
-}
-
-static void permute_backward(const qt_node *nd)
-{
-    const walk    w = walk_of(nd);
-    R            *dx = nd->in[0]->grad;
-    const int64_t n = w.dim[4], step = w.step[4], grain = qt_row_grain(n);
-    if (!dx) return;
-    QT_FOR_CHUNKS(b, e, w.rows, grain)
-    for (int64_t r = b; r < e; r++) {
-        const R *dy = nd->out->grad + r * n;
-        R       *to = dx + walk_row(&w, r);
-        for (int64_t j = 0; j < n; j++) to[j * step] += dy[j];
-    }
-}
-
-qt_tensor *qt_permute(qt_tape *t, qt_tensor *x, const int *perm)
-{
-    permute_arg g = {{0}};
-    memcpy(g.perm, perm, (size_t)x->rank * sizeof *perm);
-    return QT_EMIT(t, &qt_op_permute, &g, sizeof g, x);
-}
-
-static qt_err transpose_shape(qt_node *nd)
-{
-    char s[96];
-    if (nd->in[0]->rank < 2) return qt_node_fail(nd, "x is %s, it must have two axes or more", qt_shape_str(nd->in[0], s));
-    return permute_shape(nd);
-}
-
-qt_tensor *qt_transpose(qt_tape *t, qt_tensor *x)
-{
-    permute_arg g = {{0, 1, 2, 3, 4}};
-    if (x->rank >= 2) g.perm[x->rank - 1] = x->rank - 2, g.perm[x->rank - 2] = x->rank - 1;
-    return QT_EMIT(t, &qt_op_transpose, &g, sizeof g, x);
-}
-
-static qt_tensor    *build_permute3(qt_tape *t, qt_tensor **in) { return qt_permute(t, in[0], (int[]){1, 2, 0}); }
-static qt_tensor    *build_permute4(qt_tape *t, qt_tensor **in) { return qt_permute(t, in[0], (int[]){0, 2, 1, 3}); }
-static qt_tensor    *build_permute5(qt_tape *t, qt_tensor **in) { return qt_permute(t, in[0], (int[]){4, 1, 3, 0, 2}); }
-static const qt_case permute_cases[] = {{"rank 3", build_permute3, {{{2, 3, 4}, 'n'}}},
-                                        {"heads", build_permute4, {{{2, 3, 2, 5}, 'n'}}},
-                                        {"rank 5", build_permute5, {{{2, 3, 1, 2, 2}, 'n'}}},
-                                        {"ones", build_permute3, {{{1, 1, 1}, 'n'}}},
-                                        {NULL}};
-static qt_tensor    *build_transpose(qt_tape *t, qt_tensor **in) { return qt_transpose(t, in[0]); }
-static const qt_case transpose_cases[] = {{"matrix", build_transpose, {{{3, 5}, 'n'}}},
-                                          {"batch", build_transpose, {{{2, 3, 4}, 'n'}}},
-                                          {"rank 5", build_transpose, {{{2, 1, 2, 3, 2}, 'n'}}},
-                                          {"column", build_transpose, {{{4, 1}, 'n'}}},
-                                          {NULL}};
-const qt_op qt_op_permute = {.d = {"permute", "axes in another order"}, .kind = QT_EXACT,
-                             .shape = permute_shape, .forward = permute_forward, .backward = permute_backward, .cases = permute_cases};
-const qt_op qt_op_transpose = {.d = {"transpose", "the last two axes exchanged"}, .kind = QT_EXACT,
-                               .shape = transpose_shape, .forward = permute_forward, .backward = permute_backward, .cases = transpose_cases};
-
 /* ---- reshape ----------------------------------------------------------------------------------------------------------------- */
 
 typedef struct reshape_arg {
@@ -149,12 +30,12 @@ typedef struct reshape_arg {
 
 static qt_err reshape_shape(qt_node *nd)
 {
-    const qt_tensor *x = nd->in[0];
+    const qt_tensor   *x = nd->in[0];
     const reshape_arg *g = nd->arg;
-    int64_t          dim[QT_MAX_DIM], n = 1;
-    int              open = -1;
-    char             s[96], u[96];
-    qt_tensor        wanted = {.rank = (int8_t)g->rank};
+    int64_t            dim[QT_MAX_DIM], n = 1;
+    int                open = -1;
+    char               s[96], u[96];
+    qt_tensor          wanted = {.rank = (int8_t)g->rank};
     if (g->rank < 1 || g->rank > QT_MAX_DIM) return qt_node_fail(nd, "a tensor has 1 to %d axes, not %d", QT_MAX_DIM, g->rank);
     memcpy(wanted.dim, g->dim, sizeof dim);
     memcpy(dim, g->dim, sizeof dim);
@@ -166,8 +47,7 @@ static qt_err reshape_shape(qt_node *nd)
     }
     if (open >= 0) dim[open] = x->n / n, n *= dim[open];
     if (n != x->n) return qt_node_fail(nd, "%s has %lld numbers, they do not make %s", qt_shape_str(x, s), (long long)x->n, qt_shape_str(&wanted, u));
-    QT_TRY(qt_node_out(nd, g->rank, dim));
-    return QT_OK;
+    return qt_node_out(nd, g->rank, dim);
 }
 
 static void reshape_forward(qt_node *nd)
@@ -307,7 +187,8 @@ static qt_err pad_shape(qt_node *nd)
     const pad_arg   *g = nd->arg;
     int64_t          dim[QT_MAX_DIM];
     QT_TRY(check_axis(nd, x, g->axis));
-    if (g->before < 0 || g->after < 0) return qt_node_fail(nd, "%lld before and %lld after: a pad is not negative (slice cuts off)", (long long)g->before, (long long)g->after);
+    if (g->before < 0 || g->after < 0)
+        return qt_node_fail(nd, "%lld before and %lld after: a pad is not negative (slice cuts off)", (long long)g->before, (long long)g->after);
     memcpy(dim, x->dim, sizeof dim);
     dim[qt_axis_of(x, g->axis).at] += g->before + g->after;
     return qt_node_out(nd, x->rank, dim);
