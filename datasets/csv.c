@@ -52,7 +52,7 @@ static qt_err info_of(const void *cfg, qt_data_info *info)
     if (c->target && c->target->kind == QT_YAML_LIST) return qt_fail_at(QT_ERECIPE, c->target->pos, "data.target: expected a column, found a list");
     if (c->target && c->target->kind == QT_YAML_MAP) return qt_fail_at(QT_ERECIPE, c->target->pos, "data.target: expected a column, found a map");
     QT_CHECK(c->features != 0, QT_ERECIPE, "data.features: 0 columns");
-    QT_CHECK(strlen(c->delimiter) == 1 && *c->delimiter != '"' && *c->delimiter != '\n', QT_ERECIPE, "data.delimiter: expected one letter, found '%s'",
+    QT_CHECK(strlen(c->delimiter) == 1 && !strchr("\"\n\r", *c->delimiter), QT_ERECIPE, "data.delimiter: expected one letter, found '%s'",
              c->delimiter);
     QT_CHECK(!c->test_path || !c->test_every, QT_ERECIPE, "data: test_path and test_every exclude each other");
     QT_CHECK(c->test_every != 1, QT_ERECIPE, "data.test_every: 1 leaves nothing to train on");
@@ -143,8 +143,8 @@ static int64_t target_column(const csv_rows *f, const char *target)
 static qt_err no_target(const csv_rows *f, const char *target)
 {
     const char *near = qt_near(target, f->n_cells, (const char *const *)f->cell);
-    return qt_fail_at(QT_EDATA, place(f, f->cell[0]), "data.target: there is no column '%s' among the %d%s%s%s", target, f->n_cells, near ? ", did you mean '" : "",
-                      near ? near : "", near ? "'?" : "");
+    return qt_fail_at(QT_EDATA, place(f, f->cell[0]), "data.target: there is no column '%s' among the %d%s%s%s", target, f->n_cells,
+                      near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
 /* A feature that is no number says that the first line is a header; so does the name of the target. */
@@ -163,7 +163,7 @@ static qt_err add_line(csv_rows *f)
     double v;
     if (f->n_cells != f->columns)
         return qt_fail_at(QT_EDATA, place(f, f->cell[0]), "expected %d columns as in the first line, found %d", f->columns, f->n_cells);
-    if ((int64_t)f->n * f->width + f->width > INT32_MAX / 2) return qt_fail_at(QT_EDATA, place(f, f->cell[0]), "more than a thousand million numbers");
+    if ((f->n + (int64_t)1) * f->width > INT32_MAX / 2) return qt_fail_at(QT_EDATA, place(f, f->cell[0]), "more than a thousand million numbers");
     QT_TRY(qt_grow(&f->x, &f->cap_x, (f->n + 1) * f->width, sizeof *f->x));
     QT_TRY(qt_grow(&f->label, &f->cap_label, f->n + 1, sizeof *f->label));
     QT_TRY(qt_grow(&f->pos, &f->cap_pos, f->n + 1, sizeof *f->pos));
@@ -181,7 +181,7 @@ static qt_err read_rows(const char *file, const csv_cfg *c, csv_rows *f)
     size_t n;
     bool   header;
     f->file = file;
-    QT_TRY(qt_data_file_read(file, MAX_FILE, &f->text, &n));
+    QT_TRY(qt_unpacked_read(file, MAX_FILE, &f->text, &n));
     QT_CHECK(strlen(f->text) == n, QT_EDATA, "%s: holds a zero byte: no text", file);
     f->at = f->text + (strncmp(f->text, "\xef\xbb\xbf", 3) ? 0 : 3);
     QT_TRY(next_line(f, *c->delimiter));
@@ -235,7 +235,8 @@ static qt_err read_class(const csv_rows *f, int i, char *const *name, int n, int
     if (!n && !whole(f->label[i], &v)) return qt_fail_at(QT_EDATA, f->pos[i], "expected a class number, found '%.40s'", f->label[i]);
     if (n) v = (double)(found - name);
     if (v < 0 || (classes >= 0 && v >= (double)classes))
-        return qt_fail_at(QT_EDATA, f->pos[i], "label %g, expected a class %s%lld", v, classes < 0 ? "of at least " : "0..", (long long)(classes < 0 ? 0 : classes - 1));
+        return qt_fail_at(QT_EDATA, f->pos[i], "label %g, expected a class %s%lld", v, classes < 0 ? "of at least " : "0..",
+                          (long long)(classes < 0 ? 0 : classes - 1));
     *y = (int32_t)v;
     return QT_OK;
 }

@@ -92,11 +92,12 @@ static int64_t resolve(const bound *b, int64_t n, int64_t missing)
 
 static qt_err read_split(part *p, const qt_yaml *y, const char *path)
 {
-    if (!qt_yaml_str(y, &p->text)) return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected a split expression such as train[:90%%], found %s", path, qt_yaml_kind_name(y));
     p->pos = y->pos;
+    if (!qt_yaml_str(y, &p->text))
+        return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected a split expression such as train[:90%%], found %s", path, qt_yaml_kind_name(y));
     if (read_range(p->text, &p->range)) return QT_OK;
-    return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected train, val or test with or without a range, as in train[:90%%], train[1000:2000] or test[-10%%:], found '%s'", path,
-                      p->text);
+    return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected train, val or test, or a range such as train[:90%%], train[1000:2000], test[-10%%:], found '%s'",
+                      path, p->text);
 }
 
 /* ---- reading the section ---------------------------------------------------------------------------------------------------------- */
@@ -153,7 +154,7 @@ static qt_err read_single(qt_arena *a, qt_data *d, const qt_yaml *y)
         strcat(path, split_name[k]);
         if (!expr || expr->kind == QT_YAML_NULL) continue;
         if (expr->kind == QT_YAML_MAP)
-            e = qt_fail_at(QT_ERECIPE, expr->pos, "%s: a set of its own beside data.use; take one of them away, or give a split expression such as train[:90%%]", path);
+            e = qt_fail_at(QT_ERECIPE, expr->pos, "%s: a set of its own beside data.use; drop one, or give a range such as train[:90%%]", path);
         else if (read_split(&d->part[k], expr, path)) e = QT_ERECIPE;
     }
     return e;
@@ -197,10 +198,10 @@ static qt_err compare_parts(const qt_data *d, qt_err code)
     for (int k = QT_VAL; k < QT_SPLITS; k++) {
         const qt_data_info *g = d->part[k].source ? &d->part[k].source->info : f;
         bool shape = g->rank == f->rank && !memcmp(g->dim, f->dim, sizeof f->dim[0] * (size_t)f->rank), known = f->known && g->known;
-        bool kind  = f->classes < 0 || g->classes < 0 || ((f->classes > 0) == (g->classes > 0) && g->classes <= f->classes && g->target_n == f->target_n);
-        if ((known && !shape) || !kind)
-            return qt_fail_at(code, d->part[k].pos, "data.%s: %s gives %s, but data.train gives %s", split_name[k], d->part[k].source->set->d.name, info_text(b, g),
-                              info_text(a, f));
+        bool kind  = !f->classes == !g->classes && g->classes <= f->classes && g->target_n == f->target_n;
+        if ((known && !shape) || (f->classes >= 0 && g->classes >= 0 && !kind))
+            return qt_fail_at(code, d->part[k].pos, "data.%s: %s gives %s, but data.train gives %s", split_name[k], d->part[k].source->set->d.name,
+                              info_text(b, g), info_text(a, f));
     }
     return QT_OK;
 }
@@ -208,13 +209,17 @@ static qt_err compare_parts(const qt_data *d, qt_err code)
 static qt_err read_section(qt_arena *a, qt_data *d, const qt_yaml *y)
 {
     static const qt_field fields[] = {
-        QT_F_TREE(section_cfg, train, NULL, "the training set"), QT_F_TREE(section_cfg, val, "~", "the set for decisions during training"),
-        QT_F_TREE(section_cfg, test, "~", "the set for the final result"), QT_F_INT(section_cfg, batch_size, "64", 1, 1 << 20, "samples a step"), {NULL}};
+        QT_F_TREE(section_cfg, train, NULL, "the training set"),
+        QT_F_TREE(section_cfg, val, "~", "the set for decisions during training"),
+        QT_F_TREE(section_cfg, test, "~", "the set for the final result"),
+        QT_F_INT(section_cfg, batch_size, "64", 1, 1 << 20, "samples a step"),
+        {NULL}};
     const qt_yaml *size   = qt_yaml_get(y, "batch_size");
     bool           parts  = y && y->kind == QT_YAML_MAP && !qt_yaml_get(y, "use");
     qt_yaml       *common = qt_yaml_map(a, y ? y->pos : (qt_pos){0});
     qt_err         e;
-    if (!y || y->kind == QT_YAML_NULL) return qt_fail_at(QT_ERECIPE, y ? y->pos : (qt_pos){0}, "data: missing; for example `data: {use: digits, batch_size: 64}`");
+    if (!y || y->kind == QT_YAML_NULL)
+        return qt_fail_at(QT_ERECIPE, y ? y->pos : (qt_pos){0}, "data: missing; for example `data: {use: digits, batch_size: 64}`");
     if (!common) return QT_EMEM;
     if (parts && !qt_yaml_get(y, "train") && !qt_yaml_get(y, "val") && !qt_yaml_get(y, "test"))
         return qt_fail_at(QT_ERECIPE, y->pos, "data: names no data set: expected `use`, or train, val and test with a `use` each");
@@ -258,8 +263,8 @@ static qt_err resolve_part(part *p, int k)
     if (!p->text && (n || k != QT_TRAIN)) return QT_OK; /* a set need not have val or test */
     if (!n) return qt_fail_at(QT_EDATA, p->pos, "data.%s: %s has no split '%s'", split_name[k], name, split_name[p->range.split]);
     if (p->begin < 0 || end > n || p->n <= 0)
-        return qt_fail_at(QT_EDATA, p->pos, "data.%s: '%s' is samples %lld to %lld, but %s has %lld in '%s'", split_name[k], p->text, (long long)p->begin, (long long)end,
-                          name, (long long)n, split_name[p->range.split]);
+        return qt_fail_at(QT_EDATA, p->pos, "data.%s: '%s' is samples %lld to %lld, but %s has %lld in '%s'", split_name[k], p->text,
+                          (long long)p->begin, (long long)end, name, (long long)n, split_name[p->range.split]);
     return QT_OK;
 }
 

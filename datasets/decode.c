@@ -87,7 +87,7 @@ qt_err qt_image_decode(const char *file, int64_t *w, int64_t *h, uint8_t **rgba)
     char  *bytes;
     size_t n;
     qt_err e;
-    QT_TRY(qt_data_file_read(file, MAX_FILE, &bytes, &n));
+    QT_TRY(qt_unpacked_read(file, MAX_FILE, &bytes, &n));
     e = decode(file, (uint8_t *)bytes, n, w, h, rgba);
     qt_free(bytes);
     return e;

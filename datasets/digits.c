@@ -46,7 +46,8 @@ static qt_err get(void *state, qt_split s, int64_t i, qt_rng *draw, R *x, int32_
 }
 
 const qt_dataset qt_dataset_digits = {
-    .d     = {"digits", "1,797 grey images of handwritten digits, 8 x 8, values 0..16, 10 classes", "Alpaydin, Kaynak, 1998", fields, sizeof(digits_cfg)},
+    .d     = {"digits", "1,797 grey images of handwritten digits, 8 x 8, values 0..16, 10 classes", "Alpaydin, Kaynak, 1998", fields,
+              sizeof(digits_cfg)},
     .info  = info_of,
     .open  = begin,
     .size  = size,

@@ -20,7 +20,8 @@ static const char *find(qt_arena *a, const void *cfg) { return qt_idx_find(a, &s
 /* A machine without package lists needs `update` before `install` finds anything. */
 static qt_err install(void)
 {
-    static const char *const argv[] = {"apt-get", "install", "-y", "--no-install-recommends", PACKAGE, NULL}, *const update[] = {"apt-get", "update", NULL};
+    static const char *const argv[]   = {"apt-get", "install", "-y", "--no-install-recommends", PACKAGE, NULL};
+    static const char *const update[] = {"apt-get", "update", NULL};
     setenv("DEBIAN_FRONTEND", "noninteractive", 0);
     if (qt_run_program(NULL, argv) == QT_OK) return QT_OK;
     qt_error_clear();
@@ -30,7 +31,8 @@ static qt_err install(void)
 
 static qt_err unpack(const char *folder)
 {
-    static const char *const download[] = {"apt-get", "download", PACKAGE, NULL}, *const extract[] = {"sh", "-c", "dpkg-deb -x " PACKAGE "_*.deb .", NULL};
+    static const char *const download[] = {"apt-get", "download", PACKAGE, NULL};
+    static const char *const extract[]  = {"sh", "-c", "dpkg-deb -x " PACKAGE "_*.deb .", NULL};
     char                     at[4096];
     QT_TRY(qt_run_program(folder, download));
     QT_TRY(qt_run_program(folder, extract));
@@ -44,14 +46,16 @@ static qt_err fetch(const void *cfg)
     if (qt_is_folder(SYSTEM) && qt_idx_verify(&set, SYSTEM) == QT_OK) return QT_OK;
     qt_error_clear();
     QT_CHECK(qt_has_program("apt-get"), QT_EIO,
-             "fashion-mnist comes from the Debian package " PACKAGE ", and there is no apt-get here; put its four .gz files into $QTAPE_DATA/fashion-mnist");
+             "fashion-mnist comes from the Debian package " PACKAGE
+             ", and there is no apt-get here; put its four .gz files into $QTAPE_DATA/fashion-mnist");
     if (geteuid() != 0) return qt_in_fetch_folder(set.name, unpack);
     QT_TRY(install());
     return qt_idx_verify(&set, SYSTEM);
 }
 
 const qt_dataset qt_dataset_fashion_mnist = {
-    .d     = {"fashion-mnist", "70,000 grey images of garments, 28 x 28, 10 classes", "Xiao, Rasul, Vollgraf, 2017", qt_idx_fields, sizeof(qt_idx_cfg)},
+    .d     = {"fashion-mnist", "70,000 grey images of garments, 28 x 28, 10 classes", "Xiao, Rasul, Vollgraf, 2017", qt_idx_fields,
+              sizeof(qt_idx_cfg)},
     .info  = qt_idx_info,
     .open  = begin,
     .size  = qt_idx_size,

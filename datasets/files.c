@@ -46,7 +46,7 @@ static qt_err read_all(const char *file, gzFile f, size_t max, char **bytes, siz
     return gzclose_r(f) == Z_OK ? QT_OK : qt_fail(QT_EDATA, "%s: truncated: the gzip stream ends too early", file);
 }
 
-qt_err qt_data_file_read(const char *file, size_t max, char **bytes, size_t *n)
+qt_err qt_unpacked_read(const char *file, size_t max, char **bytes, size_t *n)
 {
     gzFile f;
     qt_err e;
@@ -87,7 +87,7 @@ const char *qt_data_dir(qt_arena *a)
     return qt_arena_sprintf(a, "%s/.cache/qtape", home && *home ? home : ".");
 }
 
-bool qt_data_file_exists(const char *file)
+bool qt_is_file(const char *file)
 {
     struct stat st;
     return stat(file, &st) == 0 && S_ISREG(st.st_mode);
@@ -99,7 +99,7 @@ bool qt_is_folder(const char *folder)
     return stat(folder, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-qt_err qt_data_folder_make(const char *folder)
+qt_err qt_make_folder(const char *folder)
 {
     qt_err e    = QT_OK;
     char  *path = qt_strdup(folder);
@@ -143,7 +143,7 @@ qt_err qt_in_fetch_folder(const char *name, qt_err (*unpack)(const char *folder)
 {
     qt_arena    a      = {0};
     const char *folder = qt_arena_sprintf(&a, "%s/.fetch-%s-%d", qt_data_dir(&a), name, (int)getpid()), *const clean[] = {"rm", "-rf", folder, NULL};
-    qt_err      e      = folder ? qt_data_folder_make(folder) : QT_EMEM;
+    qt_err      e      = folder ? qt_make_folder(folder) : QT_EMEM;
     if (e == QT_OK) {
         e = unpack(folder);
         qt_run_program(NULL, clean);
@@ -159,7 +159,7 @@ bool qt_has_program(const char *name)
     for (size_t n; path && *path; path += n + (path[n] == ':')) {
         n = strcspn(path, ":");
         snprintf(file, sizeof file, "%.*s/%s", (int)n, path, name);
-        if (qt_data_file_exists(file) && access(file, X_OK) == 0) return true;
+        if (qt_is_file(file) && access(file, X_OK) == 0) return true;
     }
     return false;
 }

@@ -5,13 +5,13 @@
 #include "base/mem.h"
 
 /* The bytes of a file, unpacked if it is gzip, with a 0 after them (free with qt_free). QT_EDATA when damaged or longer than max. */
-qt_err qt_data_file_read(const char *file, size_t max, char **bytes, size_t *n);
-/* CRC-32 of what qt_data_file_read would give, without holding it. */
+qt_err qt_unpacked_read(const char *file, size_t max, char **bytes, size_t *n);
+/* CRC-32 of what qt_unpacked_read would give, without holding it. */
 qt_err qt_unpacked_crc(const char *file, uint32_t *crc);
-bool   qt_data_file_exists(const char *file);
+bool   qt_is_file(const char *file);
 bool   qt_is_folder(const char *folder);
 /* Makes a folder and those above it. */
-qt_err qt_data_folder_make(const char *folder);
+qt_err qt_make_folder(const char *folder);
 /* Runs a program found in PATH, in `folder` (NULL: here), its stdout joined to stderr. QT_EIO with the command line if it fails. */
 qt_err qt_run_program(const char *folder, const char *const argv[]);
 /* Calls unpack with the path of a fresh folder below the data folder, which is removed afterwards. */

@@ -44,15 +44,16 @@ static qt_err fit_samples(const char *file, const char *name, int rank, const in
 {
     char    found[128], want[128];
     int64_t n = 1, have = 1;
-    QT_CHECK(rank >= 1 && rank <= QT_MAX_DIM && dim[0] > 0, QT_EDATA, "%s: %s is %s, expected [N, ...] with 1 to %d dimensions and samples in it", file, name,
-             shape_text(found, rank, dim), QT_MAX_DIM);
+    QT_CHECK(rank >= 1 && rank <= QT_MAX_DIM && dim[0] > 0, QT_EDATA, "%s: %s is %s, expected [N, ...] with 1 to %d dimensions and samples in it", file,
+             name, shape_text(found, rank, dim), QT_MAX_DIM);
     if (!info->rank) {
         info->rank = rank > 1 ? rank - 1 : 1, info->dim[0] = 1;
         for (int i = 1; i < rank; i++) info->dim[i - 1] = dim[i];
     }
     for (int i = 0; i < info->rank; i++) n *= info->dim[i];
     for (int i = 1; i < rank; i++) {
-        QT_CHECK(dim[i] <= ((int64_t)1 << 40) / have, QT_EDATA, "%s: %s is %s: samples of more than 2^40 numbers", file, name, shape_text(found, rank, dim));
+        QT_CHECK(dim[i] <= ((int64_t)1 << 40) / have, QT_EDATA, "%s: %s is %s: samples of more than 2^40 numbers", file, name,
+                 shape_text(found, rank, dim));
         have *= dim[i] > 0 ? dim[i] : 0;
         if (!have) break;
     }
@@ -66,12 +67,12 @@ static qt_err fit_targets(const char *file, const char *name, int rank, const in
 {
     char    found[128];
     int64_t k = rank == 2 ? dim[1] : 1;
-    QT_CHECK((rank == 1 || rank == 2) && dim[0] == n && k > 0, QT_EDATA, "%s: %s is %s, expected [%lld] or [%lld, k]: one target a sample", file, name,
-             shape_text(found, rank, dim), (long long)n, (long long)n);
+    QT_CHECK((rank == 1 || rank == 2) && dim[0] == n && k > 0, QT_EDATA, "%s: %s is %s, expected [%lld] or [%lld, k]: one target a sample", file,
+             name, shape_text(found, rank, dim), (long long)n, (long long)n);
     if (k > 1 && info->classes < 0) info->classes = 0, info->target_n = k;
     if (info->classes == 0 && info->target_n <= 1) info->target_n = k;
-    QT_CHECK(info->classes ? k == 1 : k == info->target_n, QT_EDATA, "%s: %s is %s, expected %lld number%s a sample", file, name, shape_text(found, rank, dim),
-             (long long)(info->classes ? 1 : info->target_n), info->classes || info->target_n == 1 ? "" : "s");
+    QT_CHECK(info->classes ? k == 1 : k == info->target_n, QT_EDATA, "%s: %s is %s, expected %lld number%s a sample", file, name,
+             shape_text(found, rank, dim), (long long)(info->classes ? 1 : info->target_n), info->classes || info->target_n == 1 ? "" : "s");
     return QT_OK;
 }
 
@@ -88,7 +89,8 @@ static qt_err read_classes(qt_h5 *f, const char *file, const char *name, int64_t
     qt_err e = v ? qt_h5_read(f, name, n, v) : QT_EMEM;
     for (int64_t i = 0; e == QT_OK && i < n; i++) {
         if (v[i] != (R)floor((double)v[i]) || !(v[i] > -1e9 && v[i] < 1e9))
-            e = qt_fail(QT_EDATA, "%s: %s[%lld] is %g, expected a class id; `classes: 0` takes numbers to predict", file, name, (long long)i, (double)v[i]);
+            e = qt_fail(QT_EDATA, "%s: %s[%lld] is %g, expected a class id; `classes: 0` takes numbers to predict", file, name, (long long)i,
+                        (double)v[i]);
         else y[i] = (int32_t)v[i];
     }
     qt_free(v);
@@ -133,7 +135,7 @@ static qt_err load(const hdf5_cfg *c, qt_table *b, qt_data_info *info)
     qt_h5   *f;
     qt_err   e;
     QT_TRY(info_of(c, info));
-    QT_CHECK(qt_data_file_exists(c->path), QT_EIO, "%s: no such file (data.path of hdf5)", c->path);
+    QT_CHECK(qt_is_file(c->path), QT_EIO, "%s: no such file (data.path of hdf5)", c->path);
     QT_TRY(qt_h5_vet(c->path));
     QT_TRY(qt_h5_open(c->path, &f));
     e = read_splits(&a, f, c, b, info);

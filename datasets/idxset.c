@@ -37,7 +37,7 @@ static const char *find_file(qt_arena *a, const char *folder, int i)
     static const char *const ends[] = {".gz", ""};
     for (int k = 0; k < 2; k++) {
         char *file = qt_arena_sprintf(a, "%s/%s%s", folder, names[i], ends[k]);
-        if (file && qt_data_file_exists(file)) return file;
+        if (file && qt_is_file(file)) return file;
     }
     return NULL;
 }
@@ -140,7 +140,7 @@ static qt_err move_files(qt_arena *a, const qt_idx_set *set, const char *from)
 {
     const char *to = qt_arena_sprintf(a, "%s/%s", qt_data_dir(a), set->name);
     QT_TRY(qt_idx_verify(set, from));
-    QT_TRY(qt_data_folder_make(to));
+    QT_TRY(qt_make_folder(to));
     for (int i = 0; i < FILES; i++) {
         const char *file = find_file(a, from, i), *target = qt_arena_sprintf(a, "%s/%s", to, strrchr(file, '/') + 1);
         QT_CHECK(rename(file, target) == 0, QT_EIO, "%s: cannot move it to %s: %s", file, target, strerror(errno));

@@ -55,7 +55,8 @@ static qt_err read_reals(const qt_yaml *y, const char *name, int64_t C, double d
         v[c] = def;
         if (!y || y->kind == QT_YAML_NULL) continue;
         if ((y->kind == QT_YAML_LIST && y->n != C) || !item || !qt_yaml_real(item, &v[c]))
-            return qt_fail_at(QT_ERECIPE, y->pos, "data.%s: expected a number or a list of %lld numbers, found %s", name, (long long)C, qt_yaml_kind_name(y));
+            return qt_fail_at(QT_ERECIPE, y->pos, "data.%s: expected a number or a list of %lld numbers, found %s", name, (long long)C,
+                              qt_yaml_kind_name(y));
         if (!(v[c] >= least && v[c] <= 255)) return qt_fail_at(QT_ERECIPE, item->pos, "data.%s: %g is not in %g..255", name, v[c], least);
     }
     return QT_OK;
@@ -88,7 +89,7 @@ static qt_err list(qt_arena *a, const char *folder, bool folders, char ***out, i
     while (e == QT_OK && (entry = readdir(d))) {
         char *path = qt_arena_sprintf(a, "%s/%s", folder, entry->d_name);
         if (!path) e = QT_EMEM;
-        else if (entry->d_name[0] == '.' || (folders ? !qt_is_folder(path) : !qt_image_name(path) || !qt_data_file_exists(path))) continue;
+        else if (entry->d_name[0] == '.' || (folders ? !qt_is_folder(path) : !qt_image_name(path) || !qt_is_file(path))) continue;
         else if ((e = qt_grow(out, &cap, *n + 1, sizeof **out)) == QT_OK) (*out)[(*n)++] = path;
     }
     closedir(d);
@@ -129,7 +130,8 @@ static qt_err scan_split(folder_state *st, int s, const char *folder)
     if (s == QT_TRAIN) st->class_name = class, st->classes = n;
     for (int i = 0; e == QT_OK && i < n; i++) {
         int label = class_of(st, class[i]);
-        e = label < 0 ? qt_fail(QT_EDATA, "%s: the training split has no class '%s'", class[i], last_name(class[i])) : add_class(st, s, class[i], label, cap);
+        if (label >= 0) e = add_class(st, s, class[i], label, cap);
+        else e = qt_fail(QT_EDATA, "%s: the training split has no class '%s'", class[i], last_name(class[i]));
     }
     if (s != QT_TRAIN) qt_free(class);
     return e;

