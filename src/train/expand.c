@@ -263,6 +263,7 @@ static qt_err expand_variables(qt_arena *a, qt_yaml *root)
 qt_err qt_recipe_tree(qt_arena *a, const char *file, qt_sets sets, const char *arm, qt_yaml **out)
 {
     qt_err e = QT_OK;
+    *out = NULL;
     QT_TRY(load(a, file, (qt_pos){0}, NULL, out));
     if (arm) e = apply_arm(a, *out, arm);
     for (int i = 0; i < sets.n; i++) e = apply_word(a, *out, sets.word[i], i + 1) == QT_OK ? e : QT_ERECIPE;

@@ -118,7 +118,7 @@ static qt_err read_length(qt_recipe *r, const qt_yaml *train)
     const qt_yaml *steps = qt_yaml_get(train, "steps"), *epochs = qt_yaml_get(train, "epochs");
     r->by_epochs = epochs != NULL;
     if (steps && epochs)
-        return qt_fail_at(QT_ERECIPE, qt_yaml_key_pos(train, "epochs"), "train.epochs: train.steps is given too; one of the two says how long to train");
+        return qt_fail_at(QT_ERECIPE, qt_yaml_key_pos(train, "epochs"), "train.epochs: train.steps is given too; one of the two says how long to train (~train.steps takes it away)");
     if (!steps && !epochs && qt_recipe_trains(r))
         return qt_fail_at(QT_ERECIPE, train ? train->pos : r->tree->pos, "train: expected steps or epochs, found neither");
     return QT_OK;
@@ -286,48 +286,71 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section)
     return e;
 }
 
-/* Reads and checks everything but the other arms. */
+/* True if one of the lines of text begins with the first n letters of line (n 0: is that line). */
+static bool has_line(const char *text, const char *line, size_t n)
+{
+    for (const char *s = text; *s;) {
+        size_t len = strcspn(s, "\n");
+        if (n ? len >= n && !strncmp(s, line, n) : len == strlen(line) && !strncmp(s, line, len)) return true;
+        s += len + (s[len] == '\n');
+    }
+    return false;
+}
+
+/* Length of "file:line:col: " at the head of a message, 0 if there is none. */
+static size_t place_length(const char *line)
+{
+    const char *end = strstr(line, ": ");
+    return end && end > line && end[-1] >= '0' && end[-1] <= '9' ? (size_t)(end - line) + 2 : 0;
+}
+
+/* Gives the messages `before` back, and after them those of now that add something: that are not among `before`, nor (places) speak of
+ * a place that `before` has spoken of. An arm is named at the end of the line. */
+static void merge_messages(char *before, bool places, const char *arm)
+{
+    char *now = qt_error_take();
+    if (before && *before) qt_error_give(qt_strdup(before));
+    for (const char *s = now && before ? now : ""; *s;) {
+        char   line[4096];
+        size_t n = strcspn(s, "\n");
+        snprintf(line, sizeof line, "%.*s", (int)n, s);
+        bool known = has_line(before, line, 0) || (places && place_length(line) && has_line(before, line, place_length(line)));
+        if (!known && arm) qt_fail(QT_OK, "%s (arm '%s')", line, arm);
+        else if (!known) qt_fail(QT_OK, "%s", line);
+        s += n + (s[n] == '\n');
+    }
+    qt_free(before), qt_free(now);
+}
+
+/* Reads and checks everything but the other arms. After an error in an arm, an override or a variable the rest is read all the same; what
+ * it then says about the same place is a consequence and left out. */
 static qt_err load(qt_arena *a, const char *file, qt_sets sets, const char *arm, qt_recipe **out)
 {
     qt_recipe *r = qt_arena_zalloc(a, sizeof *r);
     qt_lr      lr;
     qt_err     e;
+    char      *before = NULL;
+    *out = NULL;
     if (!r) return QT_EMEM;
     *r = (qt_recipe){.arena = a, .file = file, .arm = arm, .sets = sets};
-    *out = NULL;
-    QT_TRY(qt_recipe_tree(a, file, sets, arm, &r->tree));
-    *out = r;
-    e = read_sections(r);
+    e = qt_recipe_tree(a, file, sets, arm, &r->tree);
+    if (!r->tree) return e;
+    if (e != QT_OK) before = qt_error_take();
+    gather(&e, read_sections(r));
     gather(&e, check_build(r, r->data));
     if (r->fallback && e == QT_OK) e = check_build(r, r->fallback);
     if (r->lr_schedule) gather(&e, qt_lr_make(a, r->lr_schedule, &lr));
+    if (before) merge_messages(before, true, NULL);
+    *out = r;
     return e;
-}
-
-/* Adds the lines of text that are not in seen, each with the arm it came from. */
-static void give_lines(const char *text, const char *seen, const char *arm)
-{
-    for (const char *s = text; *s;) {
-        size_t      n = strcspn(s, "\n");
-        const char *at = seen;
-        char        line[4096];
-        snprintf(line, sizeof line, "%.*s", (int)n, s);
-        while ((at = strstr(at, line)) && ((at > seen && at[-1] != '\n') || (at[strlen(line)] && at[strlen(line)] != '\n'))) at++;
-        if (!at && arm) qt_fail(QT_OK, "%s (arm '%s')", line, arm);
-        else if (!at) qt_fail(QT_OK, "%s", line);
-        s += n + (s[n] == '\n');
-    }
 }
 
 static qt_err check_arm(qt_recipe *r, const char *arm)
 {
     qt_recipe *other;
-    char      *before = qt_error_take(), *here = NULL;
+    char      *before = qt_error_take();
     qt_err     e = load(r->arena, r->file, r->sets, arm, &other);
-    if (e != QT_OK) here = qt_error_take();
-    if (before) give_lines(before, "", NULL);
-    if (here && before) give_lines(here, before, arm);
-    qt_free(before), qt_free(here);
+    merge_messages(before, false, arm);
     return e;
 }
 

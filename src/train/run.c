@@ -287,7 +287,7 @@ static qt_err load_older(qt_run *r, const char *file)
     char *why;
     if (!qt_file_exists(file)) return QT_EDATA;
     why = qt_error_take();
-    if (qt_ckpt_load(r, file) != QT_OK) return qt_error_give(why), QT_EDATA;
+    if (qt_ckpt_load(r, file) != QT_OK) return qt_error_clear(), qt_error_give(why), QT_EDATA;
     qt_run_log(r, "%s  warning: %s; using the older %s of step %lld", r->arm, why ? why : "", file, (long long)r->step);
     qt_free(why);
     return QT_OK;

@@ -14,7 +14,8 @@ typedef struct qt_sets {
 } qt_sets;
 
 /* The order is: included files, the file, the arm, the command line, and ${variables} last. Values of the command line have the
- * position <command line>:WORD:COLUMN. A missing file is QT_ERECIPE, and so is an include cycle. */
+ * position <command line>:WORD:COLUMN. A missing file is QT_ERECIPE, and so is an include cycle.
+ * *out is NULL if the files could not be read; after other errors it is the tree as far as it came. */
 qt_err qt_recipe_tree(qt_arena *a, const char *file, qt_sets sets, const char *arm, qt_yaml **out);
 
 /* ---- recipe.c: the tree as one checked struct ----------------------------------------------------------------------------------- */
