@@ -48,71 +48,66 @@ static strip strip_plan(strip s, int64_t out_cols)
 
 static int64_t strip_size(const strip *s) { return s->C * s->step * s->step * s->plane + SLACK; }
 
-/* The last vector of a copy overlaps the one before. */
-INLINE void copy(float *d, const float *x, int64_t n)
+/* The writers of a strip go from its front to its back in whole vectors: what they write too much, up to 7 numbers, is written over by
+ * what follows, and at the end falls into SLACK. They read too much only as far as `readable` allows. */
+INLINE void zero(float *d, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 8) _mm256_storeu_ps(d + i, _mm256_setzero_ps());
+}
+
+INLINE void copy(float *d, const float *x, int64_t n, int64_t readable)
 {
     int64_t i = 0;
-    if (n >= 8) {
-        for (; i + 8 <= n; i += 8) _mm256_storeu_ps(d + i, _mm256_loadu_ps(x + i));
-        _mm256_storeu_ps(d + n - 8, _mm256_loadu_ps(x + n - 8));
-    } else if (n >= 4) {
-        _mm_storeu_ps(d, _mm_loadu_ps(x));
-        _mm_storeu_ps(d + n - 4, _mm_loadu_ps(x + n - 4));
-    } else
-        for (; i < n; i++) d[i] = x[i];
+    for (; i < n && i + 8 <= readable; i += 8) _mm256_storeu_ps(d + i, _mm256_loadu_ps(x + i));
+    for (; i < n; i++) d[i] = x[i];
 }
 
 /* d[i] = x[2i] */
-INLINE void copy_even(float *d, const float *x, int64_t n)
+INLINE void copy_even(float *d, const float *x, int64_t n, int64_t readable)
 {
     int64_t i = 0;
-    for (; i + 8 < n; i += 8) {
+    for (; i < n && 2 * i + 16 <= readable; i += 8) {
         __m256 even = _mm256_shuffle_ps(_mm256_loadu_ps(x + 2 * i), _mm256_loadu_ps(x + 2 * i + 8), 0x88);
         _mm256_storeu_ps(d + i, _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xd8)));
     }
     for (; i < n; i++) d[i] = x[2 * i];
 }
 
-INLINE void zero(float *d, int64_t n)
+/* One phase (i, j) of one channel x [H,W]; end: behind the last number of the image. */
+AVX2 static void pack_plane(const strip *s, int64_t i, int64_t j, const float *x, const float *end, float *d)
 {
-    for (int64_t i = 0; i < n; i++) d[i] = 0;
-}
-
-/* One phase (i, j) of one channel x [H,W]. */
-AVX2 static void pack_plane(const strip *s, int64_t i, int64_t j, const float *x, float *d)
-{
-    int64_t first, last, begin, end;
+    int64_t first, last, begin, stop;
     qt_conv_range(s->top + i, s->step, s->H, s->rows, &first, &last);
-    qt_conv_range(s->left + j, s->step, s->W, s->cols, &begin, &end);
+    qt_conv_range(s->left + j, s->step, s->W, s->cols, &begin, &stop);
     zero(d, first * s->pitch);
     for (int64_t r = first; r < last; r++) {
         const float *from = x + (s->top + i + r * s->step) * s->W + s->left + j + begin * s->step;
         float       *to = d + r * s->pitch;
         zero(to, begin);
-        if (s->step == 1) copy(to + begin, from, end - begin);
-        else if (s->step == 2) copy_even(to + begin, from, end - begin);
+        if (s->step == 1) copy(to + begin, from, stop - begin, end - from);
+        else if (s->step == 2) copy_even(to + begin, from, stop - begin, end - from);
         else
-            for (int64_t v = 0; v < end - begin; v++) to[begin + v] = from[v * s->step];
-        zero(to + end, s->cols - end);
+            for (int64_t v = 0; v < stop - begin; v++) to[begin + v] = from[v * s->step];
+        zero(to + stop, s->cols - stop);
     }
     zero(d + last * s->pitch, s->plane - last * s->pitch);
 }
 
 /* ---- what a pass works from ---- */
 
-/* out[m][q] = sum over k < K of w[m][k] src[off[k] + q]; for dx the phase (i, j) of the image */
+/* out[m][q] = sum over k < K of w[m][k] src[off[k] + q] at places q = row * pitch + column */
 typedef struct job {
-    int64_t        K, i, j;
+    int64_t        K, places;
+    int64_t        h, v; /* dx: the image row and column of place 0; the next are a stride further */
     const int32_t *off;
     const float   *w; /* [groups][M/MR][K][MR] */
 } job;
 
 typedef struct prep {
     strip    src;
-    int64_t  M, rows, cols, places; /* a job's result for one group: M channels; rows * pitch places, the last row short */
-    int64_t  top, left;             /* dx: first h', v' */
-    int64_t  n;
-    uint32_t used;                  /* phases of src that a tap reads */
+    int64_t  M, places;         /* a result: M channels of one group, at most so many places */
+    int64_t  first_h, first_v;  /* dx: h' of the first row of any phase */
+    uint32_t used;              /* phases of src that a tap reads */
     job      job[MAX_STRIDE * MAX_STRIDE];
 } prep;
 
@@ -128,33 +123,38 @@ static tap tap_of(const qt_conv *c, int64_t i, int64_t j)
 
 static int64_t taps(const qt_conv *c) { return c->C / c->groups * c->KH * c->KW; }
 
-static void result(prep *p, int64_t M, int64_t rows, int64_t cols)
-{
-    p->M = M, p->rows = rows, p->cols = cols;
-    p->places = (rows - 1) * p->src.pitch + cols;
-}
-
 static void plan_forward(const qt_conv *c, prep *p)
 {
     tap last = tap_of(c, c->KH - 1, c->KW - 1);
     p->src = strip_plan((strip){c->C, c->H, c->W, c->stride, -c->padding, -c->padding, c->OH + last.shift_h, c->OW + last.shift_v}, c->OW);
-    p->n = 1, p->used = 0;
-    result(p, c->O / c->groups, c->OH, c->OW);
+    p->M = c->O / c->groups;
+    p->places = (c->OH - 1) * p->src.pitch + c->OW;
+    p->used = 0;
     for (int64_t k = 0; k < c->KH * c->KW; k++) {
         tap t = tap_of(c, k / c->KW, k % c->KW);
         p->used |= 1u << (t.phase_h * c->stride + t.phase_v);
     }
 }
 
+/* Rows h' of a phase: those with 0 <= h = h' stride + phase - padding < H. */
+static int64_t first_of(const qt_conv *c, int64_t phase) { return qt_max_i64(0, c->padding - phase + c->stride - 1) / c->stride; }
+static int64_t count_of(const qt_conv *c, int64_t phase, int64_t size)
+{
+    int64_t h = first_of(c, phase) * c->stride + phase - c->padding;
+    return h < size ? (size - 1 - h) / c->stride + 1 : 0;
+}
+
 static void plan_dx(const qt_conv *c, prep *p)
 {
     tap     last = tap_of(c, c->KH - 1, c->KW - 1);
     int64_t s = c->stride, rows, cols;
-    p->top = p->left = c->padding / s;
-    rows = (c->H - 1 + c->padding) / s - p->top + 1, cols = (c->W - 1 + c->padding) / s - p->left + 1;
-    p->src = strip_plan((strip){c->O, c->OH, c->OW, 1, p->top - last.shift_h, p->left - last.shift_v, rows + last.shift_h, cols + last.shift_v}, cols);
-    p->n = s * s, p->used = 1;
-    result(p, c->C / c->groups, rows, cols);
+    p->first_h = p->first_v = c->padding / s;
+    rows = (c->H - 1 + c->padding) / s - p->first_h + 1, cols = (c->W - 1 + c->padding) / s - p->first_v + 1;
+    p->src = strip_plan((strip){c->O, c->OH, c->OW, 1, p->first_h - last.shift_h, p->first_v - last.shift_v, rows + last.shift_h, cols + last.shift_v},
+                        (c->W + s - 1) / s);
+    p->M = c->C / c->groups;
+    p->places = ((c->H + s - 1) / s - 1) * p->src.pitch + (c->W + s - 1) / s;
+    p->used = 1;
 }
 
 /* Offsets of all taps, in the order (channel, i, j) of a row of w. */
@@ -173,46 +173,49 @@ static void prepare_forward(const qt_conv *c, const R *w, prep *p)
     int64_t  K = taps(c), M = p->M;
     float   *packed = (float *)(off + up(K, TAPS));
     offsets_forward(c, p, off);
-    p->job[0] = (job){K, 0, 0, off, packed};
+    p->job[0] = (job){K, p->places, 0, 0, off, packed};
     for (int64_t g = 0; g < c->groups; g++)
         for (int64_t m = 0; m < M; m += MR)
             for (int64_t k = 0; k < K; k++)
                 for (int64_t r = m; r < m + MR; r++) *packed++ = r < M ? w[(g * M + r) * K + k] : 0;
 }
 
-static bool in_phase(const qt_conv *c, const job *b, int64_t k)
+static bool in_phase(const qt_conv *c, int64_t phase, int64_t k)
 {
     tap t = tap_of(c, k / c->KW, k % c->KW);
-    return t.phase_h == b->i && t.phase_v == b->j;
+    return t.phase_h * c->stride + t.phase_v == phase;
 }
 
-/* Job b of dx: its offsets, in the order (o, tap), and its weights, transposed to channels of x. */
-static void prepare_phase(const qt_conv *c, const R *w, const prep *p, job *b, int32_t *off, float *packed)
+/* The job of one phase of dx: its offsets, in the order (o, tap), and its weights, transposed to channels of x. */
+static job prepare_phase(const qt_conv *c, const R *w, const prep *p, int64_t phase, int32_t *off, float *packed)
 {
-    int64_t Og = c->O / c->groups, M = p->M, all = c->KH * c->KW;
+    int64_t Og = c->O / c->groups, M = p->M, all = c->KH * c->KW, i = phase / c->stride, j = phase % c->stride, K = 0;
+    int64_t h = first_of(c, i), v = first_of(c, j), rows = count_of(c, i, c->H), cols = count_of(c, j, c->W);
+    job     b = {0, (rows - 1) * p->src.pitch + cols, h * c->stride + i - c->padding, v * c->stride + j - c->padding, off, packed};
     tap     last = tap_of(c, c->KH - 1, c->KW - 1);
-    b->off = off, b->w = packed, b->K = 0;
+    if (rows < 1 || cols < 1) return b;
     for (int64_t k = 0; k < Og * all; k++) {
         tap t = tap_of(c, k % all / c->KW, k % c->KW);
-        if (!in_phase(c, b, k % all)) continue;
-        off[b->K++] = (int32_t)(k / all * p->src.plane + (last.shift_h - t.shift_h) * p->src.pitch + last.shift_v - t.shift_v);
+        if (in_phase(c, phase, k % all))
+            off[K++] = (int32_t)(k / all * p->src.plane + (h - p->first_h + last.shift_h - t.shift_h) * p->src.pitch + v - p->first_v + last.shift_v -
+                                 t.shift_v);
     }
     for (int64_t g = 0; g < c->groups; g++)
         for (int64_t m = 0; m < M; m += MR)
             for (int64_t k = 0; k < Og * all; k++)
-                for (int64_t r = m; in_phase(c, b, k % all) && r < m + MR; r++)
+                for (int64_t r = m; in_phase(c, phase, k % all) && r < m + MR; r++)
                     *packed++ = r < M ? w[((g * Og + k / all) * M + r) * all + k % all] : 0;
+    b.K = K;
+    return b;
 }
 
 static void prepare_dx(const qt_conv *c, const R *w, prep *p)
 {
     int32_t *off = (int32_t *)(p + 1);
     float   *packed = (float *)(off + c->O / c->groups * c->KH * c->KW);
-    for (int64_t phase = 0; phase < p->n; phase++) {
-        job *b = &p->job[phase];
-        b->i = phase / c->stride, b->j = phase % c->stride;
-        prepare_phase(c, w, p, b, off, packed);
-        off += b->K, packed += c->groups * up(p->M, MR) * b->K;
+    for (int64_t phase = 0; phase < c->stride * c->stride; phase++) {
+        p->job[phase] = prepare_phase(c, w, p, phase, off, packed);
+        off += p->job[phase].K, packed += c->groups * up(p->M, MR) * p->job[phase].K;
     }
 }
 
@@ -240,7 +243,7 @@ static bool suits(const qt_conv *c)
            qt_max_i64(c->C, c->O) * (c->H + 2 * c->padding) * (c->W + 2 * c->padding) < INT32_MAX / 2;
 }
 
-static int64_t result_size(const prep *p) { return p->n * up(p->M, MR) * up(p->places, 8); }
+static int64_t result_size(const prep *p) { return up(p->M, MR) * up(p->places, 8); }
 static int64_t dyt_size(const qt_conv *c) { return LANES * c->OH * c->OW; }
 
 static void plan(qt_conv *c)
@@ -249,16 +252,16 @@ static void plan(qt_conv *c)
     prep    y, dx;
     plan_forward(c, &y), plan_dx(c, &dx);
     c->packed = head + qt_max_i64((up(Cg * all, TAPS) + c->groups * up(Og, MR) * Cg * all), Og * all * (1 + c->groups * up(Cg, MR)));
-    c->scratch = qt_max_i64(up(strip_size(&y.src), LANES) + qt_max_i64(result_size(&y), dyt_size(c)), up(strip_size(&dx.src), LANES) + result_size(&dx));
+    c->scratch = qt_max_i64(up(strip_size(&y.src), LANES) + qt_max_i64(result_size(&y), dyt_size(c)), up(strip_size(&dx.src), LANES) + c->stride * c->stride * result_size(&dx));
     c->partial = c->groups * up(Og, LANES) * up(Cg * all, TAPS);
 }
 
-static void pack(const prep *p, const float *x, float *to)
+static void pack(const strip *s, uint32_t used, const float *x, float *to)
 {
-    int64_t phases = p->src.step * p->src.step;
-    for (int64_t k = 0; k < p->src.C * phases; k++)
-        if (p->used >> k % phases & 1)
-            pack_plane(&p->src, k % phases / p->src.step, k % p->src.step, x + k / phases * p->src.H * p->src.W, to + k * p->src.plane);
+    int64_t      phases = s->step * s->step;
+    const float *end = x + s->C * s->H * s->W;
+    for (int64_t k = 0; k < s->C * phases; k++)
+        if (used >> k % phases & 1) pack_plane(s, k % phases / s->step, k % s->step, x + k / phases * s->H * s->W, end, to + k * s->plane);
 }
 
 /* ---- forward and dx ---- */
@@ -282,16 +285,20 @@ INLINE void tile(int64_t K, const int32_t *off, const float *src, const float *w
         for (int v = 0; v < NV; v++) _mm256_storeu_ps(out + r * pitch + 8 * v, acc[r][v]);
 }
 
+/* All M channels and places; 32 places left are 16 + 16, for a tile of 8 cannot keep the FMA units busy. */
 AVX2 static void run(const prep *p, const job *b, int64_t group, const float *src, float *out)
 {
-    int64_t      M = up(p->M, MR), pitch = up(p->places, 8);
+    int64_t      M = up(p->M, MR), pitch = up(p->places, 8), width;
     const float *w = b->w + group * M * b->K;
-    for (int64_t q = 0; q < p->places; q += NR)
+    for (int64_t q = 0; q < b->places; q += width) {
+        int64_t left = up(b->places - q, 8);
+        width = left == 32 || left == 16 ? 16 : left == 8 ? 8 : NR;
         for (int64_t m = 0; m < M; m += MR) {
-            if (p->places - q > 16) tile(b->K, b->off, src + q, w + m * b->K, 3, out + m * pitch + q, pitch);
-            else if (p->places - q > 8) tile(b->K, b->off, src + q, w + m * b->K, 2, out + m * pitch + q, pitch);
+            if (width == NR) tile(b->K, b->off, src + q, w + m * b->K, 3, out + m * pitch + q, pitch);
+            else if (width == 16) tile(b->K, b->off, src + q, w + m * b->K, 2, out + m * pitch + q, pitch);
             else tile(b->K, b->off, src + q, w + m * b->K, 1, out + m * pitch + q, pitch);
         }
+    }
 }
 
 /* y = x + b; overlapping ends are written twice */
@@ -316,11 +323,12 @@ AVX2 static void forward(const qt_conv *c, const R *x, const R *w, const R *b, c
     int64_t     group = c->C / c->groups * c->stride * c->stride * p->src.plane;
     float      *out = scratch + up(strip_size(&p->src), LANES);
     (void)w;
-    pack(p, x, scratch);
+    pack(&p->src, p->used, x, scratch);
     for (int64_t g = 0; g < c->groups; g++) {
         run(p, p->job, g, scratch + g * group, out);
         for (int64_t o = 0; o < p->M; o++)
-            for (int64_t r = 0; r < c->OH; r++, y += c->OW) add_bias(y, out + o * up(p->places, 8) + r * p->src.pitch, b ? b[g * p->M + o] : 0, c->OW);
+            for (int64_t r = 0; r < c->OH; r++, y += c->OW)
+                add_bias(y, out + o * up(p->places, 8) + r * p->src.pitch, b ? b[g * p->M + o] : 0, c->OW);
     }
 }
 
@@ -345,32 +353,31 @@ INLINE void add_interleaved(float *y, const float *a, const float *b, int64_t n)
     for (; i < n; i++) y[i] += i % 2 ? b[i / 2] : a[i / 2];
 }
 
-/* Row h of dx, in the phases (h + padding) % stride; from points at that row in the result of the first of these jobs. */
-INLINE void add_row(const qt_conv *c, const prep *p, const job *b, const float *from, int64_t size, float *row)
+/* A row of dx from its row in the results of the phases b[0..stride), `size` numbers apart. */
+INLINE void add_row(const qt_conv *c, const job *b, const float *from, int64_t size, float *row)
 {
-    int64_t s = c->stride, skip = c->padding - p->left * s; /* the first `skip` columns of the phases lie left of the image */
+    int64_t s = c->stride;
     if (s == 1) add(row, from, c->W);
-    else if (s == 2 && b[0].K && b[1].K && skip) row[0] += from[size], add_interleaved(row + 1, from + 1, from + size + 1, c->W - 1);
-    else if (s == 2 && b[0].K && b[1].K) add_interleaved(row, from, from + size, c->W);
+    else if (s == 2 && b[0].K && b[1].K) add_interleaved(row, from + (b[0].v ? size : 0), from + (b[0].v ? 0 : size), c->W);
     else
         for (int64_t j = 0; j < s; j++)
-            for (int64_t v = j < skip, at = v * s + j - skip; b[j].K && at < c->W; v++, at += s) row[at] += from[j * size + v];
+            for (int64_t v = b[j].v, k = 0; b[j].K && v < c->W; v += s, k++) row[v] += from[j * size + k];
 }
 
 AVX2 static void dx(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *out)
 {
     const prep *p = (const prep *)(const void *)packed;
-    int64_t     pitch = up(p->places, 8), size = up(p->M, MR) * pitch, s = c->stride;
+    int64_t     pitch = up(p->places, 8), size = result_size(p), s = c->stride;
     float      *result = scratch + up(strip_size(&p->src), LANES);
     (void)w;
-    pack(p, dy, scratch);
+    pack(&p->src, 1, dy, scratch);
     for (int64_t g = 0; g < c->groups; g++) {
-        for (int64_t k = 0; k < p->n; k++)
+        for (int64_t k = 0; k < s * s; k++)
             if (p->job[k].K) run(p, &p->job[k], g, scratch + g * (c->O / c->groups) * p->src.plane, result + k * size);
         for (int64_t m = 0; m < p->M; m++)
             for (int64_t h = 0; h < c->H; h++, out += c->W) {
-                int64_t i = (h + c->padding) % s, r = (h + c->padding) / s - p->top;
-                add_row(c, p, &p->job[i * s], result + i * s * size + m * pitch + r * p->src.pitch, size, out);
+                const job *b = &p->job[(h + c->padding) % s * s];
+                add_row(c, b, result + (b - p->job) * size + m * pitch + (h - b->h) / s * p->src.pitch, size, out);
             }
     }
 }
@@ -448,7 +455,7 @@ static void dw(const qt_conv *c, const R *x, const R *dy, const R *packed, R *sc
     const prep *p = (const prep *)(const void *)packed;
     int64_t     Og = c->O / c->groups, Q = c->OH * c->OW, group = c->C / c->groups * c->stride * c->stride * p->src.plane;
     float      *dyt = scratch + up(strip_size(&p->src), LANES);
-    pack(p, x, scratch);
+    pack(&p->src, p->used, x, scratch);
     for (int64_t g = 0; g < c->groups; g++)
         for (int64_t o = 0; o < Og; o += LANES) {
             int64_t n = qt_min_i64(LANES, Og - o);

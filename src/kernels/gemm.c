@@ -1,12 +1,12 @@
 /* Matrix product over OpenBLAS. C is cut along its longer side into strips whose number follows from M, N, K alone; each strip is one
- * single-threaded call. A strip packs the whole of the other operand again, so strips are few and large: below SERIAL multiply-adds
- * there is one, above that one for every GRAIN of them, at most STRIPS, and none thinner than THIN. */
+ * single-threaded call. A strip packs the whole of the other operand again, so strips are few and large: one below SERIAL multiply-adds,
+ * two below TWO, twice as many for every four times that, at most STRIPS, and none thinner than THIN. */
 #include "kernels/gemm.h"
 #include "base/par.h"
 #include <cblas.h>
 #include <pthread.h>
 
-enum { SERIAL = 1 << 20, GRAIN = 1 << 22, STRIPS = 16, THIN = 32 };
+enum { SERIAL = 1 << 20, TWO = 1 << 26, STRIPS = 16, THIN = 32 };
 
 #ifdef QT_DOUBLE
 #define GEMM cblas_dgemm
@@ -33,7 +33,8 @@ void qt_gemm_serial(bool ta, bool tb, int64_t M, int64_t N, int64_t K, R alpha, 
 /* Thickness of a strip along the longer side L of C, a multiple of 16. */
 static int64_t strip(int64_t L, int64_t work)
 {
-    int64_t n = work < SERIAL ? 1 : qt_min_i64(qt_max_i64(2, work / GRAIN), STRIPS);
+    int64_t n = work < SERIAL ? 1 : 2;
+    for (int64_t at = TWO; work > at && n < STRIPS; at *= 4) n *= 2;
     return qt_max_i64(THIN, ((L + n - 1) / n + 15) / 16 * 16);
 }
 

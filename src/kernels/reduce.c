@@ -89,44 +89,38 @@ R qt_reduce_max_abs(const R *x, int64_t n)
     return from_bits(all);
 }
 
-QT_CLONES static void part_min_max(const R *x, int64_t n, R *lo, R *hi)
+/* The bits of a float as an integer that orders as the float does: -inf, ..., -0, 0, ..., inf, with NaN outside. An involution. */
+static bits ordered(bits u) { return u < 0 ? u ^ MAGNITUDE : u; }
+
+static bits key(R x)
 {
-    R       least[LANES], most[LANES];
-    int64_t i = 0;
-    int     nan = 0;
-    for (int l = 0; l < LANES; l++) least[l] = most[l] = x[0];
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) {
-            R v = x[i + l];
-            least[l] = v < least[l] ? v : least[l];
-            most[l] = v > most[l] ? v : most[l];
-            nan |= v != v;
-        }
-    for (; i < n; i++) {
-        least[0] = x[i] < least[0] ? x[i] : least[0];
-        most[0] = x[i] > most[0] ? x[i] : most[0];
-        nan |= x[i] != x[i];
+    bits u;
+    memcpy(&u, &x, sizeof u);
+    return ordered(u);
+}
+
+QT_CLONES static void part_min_max(const R *x, int64_t n, bits *lo, bits *hi)
+{
+    bits least = key(x[0]), most = least;
+    for (int64_t i = 0; i < n; i++) {
+        bits u = key(x[i]);
+        least = u < least ? u : least;
+        most = u > most ? u : most;
     }
-    *lo = least[0], *hi = most[0];
-    for (int l = 1; l < LANES; l++) {
-        *lo = least[l] < *lo ? least[l] : *lo;
-        *hi = most[l] > *hi ? most[l] : *hi;
-    }
-    if (nan) *lo = *hi = (R)NAN;
+    *lo = least, *hi = most;
 }
 
 void qt_reduce_min_max(const R *x, int64_t n, R *lo, R *hi)
 {
-    R       least[PARTS], most[PARTS];
+    bits    least[PARTS], most[PARTS], below = 0, above = 0;
     int64_t grain = part(n);
-    *lo = *hi = 0;
-    if (n <= 0) return;
     QT_FOR_CHUNKS(b, e, n, grain) part_min_max(x + b, e - b, &least[QT_CHUNK_OF(b)], &most[QT_CHUNK_OF(b)]);
-    *lo = least[0], *hi = most[0];
-    for (int64_t k = 1; k < QT_CHUNKS(n, grain); k++) {
-        if (least[k] < *lo || least[k] != least[k]) *lo = least[k];
-        if (most[k] > *hi || most[k] != most[k]) *hi = most[k];
+    for (int64_t k = 0; k < QT_CHUNKS(n, grain); k++) {
+        below = k == 0 || least[k] < below ? least[k] : below;
+        above = k == 0 || most[k] > above ? most[k] : above;
     }
+    *lo = from_bits(ordered(below)), *hi = from_bits(ordered(above));
+    if (below < key((R)-INFINITY) || above > key((R)INFINITY)) *lo = *hi = (R)NAN;
 }
 
 /* sum[j] = sum over rows of x[r*cols + j] for j < n <= COLUMNS */
