@@ -80,24 +80,24 @@ static const char *range(char buf[64], const qt_field *f)
     return buf;
 }
 
-static qt_err fail_bounds(const value *v, const qt_yaml *y, const char *must)
+static qt_err fail_bounds(const value *v, const char *must)
 {
     char path[TEXT_MAX];
-    return qt_fail_at(QT_ERECIPE, y->pos, "%s: %s is out of bounds, must be %s", full(path, v->path, v->field->name), y->text, must);
+    return qt_fail_at(QT_ERECIPE, v->y->pos, "%s: %s is out of bounds, must be %s", full(path, v->path, v->field->name), v->y->text, must);
 }
 
 /* ---- one field --------------------------------------------------------------------------------------------------------------- */
 
-static qt_err read_int(const value *v, const qt_yaml *y, int64_t *to)
+static qt_err read_int(const value *v, int64_t *to)
 {
     const qt_field *f = v->field;
     char            must[64];
     double          r;
-    if (!qt_yaml_int(y, to)) {
-        bool huge = qt_yaml_real(y, &r) && fabs(r) >= 0x1p63 && !strpbrk(y->text, ".eE");
-        return huge ? fail_bounds(v, y, bounded(f) ? range(must, f) : "a 64-bit integer") : fail_type(v, "an integer");
+    if (!qt_yaml_int(v->y, to)) {
+        bool huge = qt_yaml_real(v->y, &r) && fabs(r) >= 0x1p63 && !strpbrk(v->y->text, ".eE");
+        return huge ? fail_bounds(v, bounded(f) ? range(must, f) : "a 64-bit integer") : fail_type(v, "an integer");
     }
-    if (bounded(f) && ((!is_far(f->min) && (double)*to < f->min) || (!is_far(f->max) && (double)*to > f->max))) return fail_bounds(v, y, range(must, f));
+    if (bounded(f) && ((!is_far(f->min) && (double)*to < f->min) || (!is_far(f->max) && (double)*to > f->max))) return fail_bounds(v, range(must, f));
     return QT_OK;
 }
 
@@ -106,7 +106,7 @@ static qt_err read_real(const value *v, double *to)
     const qt_field *f = v->field;
     char            must[64];
     if (!qt_yaml_real(v->y, to)) return fail_type(v, "a number");
-    if (isnan(*to) || (bounded(f) && !(*to >= f->min && *to <= f->max))) return fail_bounds(v, v->y, bounded(f) ? range(must, f) : "a number");
+    if (isnan(*to) || (bounded(f) && !(*to >= f->min && *to <= f->max))) return fail_bounds(v, bounded(f) ? range(must, f) : "a number");
     return QT_OK;
 }
 
@@ -129,13 +129,13 @@ static qt_err read_enum(const value *v, int *to)
 static qt_err read_ints(const value *v, qt_ints *to)
 {
     qt_err e = QT_OK;
-    if (v->y->kind == QT_YAML_SCALAR) return to->n = 1, read_int(v, v->y, &to->v[0]);
+    if (v->y->kind == QT_YAML_SCALAR) return to->n = 1, read_int(v, &to->v[0]);
     if (v->y->kind != QT_YAML_LIST) return fail_type(v, "an integer or a list of them");
     if (v->y->n > 8) return fail_type(v, "at most 8 integers");
     to->n = v->y->n;
     for (int i = 0; i < to->n; i++) {
         value item = {v->y->item[i], v->field, v->path};
-        qt_err here = item.y->kind == QT_YAML_SCALAR ? read_int(v, item.y, &to->v[i]) : fail_type(&item, "an integer");
+        qt_err here = read_int(&item, &to->v[i]);
         if (here) e = here;
     }
     return e;
@@ -147,8 +147,8 @@ static qt_err read_span(const value *v, qt_span *to)
     if (v->y->kind == QT_YAML_NULL) return *to = (qt_span){0}, QT_OK;
     to->set = true, to->fraction = !qt_yaml_int(v->y, &i);
     if (!qt_yaml_real(v->y, &to->v)) return fail_type(v, "steps (an integer) or a fraction of the run (0.0 to 1.0)");
-    if (!to->fraction && i < 0) return fail_bounds(v, v->y, "at least 0 steps");
-    if (to->fraction && !(to->v >= 0 && to->v <= 1)) return fail_bounds(v, v->y, "a fraction, 0.0 to 1.0, or an integer number of steps");
+    if (!to->fraction && i < 0) return fail_bounds(v, "at least 0 steps");
+    if (to->fraction && !(to->v >= 0 && to->v <= 1)) return fail_bounds(v, "a fraction, 0.0 to 1.0, or an integer number of steps");
     return QT_OK;
 }
 
@@ -157,7 +157,7 @@ static qt_err read_value(const value *v, void *to)
     bool null = v->y->kind == QT_YAML_NULL, optional = v->field->def && !strcmp(v->field->def, "~");
     switch (v->field->type) {
     case QT_BOOL: return qt_yaml_bool(v->y, to) ? QT_OK : fail_type(v, "true or false");
-    case QT_INT: return read_int(v, v->y, to);
+    case QT_INT: return read_int(v, to);
     case QT_REAL: return read_real(v, to);
     case QT_ENUM: return read_enum(v, to);
     case QT_INTS: return read_ints(v, to);

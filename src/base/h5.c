@@ -23,9 +23,10 @@
 enum { RANK_MAX = 8, DEPTH_MAX = 32, VISITS_MAX = 100000, GROWTH = 4 << 20 };
 
 struct qt_h5 {
-    hid_t id;
-    char *name;
-    int   fd; /* where the image goes at close; -1: read-only */
+    hid_t  id;
+    char  *name;
+    int    fd; /* where the image goes at close; -1: read-only */
+    size_t userblock;
 };
 
 /* ---- errors ------------------------------------------------------------------------------------------------------------------ */
@@ -39,7 +40,7 @@ static herr_t innermost(unsigned n, const H5E_error2_t *e, void *text)
     return 0;
 }
 
-/* Why the last call failed; empties the stack. */
+/* Why the last call failed. To be asked at once: the next call empties the stack. */
 static const char *why(char text[256])
 {
     snprintf(text, 256, "unknown error");
@@ -78,6 +79,7 @@ qt_err qt_h5_open(const char *file, qt_h5 **out)
     struct stat st;
     hid_t       fapl;
     char        text[256];
+    qt_err      e = QT_OK;
     quiet();
     *out = NULL;
     if (fd < 0) return qt_fail(QT_EIO, "%s: cannot open: %s", file, strerror(errno));
@@ -87,17 +89,20 @@ qt_err qt_h5_open(const char *file, qt_h5 **out)
     fapl = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_file_locking(fapl, false, true); /* a read-only file system has no locks */
     (*out)->id = H5Fopen(file, H5F_ACC_RDONLY, fapl);
+    if ((*out)->id < 0) {
+        e = qt_fail(QT_EDATA, "%s: not a readable HDF5 file: %s", file, why(text));
+        free_handle(*out), *out = NULL;
+    }
     H5Pclose(fapl);
-    if ((*out)->id >= 0) return QT_OK;
-    free_handle(*out), *out = NULL;
-    return qt_fail(QT_EDATA, "%s: not a readable HDF5 file: %s", file, why(text));
+    return e;
 }
 
 qt_err qt_h5_create(const char *file, size_t userblock, qt_h5 **out)
 {
-    int   fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    hid_t fapl, fcpl;
-    char  text[256];
+    int    fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    hid_t  fapl, fcpl;
+    char   text[256];
+    qt_err e = QT_OK;
     quiet();
     *out = NULL;
     if (fd < 0) return qt_fail(QT_EIO, "%s: cannot create: %s", file, strerror(errno));
@@ -105,31 +110,30 @@ qt_err qt_h5_create(const char *file, size_t userblock, qt_h5 **out)
     fapl = H5Pcreate(H5P_FILE_ACCESS), fcpl = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_fapl_core(fapl, GROWTH, false);
     H5Pset_libver_bounds(fapl, H5F_LIBVER_V18, H5F_LIBVER_LATEST); /* attributes longer than 64 KiB */
-    H5Pset_userblock(fcpl, userblock);
+    H5Pset_userblock(fcpl, (*out)->userblock = userblock);
     H5Pset_obj_track_times(fcpl, false);
     (*out)->id = H5Fcreate(file, H5F_ACC_TRUNC, fcpl, fapl);
+    if ((*out)->id < 0) {
+        e = qt_fail(QT_EIO, "%s: cannot create: %s", file, why(text));
+        free_handle(*out), *out = NULL;
+    }
     H5Pclose(fapl), H5Pclose(fcpl);
-    if ((*out)->id >= 0) return QT_OK;
-    free_handle(*out), *out = NULL;
-    return qt_fail(QT_EIO, "%s: cannot create: %s", file, why(text));
+    return e;
 }
 
+/* The core driver's own memory after a flush is the file, user block and all. (H5Fget_file_image of 1.10 spoils a checksum and leaves
+ * the user block out: here it only tells the size.) */
 static qt_err write_image(const qt_h5 *f)
 {
-    char    text[256], *image = NULL;
-    ssize_t n = -1, got = 0;
-    qt_err  e = QT_OK;
-    if (H5Fflush(f->id, H5F_SCOPE_GLOBAL) >= 0) n = H5Fget_file_image(f->id, NULL, 0);
-    if (n < 0) return qt_fail(QT_EIO, "%s: cannot write: %s", f->name, why(text));
-    if (!(image = qt_alloc((size_t)n))) return QT_EMEM;
-    if (H5Fget_file_image(f->id, image, (size_t)n) < 0) e = qt_fail(QT_EIO, "%s: cannot write: %s", f->name, why(text));
-    for (ssize_t at = 0; !e && at < n; at += got) {
-        got = write(f->fd, image + at, (size_t)(n - at));
-        if (got < 0 && errno == EINTR) got = 0;
-        if (got < 0) e = qt_fail(QT_EIO, "%s: cannot write: %s", f->name, strerror(errno));
-    }
-    qt_free(image);
-    return e;
+    char    text[256], **image = NULL;
+    ssize_t size = -1, got;
+    size_t  n, at = 0;
+    if (H5Fflush(f->id, H5F_SCOPE_GLOBAL) < 0 || (size = H5Fget_file_image(f->id, NULL, 0)) < 0 || H5Fget_vfd_handle(f->id, H5P_DEFAULT, (void **)&image) < 0)
+        return qt_fail(QT_EIO, "%s: cannot write: %s", f->name, why(text));
+    n = (size_t)size + f->userblock;
+    for (; at < n; at += got > 0 ? (size_t)got : 0)
+        if ((got = write(f->fd, *image + at, n - at)) < 0 && errno != EINTR) return qt_fail(QT_EIO, "%s: cannot write: %s", f->name, strerror(errno));
+    return QT_OK;
 }
 
 qt_err qt_h5_close(qt_h5 *f)
@@ -185,8 +189,8 @@ static qt_err list_sets(const qt_h5 *f, const char *group, listing *l)
     if (g < 0) return qt_fail(QT_EDATA, "%s: no group '%s': %s", f->name, group, why(text));
     snprintf(l->path, sizeof l->path, "%s", group);
     status = H5Literate(g, H5_INDEX_NAME, H5_ITER_INC, NULL, list_link, l);
-    H5Gclose(g);
     if (status < 0 && !l->err) l->err = qt_fail(QT_EDATA, "%s: cannot list group '%s': %s", f->name, group, why(text));
+    H5Gclose(g);
     return l->err;
 }
 
@@ -332,38 +336,41 @@ qt_err qt_h5_read_ids(qt_h5 *f, const char *name, int64_t n, int32_t *x)
 /* ---- writing ----------------------------------------------------------------------------------------------------------------- */
 
 /* Creates the groups of "a/b/x" that are missing. libhdf5 would, but with time stamps. */
-static bool make_groups(hid_t file, const char *name)
+static qt_err make_groups(const qt_h5 *f, const char *name)
 {
-    char  path[1024];
-    bool  ok = strlen(name) < sizeof path;
-    hid_t plist = H5Pcreate(H5P_GROUP_CREATE), group;
+    char   path[1024];
+    hid_t  plist = H5Pcreate(H5P_GROUP_CREATE), group;
+    qt_err e = QT_OK;
     H5Pset_obj_track_times(plist, false);
-    for (const char *slash = strchr(name, '/'); ok && slash; slash = strchr(slash + 1, '/')) {
-        snprintf(path, sizeof path, "%.*s", (int)(slash - name), name);
-        if (!*path || H5Lexists(file, path, H5P_DEFAULT) > 0) continue;
-        group = H5Gcreate2(file, path, H5P_DEFAULT, plist, H5P_DEFAULT);
-        ok = group >= 0 && H5Gclose(group) >= 0;
+    for (const char *slash = strchr(name, '/'); !e && slash; slash = strchr(slash + 1, '/')) {
+        int n = snprintf(path, sizeof path, "%.*s", (int)(slash - name), name);
+        if (n >= (int)sizeof path) e = qt_fail(QT_EIO, "%s: the name of a data set is too long: %.60s...", f->name, name);
+        if (e || !n || H5Lexists(f->id, path, H5P_DEFAULT) > 0) continue;
+        group = H5Gcreate2(f->id, path, H5P_DEFAULT, plist, H5P_DEFAULT);
+        if (group < 0) e = fail_set(QT_EIO, f, name, "cannot write");
+        else H5Gclose(group);
     }
     H5Pclose(plist);
-    return ok;
+    return e;
 }
 
 static qt_err write_set(qt_h5 *f, const char *name, int rank, const int64_t *dim, hid_t native, hid_t stored, const void *x)
 {
     hsize_t d[RANK_MAX];
-    hid_t   space, plist, set = -1;
-    bool    ok;
+    hid_t   space, plist, set;
+    qt_err  e = QT_OK;
     QT_ASSERT(rank >= 0 && rank <= RANK_MAX && f->fd >= 0);
     quiet();
+    QT_TRY(make_groups(f, name));
     for (int i = 0; i < rank; i++) d[i] = (hsize_t)dim[i];
     space = rank ? H5Screate_simple(rank, d, NULL) : H5Screate(H5S_SCALAR);
     plist = H5Pcreate(H5P_DATASET_CREATE);
     H5Pset_obj_track_times(plist, false);
-    if (make_groups(f->id, name)) set = H5Dcreate2(f->id, name, stored, space, H5P_DEFAULT, plist, H5P_DEFAULT);
-    ok = set >= 0 && H5Dwrite(set, native, H5S_ALL, H5S_ALL, H5P_DEFAULT, x) >= 0;
+    set = H5Dcreate2(f->id, name, stored, space, H5P_DEFAULT, plist, H5P_DEFAULT);
+    if (set < 0 || H5Dwrite(set, native, H5S_ALL, H5S_ALL, H5P_DEFAULT, x) < 0) e = fail_set(QT_EIO, f, name, "cannot write");
+    if (set >= 0 && H5Dclose(set) < 0 && !e) e = fail_set(QT_EIO, f, name, "cannot write");
     H5Pclose(plist), H5Sclose(space);
-    if (set >= 0 && H5Dclose(set) < 0) ok = false;
-    return ok ? QT_OK : fail_set(QT_EIO, f, name, "cannot write");
+    return e;
 }
 
 qt_err qt_h5_write(qt_h5 *f, const char *name, int rank, const int64_t *dim, const qt_real *x, bool as_float32)
@@ -380,16 +387,16 @@ qt_err qt_h5_write_ids(qt_h5 *f, const char *name, int rank, const int64_t *dim,
 
 static qt_err put(qt_h5 *f, const char *key, hid_t native, hid_t stored, const void *value)
 {
-    hid_t space = H5Screate(H5S_SCALAR), attr;
-    bool  ok;
-    char  text[256];
+    hid_t  space = H5Screate(H5S_SCALAR), attr;
+    char   text[256];
+    qt_err e = QT_OK;
     quiet();
     if (H5Aexists(f->id, key) > 0) H5Adelete(f->id, key);
     attr = H5Acreate2(f->id, key, stored, space, H5P_DEFAULT, H5P_DEFAULT);
-    ok = attr >= 0 && H5Awrite(attr, native, value) >= 0;
+    if (attr < 0 || H5Awrite(attr, native, value) < 0) e = qt_fail(QT_EIO, "%s: attribute '%s': cannot write: %s", f->name, key, why(text));
+    if (attr >= 0) H5Aclose(attr);
     H5Sclose(space);
-    if (attr >= 0 && H5Aclose(attr) < 0) ok = false;
-    return ok ? QT_OK : qt_fail(QT_EIO, "%s: attribute '%s': cannot write: %s", f->name, key, why(text));
+    return e;
 }
 
 qt_err qt_h5_put_int(qt_h5 *f, const char *key, int64_t value) { return put(f, key, H5T_NATIVE_INT64, H5T_STD_I64LE, &value); }
