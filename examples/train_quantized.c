@@ -15,17 +15,18 @@ static void spirals(qt_tensor *x, qt_tensor *y)
 
 int main(void)
 {
-    qt_store     *s = qt_store_new(1);
-    qt_tensor    *w1 = qt_param_add(s, "fc1.weight", QT_WEIGHT, QT_INIT_FAN_IN(2), 2, (int64_t[]){HIDDEN, 2});
-    qt_tensor    *b1 = qt_param_add(s, "fc1.bias", QT_BIAS, QT_INIT_FAN_IN(2), 1, (int64_t[]){HIDDEN});
-    qt_tensor    *w2 = qt_param_add(s, "fc2.weight", QT_WEIGHT, QT_INIT_FAN_IN(HIDDEN), 2, (int64_t[]){2, HIDDEN});
-    qt_tensor     hidden = {.rank = 2, .dim = {N, HIDDEN}, .n = N * HIDDEN}; /* what fc2 will read: only its shape matters here */
-    qt_site      *q1 = qt_site_new(s, "fc1.weight", QT_ROLE_WEIGHT, "{use: lsq, num_bits: 4}", w1);
-    qt_site      *qa = qt_site_new(s, "fc2.input", QT_ROLE_ACT, "{use: lsq, num_bits: 4, signed: false}", &hidden);
-    qt_site      *q2 = qt_site_new(s, "fc2.weight", QT_ROLE_WEIGHT, "{use: lsq, num_bits: 4}", w2);
+    qt_store  *s = qt_store_new(1);
+    qt_tensor *w1 = qt_param_add(s, "fc1.weight", QT_WEIGHT, QT_INIT_FAN_IN(2), 2, (int64_t[]){HIDDEN, 2});
+    qt_tensor *b1 = qt_param_add(s, "fc1.bias", QT_BIAS, QT_INIT_FAN_IN(2), 1, (int64_t[]){HIDDEN});
+    qt_tensor *w2 = qt_param_add(s, "fc2.weight", QT_WEIGHT, QT_INIT_FAN_IN(HIDDEN), 2, (int64_t[]){2, HIDDEN});
+    qt_tensor  hidden = {.rank = 2, .dim = {N, HIDDEN}, .n = N * HIDDEN}; /* what fc2 will read: only its shape matters here */
+    qt_site   *q1 = qt_site_new(s, "fc1.weight", QT_ROLE_WEIGHT, "{use: lsq, num_bits: 4}", w1);
+    qt_site   *qa = qt_site_new(s, "fc2.input", QT_ROLE_ACT, "{use: lsq, num_bits: 4, signed: false}", &hidden);
+    qt_site   *q2 = qt_site_new(s, "fc2.weight", QT_ROLE_WEIGHT, "{use: lsq, num_bits: 4}", w2);
+    if (!q1 || !qa || !q2 || qt_store_seal(s, 2) != QT_OK) return fputs(qt_error_text(), stderr), 1;
     qt_optimizer *adam = qt_optimizer_new(s, "{use: adam, lr: 1e-2}");
     qt_tape      *t = qt_tape_new();
-    if (!s || !q1 || !qa || !q2 || !adam || !t || qt_store_seal(s, 2) != QT_OK) return fputs(qt_error_text(), stderr), 1;
+    if (!adam || !t) return fputs(qt_error_text(), stderr), 1;
     for (int step = 0; step <= STEPS; step++) {
         qt_tensor *x = qt_input(t, 2, (int64_t[]){N, 2}), *y = qt_input_ids(t, 1, (int64_t[]){N});
         spirals(x, y);

@@ -92,7 +92,7 @@ expect 2 'wrong.yaml:6' train "$tmp/wrong.yaml" --run "$tmp/run"
 
 # ---- train, resume, eval, inspect
 expect 0 'accuracy' train "$tmp/right.yaml" --run "$tmp/run" --threads 1
-expect 1 'run' train "$tmp/right.yaml" --run "$tmp/run"
+expect 2 'not empty' train "$tmp/right.yaml" --run "$tmp/run"
 expect 0 'accuracy' train --force --run="$tmp/run" "$tmp/right.yaml" optim.lr=2e-3
 expect 0 '"split": "test", "loss": [0-9.]+, "accuracy": [0-9.]+, "n": 449, "engine": "float"' eval "$tmp/run" --json --out "$tmp/logits.h5"
 expect 0 'samples +1348' eval "$tmp/run" --split train

@@ -35,13 +35,35 @@ static qt_err print_numbers(qt_h5 *f, const char *name, int64_t n)
     return e;
 }
 
-static qt_err print_set(void *file, const char *name, int rank, const int64_t *dim, const char *type)
+static int64_t size_of(int rank, const int64_t *dim)
 {
-    char    text[160];
     int64_t n = 1;
     for (int i = 0; i < rank; i++) n *= dim[i];
+    return n;
+}
+
+static qt_err print_set(void *file, const char *name, int rank, const int64_t *dim, const char *type)
+{
+    char text[160];
     printf("  %-36s %-18s %-9s ", name, shape_text(text, rank, dim), type);
-    qt_err e = strncmp(type, "string", 6) ? print_numbers(file, name, n) : QT_OK;
+    qt_err e = strncmp(type, "string", 6) ? print_numbers(file, name, size_of(rank, dim)) : QT_OK;
+    putchar('\n');
+    return e;
+}
+
+/* A parameter of a checkpoint: `name` is below params/, its kind the first number of manifest/NAME. */
+static qt_err print_param(void *file, const char *name, int rank, const int64_t *dim, const char *type)
+{
+    static const char *const kind[] = {"weight", "bias", "norm", "quant", "buffer"};
+    char                     manifest[512], text[160];
+    int32_t                  m[2 + QT_MAX_DIM];
+    (void)type;
+    name += !strncmp(name, "params/", 7) ? 7 : 0;
+    snprintf(manifest, sizeof manifest, "manifest/%s", name);
+    QT_TRY(qt_h5_read_ids(file, manifest, 2 + rank, m));
+    printf("  %-36s %-18s %-7s %-7s ", name, shape_text(text, rank, dim), m[0] >= 0 && m[0] <= QT_BUFFER ? kind[m[0]] : "?", m[1] ? "frozen" : "");
+    snprintf(manifest, sizeof manifest, "params/%s", name);
+    qt_err e = print_numbers(file, manifest, size_of(rank, dim));
     putchar('\n');
     return e;
 }
@@ -49,14 +71,13 @@ static qt_err print_set(void *file, const char *name, int rank, const int64_t *d
 static qt_err inspect_h5(const char *file, bool own)
 {
     qt_h5  *f;
-    int64_t step;
+    int64_t step = 0;
     QT_TRY(own ? qt_ckpt_verify(file) : qt_h5_vet(file));
     QT_TRY(qt_h5_open(file, &f));
-    if (own) printf("%s: checkpoint of qtape, checksum ok\n", file);
+    qt_err e = own ? qt_h5_get_int(f, "step", &step) : QT_OK;
+    if (own) printf("%s: checkpoint of qtape, checksum ok, step %lld\n", file, (long long)step);
     else printf("%s: HDF5\n", file);
-    if (own && qt_h5_get_int(f, "step", &step) == QT_OK) printf("step %lld\n", (long long)step);
-    qt_error_clear();
-    qt_err e = qt_h5_each(f, "", print_set, f);
+    if (e == QT_OK) e = own ? qt_h5_each(f, "params", print_param, f) : qt_h5_each(f, "", print_set, f);
     qt_err closed = qt_h5_close(f);
     return e == QT_OK ? closed : e;
 }
@@ -93,7 +114,7 @@ static qt_err run(const qt_args *a)
     size_t n = fread(head, 1, sizeof head, f);
     fclose(f);
     if (n >= 8 && !memcmp(head, magic, 8)) return inspect_h5(file, false);
-    if (!memcmp(head + QT_H5_USERBLOCK, magic, 8) || !strncmp(head, "qtape", 5)) return inspect_h5(file, true);
+    if (!memcmp(head + QT_H5_USERBLOCK, magic, 8) || !strncmp(head, "QTAPE-CKPT", 10)) return inspect_h5(file, true);
     if (dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"))) return qt_fail(QT_EUSAGE, "%s: a recipe; `qtape show %s` shows it", file, file);
     return qt_fail(QT_EDATA, "%s: neither HDF5 nor a run directory", file);
 }
@@ -101,8 +122,8 @@ static qt_err run(const qt_args *a)
 const qt_command qt_command_inspect = {
     {"inspect", "look into a checkpoint, an HDF5 file or a run directory"},
     "FILE",
-    "A checkpoint of qtape has its checksum verified before it is opened; its tensors are listed with shape,\n"
-    "smallest and largest number and mean, quantizer scales among them. Other HDF5 files are first walked in a\n"
+    "A checkpoint of qtape has its checksum verified before it is opened; its parameters are listed with shape,\n"
+    "kind, smallest and largest number and mean, quantizer scales among them. Other HDF5 files are first walked in a\n"
     "child process, so that a damaged one is an error message and not a crash. A run directory is summed up.\n\n"
     "  qtape inspect runs/quickstart/ternary-s1\n"
     "  qtape inspect runs/quickstart/ternary-s1/ckpt/last.h5\n"
