@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 #include <math.h>
 #include <stdlib.h>
@@ -94,7 +95,8 @@ static void test_groups(void **state)
     (void)state;
     built b = make_ok("[{repeat: 2, name: blk, layers: [{use: linear, out: 6}, relu, {use: add, from: input}]},\n"
                       " {name: tail, from: blk, layers: [{use: linear, out: 5, name: fc}, {layers: [silu]}]},\n"
-                      " {repeat: 1, layers: [{use: add, from: tail.fc}]}, {use: linear, out: 2, from: blk.0.linear1}]", NULL, row, 2);
+                      " {repeat: 1, layers: [{use: add, from: tail.fc}]}, {use: linear, out: 2, from: blk.0.linear1}]",
+                      NULL, row, 2);
     assert_paths(&b, "blk.0.linear1 blk.0.relu1 blk.0.add1 blk.1.linear1 blk.1.relu1 blk.1.add1 tail.fc tail.group1.silu1 repeat2.0.add1 linear1");
     assert_int_equal(module(&b, "blk.0.add1")->in[1], -1);
     assert_int_equal(module(&b, "blk.1.add1")->in[0], 4);
@@ -111,7 +113,8 @@ static void test_scopes(void **state)
 {
     (void)state;
     built b = make_ok("[{use: linear, out: 6, name: a}, {use: linear, out: 6, name: b},\n"
-                      " {name: g, layers: [{use: linear, out: 6, name: a}, {use: add, from: a, name: inner}, {use: add, from: b, name: outer}]}]", NULL, row, 0);
+                      " {name: g, layers: [{use: linear, out: 6, name: a}, {use: add, from: a, name: inner}, {use: add, from: b, name: outer}]}]",
+                      NULL, row, 0);
     assert_int_equal(module(&b, "g.inner")->in[1], 2);
     assert_int_equal(module(&b, "g.outer")->in[1], 1);
     drop(&b);
@@ -120,9 +123,11 @@ static void test_scopes(void **state)
 static void test_conv_shapes(void **state)
 {
     (void)state;
-    built b = make_ok("[{use: pad, padding: [1, 2, 3, 4]}, {use: conv2d, out: 4, kernel: [3, 5], stride: 2, padding: 1, name: c},"
-                      " {use: conv2d, out: 8, kernel: 3, dilation: 2, groups: 4, bias: false, name: d}, {use: max_pool, kernel: 3, stride: 2, padding: 1, name: p},"
-                      " {use: avg_pool, kernel: 2, name: a}, {use: concat, from: a, name: twice}, {use: global_avg_pool, name: g}]", NULL, color, 16);
+    built b = make_ok(
+        "[{use: pad, padding: [1, 2, 3, 4]}, {use: conv2d, out: 4, kernel: [3, 5], stride: 2, padding: 1, name: c},"
+        " {use: conv2d, out: 8, kernel: 3, dilation: 2, groups: 4, bias: false, name: d}, {use: max_pool, kernel: 3, stride: 2, padding: 1, name: p},"
+        " {use: avg_pool, kernel: 2, name: a}, {use: concat, from: a, name: twice}, {use: global_avg_pool, name: g}]",
+        NULL, color, 16);
     char buf[96];
     assert_string_equal(qt_shape_text(&module(&b, "c")->in_shape[0], buf), "[3, 35, 39]");
     assert_string_equal(qt_shape_text(&module(&b, "c")->out_shape, buf), "[4, 18, 19]");
@@ -208,8 +213,10 @@ static void test_shape_errors(void **state)
     refuse("[flatten, {use: conv2d, out: 16, kernel: 3}]", NULL, image, 0, "m:1:11: conv2d1: expects an image [C, H, W], but flatten1 gives [784]");
     refuse("[{use: linear, out: 10}]", NULL, image, 10,
            "m:1:2: linear1: expects [features] or [tokens, features], but the input is [1, 28, 28] (put a `flatten` between?)");
-    refuse("- flatten\n- {use: linear, out: 7, name: fc3}", NULL, image, 10, "m:2:22: fc3: the last layer gives 7 outputs, but the data have 10 classes");
-    refuse("- flatten\n- {use: linear, out: 7, name: fc3}\n- relu", NULL, image, 10, "m:2:22: fc3: the last layer gives 7 outputs, but the data have 10 classes");
+    refuse("- flatten\n- {use: linear, out: 7, name: fc3}", NULL, image, 10,
+           "m:2:22: fc3: the last layer gives 7 outputs, but the data have 10 classes");
+    refuse("- flatten\n- {use: linear, out: 7, name: fc3}\n- relu", NULL, image, 10,
+           "m:2:22: fc3: the last layer gives 7 outputs, but the data have 10 classes");
     refuse("- flatten", NULL, image, 10, "m:1:3: flatten1: the last layer gives 784 outputs, but the data have 10 classes");
     refuse("[{use: conv2d, out: 10, kernel: 3}]", NULL, image, 10,
            "m:1:2: conv2d1: the last layer gives [10, 26, 26], but 10 classes take [10] (put a `flatten` and a `linear` at the end?)");
@@ -219,21 +226,25 @@ static void test_shape_errors(void **state)
            "m:1:56: concat1: expects what fits [4, 13, 13] from c in all axes but 1, but the input is [1, 28, 28]");
     refuse("[{use: conv2d, out: 4, kernel: 29}]", NULL, image, 0,
            "m:1:2: conv2d1: expects an image as large as the kernel, but the input is [1, 28, 28] (more padding?)");
-    refuse("[{use: conv2d, out: 4, kernel: 3, groups: 3}]", NULL, image, 0, "m:1:2: conv2d1: 3 groups divide 1 input channels and 4 output channels only with a rest");
+    refuse("[{use: conv2d, out: 4, kernel: 3, groups: 3}]", NULL, image, 0,
+           "m:1:2: conv2d1: groups 3 must divide both the 1 input channels and the 4 output channels");
     refuse("[{use: linear, bias: false}]", NULL, row, 0, "m:1:2: linear1: linear needs 'out', its number of outputs");
 }
 
 static void test_list_errors(void **state)
 {
     (void)state;
-    refuse("- {use: linear, out: 5, name: fc1}\n- {use: linear, out: 5, name: fc1}", NULL, row, 0, "m:2:31: model[1]: the name 'fc1' is taken by the layer at m:1:3");
+    refuse("- {use: linear, out: 5, name: fc1}\n- {use: linear, out: 5, name: fc1}", NULL, row, 0,
+           "m:2:31: model[1]: the name 'fc1' is taken by the layer at m:1:3");
     refuse("[relu, {use: add}]", NULL, row, 0, "m:1:8: model[1]: add takes a second input: name an earlier layer, {use: add, from: NAME}");
     refuse("[{use: linear, out: 6, name: fc1}, {use: add, from: fc2}]", NULL, row, 0,
            "m:1:53: model[1].from: no earlier layer is named 'fc2', did you mean 'fc1'?");
-    refuse("[relu, {use: add, from: relu3}, relu, relu]", NULL, row, 0, "m:1:25: model[1].from: no earlier layer is named 'relu3', did you mean 'relu1'?");
+    refuse("[relu, {use: add, from: relu3}, relu, relu]", NULL, row, 0,
+           "m:1:25: model[1].from: no earlier layer is named 'relu3', did you mean 'relu1'?");
     refuse("[{use: relu, name: input}]", NULL, row, 0, "m:1:20: model[0].name: 'input' means what enters the list; take another name");
     refuse("[{use: relu, name: a.b}]", NULL, row, 0, "m:1:20: model[0].name: expected a name of letters, digits, '_' and '-'");
-    refuse("{arch: llama, d_model: 4}", NULL, row, 0, "m:1:8: model.arch: unknown arch 'llama': there is none in this version; write the model as a list of layers");
+    refuse("{arch: llama, d_model: 4}", NULL, row, 0,
+           "m:1:8: model.arch: unknown arch 'llama': there is none in this version; write the model as a list of layers");
     refuse("relu", NULL, row, 0, "m:1:1: model: expected a list of layers, found a string");
     refuse("[]", NULL, row, 0, "m:1:1: model: the list of layers is empty");
     refuse("[{repeat: 0, layers: [relu]}]", NULL, row, 0, "m:1:11: model[0].repeat: 0 is out of bounds, must be 1 to 1000");
@@ -250,7 +261,8 @@ static void test_all_errors_at_once(void **state)
            "- {repeat: 3, layers: [{use: linear, out: x}]}\n"
            "- {use: linear, out: 7, name: fc3}\n",
            "- {match: \"fc1\", weights: {use: lsqq}}\n"
-           "- {match: \"*\", weights: {use: lsq, num_bits: 99}}\n", image, 10,
+           "- {match: \"*\", weights: {use: lsq, num_bits: 99}}\n",
+           image, 10,
            "m:2:17: model[1].outt: unknown key, did you mean 'out'?\n"
            "m:4:9: unknown layer 'rleu', did you mean 'relu'? (`qtape list layers` lists them)\n"
            "m:5:43: model[4].layers[0].out: expected an integer, found the string 'x'\n"
@@ -261,7 +273,8 @@ static void test_all_errors_at_once(void **state)
 
 /* ---- quant rules ------------------------------------------------------------------------------------------------------------- */
 
-static const char *const net = "[flatten, {use: linear, out: 8, name: fc1}, relu, {use: linear, out: 8, name: fc2}, relu, {use: linear, out: 10, name: fc3}]";
+static const char *const net =
+    "[flatten, {use: linear, out: 8, name: fc1}, relu, {use: linear, out: 8, name: fc2}, relu, {use: linear, out: 10, name: fc3}]";
 
 static const char *quant_of(const qt_site *q) { return q ? q->quant->d.name : "-"; }
 
@@ -278,7 +291,8 @@ static void test_rules(void **state)
                       "- {match: \"*\", weights: {use: lsq, num_bits: 4}, activations: {use: int}}\n"
                       "- {match: [fc2, \"re:fc[3]\"], weights: ternary}\n"
                       "- {match: first, activations: none}\n"
-                      "- {match: last, weights: {use: none}}\n", image, 10);
+                      "- {match: last, weights: {use: none}}\n",
+                      image, 10);
     assert_sites(&b, "fc1", "lsq", "-");
     assert_sites(&b, "fc2", "ternary", "int");
     assert_sites(&b, "fc3", "-", "int");
@@ -298,14 +312,15 @@ static void test_rules(void **state)
 static void test_rules_of_other_layers(void **state)
 {
     (void)state;
-    built b = make_ok("[{use: conv2d, out: 4, kernel: 3, name: c}, {use: batch_norm}, flatten, {use: linear, out: 3, name: f}]",
-                      "[{match: \"*\", weights: {use: lsq}, activations: {use: lsq, signed: false}}]", image, 3);
+    built          b = make_ok("[{use: conv2d, out: 4, kernel: 3, name: c}, {use: batch_norm}, flatten, {use: linear, out: 3, name: f}]",
+                               "[{match: \"*\", weights: {use: lsq}, activations: {use: lsq, signed: false}}]", image, 3);
     const qt_site *x = module(&b, "c")->act;
     assert_true(x->rank == 4 && x->axis == 1 && x->token_rank == 3 && x->dim[1] == 1 && x->dim[3] == 28);
     assert_int_equal(module(&b, "c")->weight->rank, 4);
     assert_null(module(&b, "batch_norm1")->weight);
     drop(&b);
-    b = make_ok("[{use: embedding, num: 9, dim: 4, name: e}]", "[{match: \"*\", weights: {use: lsq}, activations: {use: lsq}}]", (qt_shape){1, {3}}, 0);
+    b = make_ok("[{use: embedding, num: 9, dim: 4, name: e}]", "[{match: \"*\", weights: {use: lsq}, activations: {use: lsq}}]", (qt_shape){1, {3}},
+                0);
     assert_sites(&b, "e", "lsq", "-"); /* ids are never quantized */
     drop(&b);
 }
@@ -313,8 +328,10 @@ static void test_rules_of_other_layers(void **state)
 static void test_rule_errors(void **state)
 {
     (void)state;
-    refuse(net, "[{match: \"conv*\", weights: ternary}]", image, 10, "q:1:10: quant[0].match: matches no layer that can be quantized; these can: fc1, fc2, fc3");
-    refuse(net, "[{match: relu1, weights: ternary}]", image, 10, "q:1:10: quant[0].match: matches no layer that can be quantized; these can: fc1, fc2, fc3");
+    refuse(net, "[{match: \"conv*\", weights: ternary}]", image, 10,
+           "q:1:10: quant[0].match: matches no layer that can be quantized; these can: fc1, fc2, fc3");
+    refuse(net, "[{match: relu1, weights: ternary}]", image, 10,
+           "q:1:10: quant[0].match: matches no layer that can be quantized; these can: fc1, fc2, fc3");
     refuse("[relu]", "[{match: last, weights: ternary}]", row, 0, "q:1:10: quant[0].match: matches no layer that can be quantized; these can: none");
     refuse(net, "[{match: \"re:fc[\", weights: ternary}]", image, 10,
            "q:1:10: quant[0].match: bad expression 're:fc[': Unmatched [, [^, [:, [., or [=");
@@ -357,7 +374,7 @@ static const char *const small = "- {use: conv2d, out: 4, kernel: 3, padding: 1,
                                  "- tanh\n"
                                  "- {use: rms_norm}\n"
                                  "- {use: linear, out: 3, name: fc2}\n";
-static const qt_shape small_in = {3, {2, 8, 8}};
+static const qt_shape    small_in = {3, {2, 8, 8}};
 
 static qt_tensor *small_loss(qt_tape *t, qt_model *m)
 {
@@ -389,7 +406,8 @@ static void test_gradient(void **state)
             p->t.data[i] = w + h, up = small_loss(t, b.model)->data[0];
             p->t.data[i] = w - h, down = small_loss(t, b.model)->data[0];
             p->t.data[i] = w;
-            if (fabs((up - down) / (2 * h) - p->t.grad[i]) > 1e-8) fail_msg("%s[%lld]: %g, numeric %g", p->t.name, (long long)i, p->t.grad[i], (up - down) / (2 * h));
+            if (fabs((up - down) / (2 * h) - p->t.grad[i]) > 1e-8)
+                fail_msg("%s[%lld]: %g, numeric %g", p->t.name, (long long)i, p->t.grad[i], (up - down) / (2 * h));
         }
     }
     qt_tape_free(t);
@@ -437,6 +455,26 @@ static void test_warm_step_allocates_nothing(void **state)
     assert_int_equal(qt_alloc_count(), before);
     qt_tape_free(t);
     drop(&b);
+}
+
+/* Each allocation of building fails in turn: an error with its message, no crash, and (under a checker) no leak. */
+static void test_out_of_memory(void **state)
+{
+    qt_err e = QT_EMEM;
+    int    n = 0;
+    (void)state;
+    for (; e != QT_OK && n < 1000; n++) {
+        built          b = {.store = qt_store_new(1)};
+        const qt_yaml *model = parse(&b.arena, small, "m"),
+                      *quant = parse(&b.arena, "[{match: \"*\", weights: {use: lsq}, activations: {use: int}}]", "q");
+        qt_alloc_fail_at(n + 1);
+        e = qt_model_build(&b.arena, b.store, model, quant, small_in, 3, &b.model);
+        qt_alloc_fail_at(0);
+        if (e != QT_OK) assert_int_equal(e, QT_EMEM), assert_non_null(strstr(qt_error_text(), "out of memory"));
+        qt_error_clear();
+        drop(&b);
+    }
+    assert_true(n > 20 && n < 1000);
 }
 
 static void test_frozen_batch_norm(void **state)
@@ -496,8 +534,11 @@ static void test_losses(void **state)
 {
     qt_tape   *t = qt_tape_new();
     qt_tensor *x = qt_input(t, 2, (int64_t[]){2, 2}), *p = qt_input(t, 2, (int64_t[]){2, 2}), *y = qt_input_ids(t, 1, (int64_t[]){2});
-    const struct { double label_smoothing; int64_t ignore_index; } ce = {0, -100};
-    double     l = log(3);
+    const struct {
+        double  label_smoothing;
+        int64_t ignore_index;
+    } ce = {0, -100};
+    double l = log(3);
     (void)state;
     x->data[0] = (R)l, p->data[0] = 1, p->data[2] = (R)0.5, p->data[3] = (R)0.5, y->ids[1] = 1; /* softmax: [.75, .25], [.5, .5] */
     assert_true(fabs((double)qt_loss_cross_entropy.apply(t, &ce, x, y)->data[0] - (log(4. / 3) + log(2)) / 2) < 1e-6);
@@ -538,9 +579,12 @@ static const qt_yaml *load_model(qt_arena *a, const char *file)
     fclose(f);
     assert_true(text[0] == '#');
     for (const char *s = text; *s;) {
-        if (!strncmp(s, "${width}", 8)) n += (size_t)sprintf(filled + n, "512"), s += 8;
-        else if (!strncmp(s, "${classes}", 10)) n += (size_t)sprintf(filled + n, "10"), s += 10;
-        else filled[n++] = *s++;
+        if (!strncmp(s, "${width}", 8))
+            n += (size_t)sprintf(filled + n, "512"), s += 8;
+        else if (!strncmp(s, "${classes}", 10))
+            n += (size_t)sprintf(filled + n, "10"), s += 10;
+        else
+            filled[n++] = *s++;
     }
     if (qt_yaml_parse(a, filled, n, file, &y) != QT_OK) fail_msg("%s", qt_error_text());
     return qt_yaml_get(y, "model");
@@ -564,8 +608,8 @@ static void test_model_recipes(void **state)
             built    b = {.store = qt_store_new(1)};
             qt_shape in = colored ? color : image;
             int      convs = 0;
-            if (qt_model_build(&b.arena, b.store, load_model(&b.arena, recipe[i].file), parse(&b.arena, "[{match: [first, last], weights: {use: lsq, num_bits: 8}}]", "q"),
-                               in, 10, &b.model) != QT_OK)
+            if (qt_model_build(&b.arena, b.store, load_model(&b.arena, recipe[i].file),
+                               parse(&b.arena, "[{match: [first, last], weights: {use: lsq, num_bits: 8}}]", "q"), in, 10, &b.model) != QT_OK)
                 fail_msg("%s", qt_error_text());
             qt_store_seal(b.store, 0);
             for (int k = 0; k < b.model->n; k++) convs += b.model->m[k].layer == &qt_layer_conv2d;
@@ -601,6 +645,7 @@ int main(void)
 #endif
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_warm_step_allocates_nothing),
+        cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_frozen_batch_norm),
         cmocka_unit_test(test_path_in_messages),
         cmocka_unit_test(test_bits),

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 #include <math.h>
 #include <string.h>
@@ -94,7 +95,8 @@ static void test_clipping(void **state)
     qt_tensor *w;
     (void)state;
     qt_store     *s = store_of(&w, QT_WEIGHT, 0);
-    qt_optimizer *o = qt_optimizer_new(s, "{use: sgd, lr: 1, clip_grad_norm: 1}"), *v = qt_optimizer_new(s, "{use: sgd, lr: 1, clip_grad_value: 0.5}");
+    qt_optimizer *o = qt_optimizer_new(s, "{use: sgd, lr: 1, clip_grad_norm: 1}"),
+                 *v = qt_optimizer_new(s, "{use: sgd, lr: 1, clip_grad_value: 0.5}");
     assert_non_null(o);
     assert_non_null(v);
     w->grad[0] = 3, w->grad[1] = 0, w->grad[2] = -4;
@@ -144,9 +146,15 @@ static void test_groups(void **state)
         qt_param_kind kind;
         double        want; /* after gradient 1 with the groups below */
     } param[] = {
-        {"fc1.weight", QT_WEIGHT, 1 - 0.5 * (1 + 0.1)},      {"fc1.bias", QT_BIAS, 1 - 0.5},   {"bn.weight", QT_NORM, 1 - 0.5},
-        {"fc1.weight.scale", QT_QUANT, 1 - 0.05},            {"fc2.weight", QT_WEIGHT, 1 - 2}, {"fc2.bias", QT_BIAS, 1 - 2},
-        {"head.weight", QT_WEIGHT, 1 - 0.25 * 0.5 * (1 + 0.1)}, {"head.bias", QT_BIAS, 1 - 0.25 * 0.5}, {"bn.running_mean", QT_BUFFER, 1},
+        {"fc1.weight", QT_WEIGHT, 1 - 0.5 * (1 + 0.1)},
+        {"fc1.bias", QT_BIAS, 1 - 0.5},
+        {"bn.weight", QT_NORM, 1 - 0.5},
+        {"fc1.weight.scale", QT_QUANT, 1 - 0.05},
+        {"fc2.weight", QT_WEIGHT, 1 - 2},
+        {"fc2.bias", QT_BIAS, 1 - 2},
+        {"head.weight", QT_WEIGHT, 1 - 0.25 * 0.5 * (1 + 0.1)},
+        {"head.bias", QT_BIAS, 1 - 0.25 * 0.5},
+        {"bn.running_mean", QT_BUFFER, 1},
     };
     enum { N = sizeof param / sizeof *param };
     qt_store *s = qt_store_new(1);
@@ -164,7 +172,8 @@ static void test_groups(void **state)
         for (int k = 0; k < 5 && s->p[i]->t.grad; k++) s->p[i]->t.grad[k] = 1;
     qt_optimizer_step(o, 1);
     for (int i = 0; i < N; i++) {
-        if (fabs((double)s->p[i]->t.data[4] - param[i].want) > 1e-6) fail_msg("%s: %g, expected %g", param[i].name, (double)s->p[i]->t.data[4], param[i].want);
+        if (fabs((double)s->p[i]->t.data[4] - param[i].want) > 1e-6)
+            fail_msg("%s: %g, expected %g", param[i].name, (double)s->p[i]->t.data[4], param[i].want);
     }
     qt_optimizer_free(o);
     qt_store_free(s);
@@ -207,8 +216,10 @@ static void test_threads_and_count(void **state)
             for (int64_t i = 0; i < N; i++) w->grad[i] = (R)sin((double)(i + 7 * k)) * w->data[i];
             qt_optimizer_step(o, 1);
         }
-        if (first) assert_memory_equal(first, s->value, N * sizeof(R));
-        else first = memcpy(qt_alloc(N * sizeof(R)), s->value, N * sizeof(R));
+        if (first)
+            assert_memory_equal(first, s->value, N * sizeof(R));
+        else
+            first = memcpy(qt_alloc(N * sizeof(R)), s->value, N * sizeof(R));
         qt_optimizer_free(o);
         qt_store_free(s);
     }
@@ -357,12 +368,18 @@ static void test_patterns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sgd),        cmocka_unit_test(test_adam),
-        cmocka_unit_test(test_clipping),   cmocka_unit_test(test_ema),
-        cmocka_unit_test(test_groups),     cmocka_unit_test(test_frozen),
-        cmocka_unit_test(test_threads_and_count), cmocka_unit_test(test_warm_step_allocates_nothing),
-        cmocka_unit_test(test_errors),     cmocka_unit_test(test_schedules),
-        cmocka_unit_test(test_warmup),     cmocka_unit_test(test_schedule_errors),
+        cmocka_unit_test(test_sgd),
+        cmocka_unit_test(test_adam),
+        cmocka_unit_test(test_clipping),
+        cmocka_unit_test(test_ema),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_frozen),
+        cmocka_unit_test(test_threads_and_count),
+        cmocka_unit_test(test_warm_step_allocates_nothing),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_warmup),
+        cmocka_unit_test(test_schedule_errors),
         cmocka_unit_test(test_patterns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,7 +31,8 @@ static qt_err check_one(const qt_yaml *y, const char *where)
     char        why[256];
     int         code;
     if (!qt_yaml_str(y, &pattern))
-        return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected a pattern (\"conv*\", \"re:blk\\..*\") or a list of them, found %s", where, qt_yaml_kind_name(y));
+        return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected a pattern (\"conv*\", \"re:blk\\..*\") or a list of them, found %s", where,
+                          qt_yaml_kind_name(y));
     if (strncmp(pattern, "re:", 3)) return QT_OK;
     code = compile(pattern + 3, &re);
     if (!code) {

@@ -44,7 +44,8 @@ static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)
 }
 
 const qt_layer qt_layer_batch_norm = {
-    .d = {"batch_norm", "channels brought to mean 0 and variance 1 over the batch", "Ioffe and Szegedy, ICML 2015, algorithm 1", fields, sizeof(config)},
+    .d = {"batch_norm", "channels brought to mean 0 and variance 1 over the batch", "Ioffe and Szegedy, ICML 2015, algorithm 1", fields,
+          sizeof(config)},
     .token_rank = 3,
     .build = build,
     .forward = forward,

@@ -78,9 +78,12 @@ static qt_err name_path(qt_build *b, scope *in, const qt_yaml *name, const char 
     qt_pos      taken = {NULL};
     if (name && (!qt_yaml_str(name, &word) || !good_name(word)))
         return qt_fail_at(QT_ERECIPE, name->pos, "%s.name: expected a name of letters, digits, '_' and '-'", where);
-    if (name && !strcmp(word, "input")) return qt_fail_at(QT_ERECIPE, name->pos, "%s.name: 'input' means what enters the list; take another name", where);
-    if (name) pos = name->pos;
-    else if (!(word = qt_arena_sprintf(b->arena, "%s%d", use, number))) return QT_EMEM;
+    if (name && !strcmp(word, "input"))
+        return qt_fail_at(QT_ERECIPE, name->pos, "%s.name: 'input' means what enters the list; take another name", where);
+    if (name)
+        pos = name->pos;
+    else if (!(word = qt_arena_sprintf(b->arena, "%s%d", use, number)))
+        return QT_EMEM;
     if (find_path(b, in->prefix, word, &taken) >= 0)
         return qt_fail_at(QT_ERECIPE, pos, "%s: the name '%s' is taken by the layer at %s:%d:%d", where, word, taken.file, taken.line, taken.col);
     if (strlen(in->prefix) + strlen(word) > MAX_PATH) return qt_fail_at(QT_ERECIPE, pos, "%s: its path is longer than %d letters", where, MAX_PATH);
@@ -95,8 +98,8 @@ static qt_err no_such_input(const qt_build *b, const scope *in, const qt_yaml *f
     int         n = 0;
     for (int i = b->n - 1; i >= 0 && n < 256; i--) near[n++] = b->m[i].path + (strncmp(b->m[i].path, in->prefix, skip) ? 0 : skip);
     const char *meant = qt_near(word, n, near);
-    return qt_fail_at(QT_ERECIPE, from->pos, "%s.from: no earlier layer is named '%s'%s%s%s", where, word, meant ? ", did you mean '" : "", meant ? meant : "",
-                      meant ? "'?" : "");
+    return qt_fail_at(QT_ERECIPE, from->pos, "%s.from: no earlier layer is named '%s'%s%s%s", where, word, meant ? ", did you mean '" : "",
+                      meant ? meant : "", meant ? "'?" : "");
 }
 
 static qt_err find_input(const qt_build *b, const scope *in, const qt_yaml *from, const char *where, int *index)
@@ -129,12 +132,13 @@ static qt_err read_layer(const qt_build *b, const qt_yaml *y, const char *where,
     const qt_yaml  *from = qt_yaml_get(y, "from");
     qt_err          e = qt_desc_read(b->arena, &qt_layers, y, where, "name|from", &d, &m->cfg);
     int             other = -1;
-    if (from && find_input(b, in, from, where, &other) != QT_OK) e = QT_ERECIPE;
+    if (from) e = qt_first(e, find_input(b, in, from, where, &other));
     QT_TRY(e);
     l = (const qt_layer *)d;
     m->n_in = 1 + l->joins;
     if (from) m->in[l->joins] = other;
-    if (l->joins && !from) return qt_fail_at(QT_ERECIPE, y->pos, "%s: %s takes a second input: name an earlier layer, {use: %s, from: NAME}", where, d->name, d->name);
+    if (l->joins && !from)
+        return qt_fail_at(QT_ERECIPE, y->pos, "%s: %s takes a second input: name an earlier layer, {use: %s, from: NAME}", where, d->name, d->name);
     for (int k = 0; k < m->n_in; k++) m->in_name[k] = m->in[k] < 0 ? NULL : b->m[m->in[k]].path;
     m->layer = l;
     return QT_OK;
@@ -150,7 +154,7 @@ static qt_err expand_layer(qt_build *b, const qt_yaml *y, const char *where, sco
     if (use) qt_yaml_str(use, &word);
     e = read_layer(b, y, where, in, &m);
     if (m.layer) word = m.layer->d.name;
-    if (name_path(b, in, qt_yaml_get(y, "name"), word, where, y->pos, &m.path) != QT_OK) e = QT_ERECIPE;
+    e = qt_first(e, name_path(b, in, qt_yaml_get(y, "name"), word, where, y->pos, &m.path));
     if (e != QT_OK) m.layer = NULL;
     QT_TRY(push(b, &m, y));
     *at = b->n - 1;
@@ -183,14 +187,15 @@ static qt_err expand_group(qt_build *b, const qt_yaml *y, const char *where, sco
 static qt_err expand_list(qt_build *b, const qt_yaml *list, const char *where, scope *in, int *at)
 {
     qt_err e = QT_OK;
-    if (list->kind != QT_YAML_LIST) return qt_fail_at(QT_ERECIPE, list->pos, "%s: expected a list of layers, found %s", where, qt_yaml_kind_name(list));
+    if (list->kind != QT_YAML_LIST)
+        return qt_fail_at(QT_ERECIPE, list->pos, "%s: expected a list of layers, found %s", where, qt_yaml_kind_name(list));
     if (!list->n) return qt_fail_at(QT_ERECIPE, list->pos, "%s: the list of layers is empty", where);
     for (int i = 0; i < list->n; i++) {
         const qt_yaml *y = list->item[i];
         const char    *here = qt_arena_sprintf(b->arena, "%s[%d]", where, i);
         if (!here) return QT_EMEM;
         bool is_group = qt_yaml_get(y, "layers") || qt_yaml_get(y, "repeat");
-        if ((is_group ? expand_group(b, y, here, in, at) : expand_layer(b, y, here, in, at)) != QT_OK) e = QT_ERECIPE;
+        e = qt_first(e, is_group ? expand_group(b, y, here, in, at) : expand_layer(b, y, here, in, at));
     }
     return e;
 }
@@ -202,7 +207,8 @@ qt_err qt_build_expand(qt_build *b, const qt_yaml *model)
     const char    *name = "";
     int            at = -1;
     if (arch && qt_yaml_str(arch, &name))
-        return qt_fail_at(QT_ERECIPE, arch->pos, "model.arch: unknown arch '%s': there is none in this version; write the model as a list of layers", name);
+        return qt_fail_at(QT_ERECIPE, arch->pos, "model.arch: unknown arch '%s': there is none in this version; write the model as a list of layers",
+                          name);
     return expand_list(b, model, "model", &top, &at);
 }
 

@@ -31,11 +31,13 @@ static qt_err build(qt_module *m, qt_store *s)
     const config   *c = m->cfg;
     const qt_shape *x = &m->in_shape[0];
     int64_t         kh = c->kernel.v[0], kw = c->kernel.v[c->kernel.n > 1];
-    if (c->out == 0 || c->kernel.n < 1 || kh == 0 || kw == 0) return qt_module_fail(m, "conv2d needs 'out', its number of channels, and 'kernel', its size");
+    if (c->out == 0 || c->kernel.n < 1 || kh == 0 || kw == 0)
+        return qt_module_fail(m, "conv2d needs 'out', its number of channels, and 'kernel', its size");
     if (c->kernel.n > 2) return qt_module_fail(m, "kernel: expected one number or [height, width]");
     if (x->rank != 3) return qt_module_misfit(m, 0, "an image [C, H, W]", NULL);
     if (x->dim[0] % c->groups || c->out % c->groups)
-        return qt_module_fail(m, "%lld groups divide %lld input channels and %lld output channels only with a rest", (long long)c->groups, (long long)x->dim[0], (long long)c->out);
+        return qt_module_fail(m, "groups %lld must divide both the %lld input channels and the %lld output channels", (long long)c->groups,
+                              (long long)x->dim[0], (long long)c->out);
     m->out_shape = (qt_shape){3, {c->out, extent(c, x->dim[1], kh), extent(c, x->dim[2], kw)}};
     if (!m->out_shape.dim[1] || !m->out_shape.dim[2]) return qt_module_misfit(m, 0, "an image as large as the kernel", "more padding?");
     int64_t dim[4] = {c->out, x->dim[0] / c->groups, kh, kw};
@@ -47,7 +49,8 @@ static qt_err build(qt_module *m, qt_store *s)
 static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
 {
     const config *c = m->cfg;
-    return qt_conv2d(t, qt_module_act(t, m, in[0]), qt_module_weight(t, m), m->p[1], (int)c->stride, (int)c->padding, (int)c->dilation, (int)c->groups);
+    return qt_conv2d(t, qt_module_act(t, m, in[0]), qt_module_weight(t, m), m->p[1], (int)c->stride, (int)c->padding, (int)c->dilation,
+                     (int)c->groups);
 }
 
 static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)

@@ -35,7 +35,8 @@ static qt_err build_concat(qt_module *m, qt_store *s)
     if (axis >= want.rank) return qt_module_fail(m, "axis %d is none of %s with a batch in front", axis + 1, qt_shape_text(&want, a));
     if (m->in_shape[1].rank == want.rank) want.dim[axis] = m->in_shape[1].dim[axis];
     if (!qt_shape_same(&want, &m->in_shape[1])) {
-        snprintf(what, sizeof what, "what fits %s from %s in all axes but %d", qt_shape_text(&m->in_shape[0], a), m->in_name[0] ? m->in_name[0] : "the input", axis + 1);
+        snprintf(what, sizeof what, "what fits %s from %s in all axes but %d", qt_shape_text(&m->in_shape[0], a),
+                 m->in_name[0] ? m->in_name[0] : "the input", axis + 1);
         return qt_module_misfit(m, 1, what, NULL);
     }
     m->out_shape = m->in_shape[0];
@@ -43,7 +44,10 @@ static qt_err build_concat(qt_module *m, qt_store *s)
     return QT_OK;
 }
 
-static qt_tensor *forward_concat(qt_tape *t, qt_module *m, qt_tensor **in) { return qt_concat(t, in[0], in[1], (int)((concat_config *)m->cfg)->axis); }
+static qt_tensor *forward_concat(qt_tape *t, qt_module *m, qt_tensor **in)
+{
+    return qt_concat(t, in[0], in[1], (int)((concat_config *)m->cfg)->axis);
+}
 
 const qt_layer qt_layer_add = {
     .d = {"add", "the sum of two results", "He et al., CVPR 2016, equation 1", NULL, 0},

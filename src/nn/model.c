@@ -79,12 +79,13 @@ static qt_err check_classes(const qt_model *m, const qt_yaml *const *from, int64
     char             shape[96];
     if (classes <= 0) return QT_OK;
     if (m->out.rank > 1)
-        return qt_fail_at(QT_ERECIPE, last->pos, "%s: the last layer gives %s, but %lld classes take [%lld] (put a `flatten` and a `linear` at the end?)", last->path,
+        return qt_fail_at(QT_ERECIPE, last->pos,
+                          "%s: the last layer gives %s, but %lld classes take [%lld] (put a `flatten` and a `linear` at the end?)", last->path,
                           qt_shape_text(&m->out, shape), (long long)classes, (long long)classes);
     if (!n && !(last->layer == &qt_layer_linear && out && qt_yaml_int(out, &n))) return QT_OK;
     if (n == classes) return QT_OK;
-    return qt_fail_at(QT_ERECIPE, out ? out->pos : last->pos, "%s: the last layer gives %lld outputs, but the data have %lld classes", last->path, (long long)n,
-                      (long long)classes);
+    return qt_fail_at(QT_ERECIPE, out ? out->pos : last->pos, "%s: the last layer gives %lld outputs, but the data have %lld classes", last->path,
+                      (long long)n, (long long)classes);
 }
 
 static qt_err build_model(qt_build *b, const qt_yaml *quant, int64_t classes, qt_model *m)
@@ -95,14 +96,12 @@ static qt_err build_model(qt_build *b, const qt_yaml *quant, int64_t classes, qt
     m->value = qt_arena_zalloc(b->arena, (size_t)b->n * sizeof *m->value);
     if (!m->m || !m->value) return QT_EMEM;
     if (b->n) memcpy(m->m, b->m, (size_t)b->n * sizeof *m->m);
-    for (int i = 0; i < m->n; i++)
-        if (shape_module(m, i) != QT_OK) e = QT_ERECIPE;
+    for (int i = 0; i < m->n; i++) e = qt_first(e, shape_module(m, i));
     if (m->n) {
         m->out = m->m[m->n - 1].out_shape;
-        if (check_classes(m, b->from, classes) != QT_OK) e = QT_ERECIPE;
+        e = qt_first(e, check_classes(m, b->from, classes));
     }
-    if (qt_rules_apply(b->arena, quant, m, m->n && !b->partial) != QT_OK) e = QT_ERECIPE;
-    return e;
+    return qt_first(e, qt_rules_apply(b->arena, quant, m, m->n && !b->partial));
 }
 
 qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_yaml *quant, qt_shape in, int64_t classes, qt_model **out)
@@ -117,7 +116,7 @@ qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_y
     more = build_model(&b, quant, classes, m); /* after errors too: it finds those of what is left */
     qt_build_clear(&b);
     *out = m;
-    return e != QT_OK ? e : more;
+    return qt_first(e, more);
 }
 
 /* ---- running --------------------------------------------------------------------------------------------------------------- */

@@ -30,7 +30,10 @@ static qt_err build_layer(qt_module *m, qt_store *s)
 }
 
 static qt_tensor *forward_rms(qt_tape *t, qt_module *m, qt_tensor **in) { return qt_rms_norm(t, in[0], m->p[0], ((config *)m->cfg)->eps); }
-static qt_tensor *forward_layer(qt_tape *t, qt_module *m, qt_tensor **in) { return qt_layer_norm(t, in[0], m->p[0], m->p[1], ((config *)m->cfg)->eps); }
+static qt_tensor *forward_layer(qt_tape *t, qt_module *m, qt_tensor **in)
+{
+    return qt_layer_norm(t, in[0], m->p[0], m->p[1], ((config *)m->cfg)->eps);
+}
 
 static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)
 {

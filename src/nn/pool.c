@@ -20,7 +20,8 @@ static qt_err build(qt_module *m, qt_store *s)
     const qt_shape *x = &m->in_shape[0];
     (void)s;
     if (x->rank != 3) return qt_module_misfit(m, 0, "an image [C, H, W]", NULL);
-    if (2 * c->padding > c->kernel) return qt_module_fail(m, "padding %lld is more than half of the window of %lld", (long long)c->padding, (long long)c->kernel);
+    if (2 * c->padding > c->kernel)
+        return qt_module_fail(m, "padding %lld is more than half of the window of %lld", (long long)c->padding, (long long)c->kernel);
     m->out_shape = *x;
     for (int i = 1; i < 3; i++) {
         int64_t room = x->dim[i] + 2 * c->padding - c->kernel;

@@ -49,7 +49,8 @@ static qt_err build_pad(qt_module *m, qt_store *s)
     int64_t           side[4];
     (void)s;
     if (m->in_shape[0].rank != 3) return qt_module_misfit(m, 0, "an image [C, H, W]", NULL);
-    if (c->padding.n != 1 && c->padding.n != 2 && c->padding.n != 4) return qt_module_fail(m, "padding: expected 1, 2 or 4 numbers, found %d", c->padding.n);
+    if (c->padding.n != 1 && c->padding.n != 2 && c->padding.n != 4)
+        return qt_module_fail(m, "padding: expected 1, 2 or 4 numbers, found %d", c->padding.n);
     sides(c, side);
     m->out_shape = m->in_shape[0];
     m->out_shape.dim[1] += side[0] + side[1];

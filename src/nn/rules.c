@@ -62,8 +62,10 @@ static const char *layer_names(const qt_model *m, char buf[static 256])
         if (all++ != shown || shown == 8 || used + strlen(path) > 200) continue;
         used += (size_t)snprintf(buf + used, 256 - used, "%s%s", shown++ ? ", " : "", path);
     }
-    if (!all) snprintf(buf, 256, "none");
-    else if (shown < all) snprintf(buf + used, 256 - used, ", ... (%d layers)", all);
+    if (!all)
+        snprintf(buf, 256, "none");
+    else if (shown < all)
+        snprintf(buf + used, 256 - used, ", ... (%d layers)", all);
     return buf;
 }
 
@@ -86,12 +88,13 @@ static qt_err read_rule(qt_arena *a, const qt_yaml *y, int i, const qt_model *m,
     snprintf(path, sizeof path, "quant[%d]", i);
     e = qt_fields_read(y, path, fields, NULL, r);
     for (int k = 0; k < ROLES; k++) {
-        r->good[k] = r->spec[k] && read_spec(a, r->spec[k], i, k) == QT_OK;
-        if (r->spec[k] && !r->good[k]) e = QT_ERECIPE;
+        qt_err one = r->spec[k] ? read_spec(a, r->spec[k], i, k) : QT_OK;
+        r->good[k] = r->spec[k] && one == QT_OK;
+        e = qt_first(e, one);
     }
     snprintf(path, sizeof path, "quant[%d].match", i);
-    if (!r->match) return QT_ERECIPE;
-    if (qt_match_check(r->match, path) != QT_OK) return QT_ERECIPE;
+    if (!r->match) return e;
+    QT_TRY(qt_match_check(r->match, path));
     if (!all) return e;
     for (int j = 0; j < m->n && !hit; j++) hit = matches(r->match, m, j);
     return hit ? e : qt_fail_at(QT_ERECIPE, r->match->pos, "%s: matches no layer that can be quantized; these can: %s", path, layer_names(m, names));
@@ -127,7 +130,7 @@ static qt_err make_sites(qt_model *m, int i, const rule *r, int n)
         while (j >= 0 && !(r[j].spec[k] && r[j].match && matches(r[j].match, m, i))) j--;
         if (j < 0 || !r[j].good[k] || is_none(r[j].spec[k]) || (k == ACTIVATIONS && mod->layer->reads_ids)) continue;
         snprintf(where, sizeof where, "quant[%d].%s", j, role_name[k]);
-        if ((k == WEIGHTS ? weight_site : input_site)(m->store, mod, r[j].spec[k], where) != QT_OK) e = QT_ERECIPE;
+        e = qt_first(e, (k == WEIGHTS ? weight_site : input_site)(m->store, mod, r[j].spec[k], where));
     }
     return e;
 }
@@ -138,11 +141,11 @@ qt_err qt_rules_apply(qt_arena *a, const qt_yaml *quant, qt_model *m, bool all)
     rule  *r;
     if (!quant || quant->kind == QT_YAML_NULL) return QT_OK;
     if (quant->kind != QT_YAML_LIST)
-        return qt_fail_at(QT_ERECIPE, quant->pos, "quant: expected a list of rules {match, weights, activations}, found %s", qt_yaml_kind_name(quant));
+        return qt_fail_at(QT_ERECIPE, quant->pos, "quant: expected a list of rules {match, weights, activations}, found %s",
+                          qt_yaml_kind_name(quant));
     if (!(r = qt_arena_zalloc(a, (size_t)quant->n * sizeof *r))) return QT_EMEM;
-    for (int i = 0; i < quant->n; i++)
-        if (read_rule(a, quant->item[i], i, m, all, &r[i]) != QT_OK) e = QT_ERECIPE;
+    for (int i = 0; i < quant->n; i++) e = qt_first(e, read_rule(a, quant->item[i], i, m, all, &r[i]));
     for (int i = 0; i < m->n; i++)
-        if (applies(&m->m[i]) && m->m[i].p[0] && make_sites(m, i, r, quant->n) != QT_OK) e = QT_ERECIPE;
+        if (applies(&m->m[i]) && m->m[i].p[0]) e = qt_first(e, make_sites(m, i, r, quant->n));
     return e;
 }

@@ -31,8 +31,9 @@ typedef struct qt_optim {
 typedef struct qt_schedule_base {
     qt_span warmup_steps;
 } qt_schedule_base;
-#define QT_SCHEDULE_FIELDS \
-    {"warmup_steps", QT_SPAN, offsetof(qt_schedule_base, warmup_steps), "~", 0, 0, NULL, "linear rise from 1/warmup_steps; the schedule runs over what is left"}
+#define QT_SCHEDULE_FIELDS                                                                            \
+    {"warmup_steps", QT_SPAN, offsetof(qt_schedule_base, warmup_steps), "~", 0, 0, NULL,              \
+     "linear rise from 1/warmup_steps, in steps or as a fraction; the schedule runs over what is left"}
 
 /* factor(step, steps) scales the base learning rate, 0 <= step <= steps; warm-up is handled for all of them by qt_lr_factor. */
 typedef struct qt_schedule {

@@ -61,8 +61,9 @@ static qt_err apply_group(qt_optimizer *o, const group *g, int i)
         o->of[k].weight_decay = g->has_decay ? g->weight_decay : p->kind == QT_WEIGHT ? o->cfg->weight_decay : 0;
     }
     if (hit) return QT_OK;
-    return qt_fail_at(QT_ERECIPE, g->match->pos, "optim.groups[%d].match: matches no parameter; a parameter's path is its layer's and its name, as in '%s'",
-                      i, o->n ? o->store->p[0]->t.name : "fc1.weight");
+    return qt_fail_at(QT_ERECIPE, g->match->pos,
+                      "optim.groups[%d].match: matches no parameter; a parameter's path is its layer's and its name, as in '%s'", i,
+                      o->n ? o->store->p[0]->t.name : "fc1.weight");
 }
 
 static qt_err resolve(qt_optimizer *o)
@@ -71,7 +72,8 @@ static qt_err resolve(qt_optimizer *o)
     qt_err         e = QT_OK;
     for (int k = 0; k < o->n; k++) o->of[k] = (setting){o->cfg->lr, o->store->p[k]->kind == QT_WEIGHT ? o->cfg->weight_decay : 0};
     if (!y) return QT_OK;
-    if (y->kind != QT_YAML_LIST) return qt_fail_at(QT_ERECIPE, y->pos, "optim.groups: expected a list of {match, ...}, found %s", qt_yaml_kind_name(y));
+    if (y->kind != QT_YAML_LIST)
+        return qt_fail_at(QT_ERECIPE, y->pos, "optim.groups: expected a list of {match, ...}, found %s", qt_yaml_kind_name(y));
     for (int i = 0; i < y->n; i++) {
         group g = {0};
         if (read_group(y->item[i], i, &g) != QT_OK || apply_group(o, &g, i) != QT_OK) e = QT_ERECIPE;
@@ -140,7 +142,8 @@ static void step_range(qt_optimizer *o, int64_t begin, int64_t end, setting c, d
 {
     qt_store *s = o->store;
     R        *mean = o->cfg->ema > 0 ? s->slot[o->n_slots] : NULL, rate = o->count == 1 ? 1 : (R)(1 - o->cfg->ema);
-    QT_FOR_CHUNKS (b, e, end - begin, QT_GRAIN) {
+    QT_FOR_CHUNKS(b, e, end - begin, QT_GRAIN)
+    {
         int64_t at = begin + b, n = e - b;
         R      *slot[QT_MAX_SLOTS] = {NULL};
         for (int k = 0; k < o->n_slots; k++) slot[k] = s->slot[k] + at;

@@ -52,8 +52,10 @@ static void step(const void *cfg, int64_t n, R *w, const R *g, R *const *slot, d
 {
     const config *c = cfg;
     R             keep = (R)c->momentum, take = t == 1 ? 1 : (R)(1 - c->dampening);
-    if (c->momentum == 0) descend(n, w, g, (R)lr, (R)weight_decay);
-    else roll(n, w, g, slot[0], (R)lr, (R)weight_decay, keep, take, c->nesterov ? keep : 1, c->nesterov);
+    if (c->momentum == 0)
+        descend(n, w, g, (R)lr, (R)weight_decay);
+    else
+        roll(n, w, g, slot[0], (R)lr, (R)weight_decay, keep, take, c->nesterov ? keep : 1, c->nesterov);
 }
 
 const qt_optim qt_optim_sgd = {

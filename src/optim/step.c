@@ -24,9 +24,12 @@ static const qt_field fields[] = {
 static bool read_span(const qt_yaml *y, qt_span *s)
 {
     int64_t whole;
-    if (qt_yaml_int(y, &whole)) *s = (qt_span){true, false, (double)whole};
-    else if (qt_yaml_real(y, &s->v) && s->v <= 1) s->set = s->fraction = true;
-    else return false;
+    if (qt_yaml_int(y, &whole))
+        *s = (qt_span){true, false, (double)whole};
+    else if (qt_yaml_real(y, &s->v) && s->v <= 1)
+        s->set = s->fraction = true;
+    else
+        return false;
     return s->v >= 0;
 }
 
@@ -34,15 +37,15 @@ static qt_err check(void *cfg, const qt_yaml *section)
 {
     config        *c = cfg;
     const qt_yaml *y = c->milestones;
-    if (!y == !c->step_size.set)
-        return qt_fail_at(QT_ERECIPE, y ? y->pos : section->pos, "lr_schedule: step needs either step_size or milestones");
+    if (!y == !c->step_size.set) return qt_fail_at(QT_ERECIPE, y ? y->pos : section->pos, "lr_schedule: step needs either step_size or milestones");
     if (!y && c->step_size.v == 0) return qt_fail_at(QT_ERECIPE, qt_yaml_get(section, "step_size")->pos, "lr_schedule.step_size: must be above 0");
     if (!y) return QT_OK;
     if (y->kind != QT_YAML_LIST || !y->n || y->n > MAX_MILESTONES)
         return qt_fail_at(QT_ERECIPE, y->pos, "lr_schedule.milestones: expected a list of 1 to %d steps or fractions", MAX_MILESTONES);
     for (c->n = 0; c->n < y->n; c->n++)
         if (!read_span(y->item[c->n], &c->at[c->n]))
-            return qt_fail_at(QT_ERECIPE, y->item[c->n]->pos, "lr_schedule.milestones[%d]: expected a number of steps or a fraction 0.0 to 1.0", c->n);
+            return qt_fail_at(QT_ERECIPE, y->item[c->n]->pos, "lr_schedule.milestones[%d]: expected a number of steps or a fraction 0.0 to 1.0",
+                              c->n);
     return QT_OK;
 }
 

@@ -76,7 +76,7 @@ qt_err qt_site_param(qt_site *q, int k, const char *name, qt_param_kind kind, in
     char *full = qt_arena_sprintf(&q->arena, "%s.%s", q->path, name);
     if (!full) return QT_EMEM;
     q->p[k] = qt_param_add(q->store, full, kind, QT_INIT_CONST(value), 1, &count);
-    return q->p[k] ? QT_OK : QT_ERECIPE;
+    return q->p[k] ? QT_OK : qt_store_param(q->store, full) ? QT_ERECIPE : QT_EMEM;
 }
 
 static void site_free(qt_site *q)
