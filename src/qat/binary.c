@@ -119,4 +119,4 @@ static const qt_op op = {{"binary", "two levels, gradient through where |x| <= 1
 
 const qt_quant qt_quant_binary = {
     {"binary", "sign times mean magnitude", "Rastegari et al. 2016, arXiv 1603.05279, eq. 6", fields, sizeof(cfg)},
-    init, NULL, apply, .encode = encode, .bits = bits, .idempotent = true, .monotone = true, .op = &op};
+    init, NULL, apply, .encode = encode, .bits = bits, .monotone = true, .op = &op};
