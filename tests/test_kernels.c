@@ -182,7 +182,7 @@ static conv_result conv_run(qt_conv c, const qt_conv_path *path, int threads, co
     int64_t     K = c.C / c.groups * c.KH * c.KW;
     qt_set_threads(threads);
     qt_conv_force(path);
-    work = qt_alloc(qt_conv_plan(&c, true));
+    work = qt_alloc(qt_conv_plan(&c, dy != NULL));
     if (path) assert_ptr_equal(c.path, path);
     r = (conv_result){numbers(c.N * c.O * c.OH * c.OW, "y"), numbers(c.N * c.C * c.H * c.W, "dx"), numbers(c.O * K, "dw"), numbers(c.O, "db")};
     assert_non_null(work);
@@ -219,15 +219,16 @@ static void conv_naive_gradients(const qt_conv *c, const R *x, const R *w, const
 static void conv_case(qt_conv c, const qt_conv_path *path)
 {
     int64_t     Cg = c.C / c.groups, K = Cg * c.KH * c.KW, NX = c.N * c.C * c.H * c.W, NY;
-    conv_result one, two, want;
+    conv_result one, two, want, inference;
     R          *x = numbers(NX, "x"), *w = numbers(c.O * K, "w"), *b = numbers(c.O, "b"), *dy;
     char        what[160];
     qt_conv_plan(&c, true);
     NY = c.N * c.O * c.OH * c.OW;
     dy = numbers(NY, "dy");
     want = (conv_result){numbers(NY, "y"), numbers(NX, "dx"), numbers(c.O * K, "dw"), numbers(c.O, "db")};
-    one = conv_run(c, path, 1, x, w, b, dy), two = conv_run(c, path, 2, x, w, b, dy);
+    one = conv_run(c, path, 1, x, w, b, dy), two = conv_run(c, path, 2, x, w, b, dy), inference = conv_run(c, path, 2, x, w, b, NULL);
     assert_memory_equal(one.y, two.y, (size_t)NY * sizeof(R));
+    assert_memory_equal(one.y, inference.y, (size_t)NY * sizeof(R));
     assert_memory_equal(one.dx, two.dx, (size_t)NX * sizeof(R));
     assert_memory_equal(one.dw, two.dw, (size_t)(c.O * K) * sizeof(R));
     assert_memory_equal(one.db, two.db, (size_t)c.O * sizeof(R));
@@ -240,7 +241,7 @@ static void conv_case(qt_conv c, const qt_conv_path *path)
     assert_near(one.dx, want.dx, NX, sum_bound(c.O / c.groups * c.KH * c.KW), what);
     assert_near(one.dw, want.dw, c.O * K, sum_bound(c.N * c.OH * c.OW), what);
     assert_near(one.db, want.db, c.O, sum_bound(c.N * c.OH * c.OW), what);
-    conv_free(one), conv_free(two), conv_free(want);
+    conv_free(one), conv_free(two), conv_free(want), conv_free(inference);
     qt_free(x), qt_free(w), qt_free(b), qt_free(dy);
 }
 

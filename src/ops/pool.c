@@ -12,16 +12,17 @@ typedef struct settings {
     int kernel, stride, padding;
 } settings;
 
-typedef struct window {
-    int64_t h, hend, w, wend; /* inside the image */
-} window;
+/* The part of a window inside the image along one axis, [begin, end) */
+typedef struct range {
+    int64_t begin, end;
+} range;
 
 static R *grad_of(const qt_tensor *x) { return qt_wants_grad(x) ? x->grad : NULL; }
 
-static window window_of(const settings *s, const qt_tensor *x, int64_t oh, int64_t ow)
+static range window(const settings *s, int64_t out, int64_t size)
 {
-    int64_t h = oh * s->stride - s->padding, w = ow * s->stride - s->padding;
-    return (window){qt_max_i64(0, h), qt_min_i64(x->dim[2], h + s->kernel), qt_max_i64(0, w), qt_min_i64(x->dim[3], w + s->kernel)};
+    int64_t at = out * s->stride - s->padding;
+    return (range){qt_max_i64(0, at), qt_min_i64(size, at + s->kernel)};
 }
 
 static qt_err pooled(qt_node *nd)
@@ -51,31 +52,47 @@ qt_tensor *qt_max_pool2d(qt_tape *t, qt_tensor *x, int kernel, int stride, int p
     return QT_EMIT(t, &qt_op_max_pool2d, &s, sizeof s, x);
 }
 
-/* NaN wins: it must not vanish here */
-static bool wins(R v, R best) { return v > best || v != v; }
-
 static qt_err max_shape(qt_node *nd)
 {
     QT_TRY(pooled(nd));
     return qt_node_save(nd, (size_t)nd->out->n * sizeof(int32_t));
 }
 
+/* NaN wins: it must not vanish here. No branch, for the winner of a window is a coin toss. */
+static inline int64_t winner(const R *x, int64_t a, int64_t best) { return (x[a] > x[best]) | (x[a] != x[a]) ? a : best; }
+
+static void max_plane(const settings *s, const R *x, const int64_t *in, const int64_t *out, R *y, int32_t *won)
+{
+    for (int64_t oh = 0; oh < out[0]; oh++)
+        for (int64_t ow = 0; ow < out[1]; ow++) {
+            range   h = window(s, oh, in[0]), v = window(s, ow, in[1]);
+            int64_t best = h.begin * in[1] + v.begin;
+            for (int64_t r = h.begin; r < h.end; r++)
+                for (int64_t c = v.begin; c < v.end; c++) best = winner(x, r * in[1] + c, best);
+            *y++ = x[best], *won++ = (int32_t)best;
+        }
+}
+
+/* The common case: 2 x 2 windows side by side. */
+static void max_plane_2x2(const R *x, const int64_t *in, const int64_t *out, R *y, int32_t *won)
+{
+    for (int64_t oh = 0; oh < out[0]; oh++)
+        for (int64_t ow = 0; ow < out[1]; ow++) {
+            int64_t a = 2 * oh * in[1] + 2 * ow, best = winner(x, a + in[1] + 1, winner(x, a + in[1], winner(x, a + 1, a)));
+            *y++ = x[best], *won++ = (int32_t)best;
+        }
+}
+
 static void max_forward(qt_node *nd)
 {
     const qt_tensor *x = nd->in[0], *y = nd->out;
+    const settings  *s = nd->arg;
     int64_t          P = x->dim[2] * x->dim[3], Q = y->dim[2] * y->dim[3];
+    int32_t         *won = nd->saved;
     FOR_PLANES(c, x)
     {
-        const R *plane = x->data + c * P;
-        for (int64_t q = 0; q < Q; q++) {
-            window  v = window_of(nd->arg, x, q / y->dim[3], q % y->dim[3]);
-            int64_t best = v.h * x->dim[3] + v.w;
-            for (int64_t h = v.h; h < v.hend; h++)
-                for (int64_t w = v.w; w < v.wend; w++)
-                    if (wins(plane[h * x->dim[3] + w], plane[best])) best = h * x->dim[3] + w;
-            y->data[c * Q + q] = plane[best];
-            ((int32_t *)nd->saved)[c * Q + q] = (int32_t)best;
-        }
+        if (s->kernel == 2 && s->stride == 2 && !s->padding) max_plane_2x2(x->data + c * P, x->dim + 2, y->dim + 2, y->data + c * Q, won + c * Q);
+        else max_plane(s, x->data + c * P, x->dim + 2, y->dim + 2, y->data + c * Q, won + c * Q);
     }
 }
 
@@ -101,31 +118,33 @@ static void avg_forward(qt_node *nd)
 {
     const qt_tensor *x = nd->in[0], *y = nd->out;
     const settings  *s = nd->arg;
-    int64_t          P = x->dim[2] * x->dim[3], Q = y->dim[2] * y->dim[3];
+    int64_t          P = x->dim[2] * x->dim[3], Q = y->dim[2] * y->dim[3], W = x->dim[3], OW = y->dim[3];
     FOR_PLANES(c, x)
-    for (int64_t q = 0; q < Q; q++) {
-        window v = window_of(s, x, q / y->dim[3], q % y->dim[3]);
-        R      sum = 0;
-        for (int64_t h = v.h; h < v.hend; h++)
-            for (int64_t w = v.w; w < v.wend; w++) sum += x->data[c * P + h * x->dim[3] + w];
-        y->data[c * Q + q] = sum / (R)(s->kernel * s->kernel);
-    }
+    for (int64_t oh = 0; oh < y->dim[2]; oh++)
+        for (int64_t ow = 0; ow < OW; ow++) {
+            range h = window(s, oh, x->dim[2]), v = window(s, ow, W);
+            R     sum = 0;
+            for (int64_t r = h.begin; r < h.end; r++)
+                for (int64_t k = v.begin; k < v.end; k++) sum += x->data[c * P + r * W + k];
+            y->data[c * Q + oh * OW + ow] = sum / (R)(s->kernel * s->kernel);
+        }
 }
 
 static void avg_backward(const qt_node *nd)
 {
     const qt_tensor *x = nd->in[0], *y = nd->out;
     const settings  *s = nd->arg;
-    int64_t          P = x->dim[2] * x->dim[3], Q = y->dim[2] * y->dim[3];
+    int64_t          P = x->dim[2] * x->dim[3], Q = y->dim[2] * y->dim[3], W = x->dim[3], OW = y->dim[3];
     R               *dx = grad_of(x);
     if (!dx) return;
     FOR_PLANES(c, x)
-    for (int64_t q = 0; q < Q; q++) {
-        window v = window_of(s, x, q / y->dim[3], q % y->dim[3]);
-        R      g = y->grad[c * Q + q] / (R)(s->kernel * s->kernel);
-        for (int64_t h = v.h; h < v.hend; h++)
-            for (int64_t w = v.w; w < v.wend; w++) dx[c * P + h * x->dim[3] + w] += g;
-    }
+    for (int64_t oh = 0; oh < y->dim[2]; oh++)
+        for (int64_t ow = 0; ow < OW; ow++) {
+            range h = window(s, oh, x->dim[2]), v = window(s, ow, W);
+            R     g = y->grad[c * Q + oh * OW + ow] / (R)(s->kernel * s->kernel);
+            for (int64_t r = h.begin; r < h.end; r++)
+                for (int64_t k = v.begin; k < v.end; k++) dx[c * P + r * W + k] += g;
+        }
 }
 
 /* ---- global_avg_pool ---- */
