@@ -59,7 +59,7 @@ static qt_err max_shape(qt_node *nd)
 }
 
 /* NaN wins: it must not vanish here. No branch, for the winner of a window is a coin toss. */
-static inline int64_t winner(const R *x, int64_t a, int64_t best) { return (x[a] > x[best]) | (x[a] != x[a]) ? a : best; }
+static inline int64_t winner(const R *x, int64_t a, int64_t best) { return ((x[a] > x[best]) | (x[a] != x[a])) ? a : best; }
 
 static void max_plane(const settings *s, const R *x, const int64_t *in, const int64_t *out, R *y, int32_t *won)
 {
