@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN = 64, BLOCK = 1 << 20 };
+enum { ALIGN = 64, SMALLEST = 4 << 10, LARGEST = 1 << 20 }; /* blocks of an arena double from the smallest to the largest */
 
 static atomic_llong count, fail_at;
 
@@ -72,7 +72,8 @@ void *qt_arena_alloc(qt_arena *a, size_t n)
     n = (n + ALIGN - 1) / ALIGN * ALIGN;
     while (b && b->used + n > b->size && b->next) b = b->next;
     if (!b || b->used + n > b->size) {
-        size_t size = n > BLOCK ? n : BLOCK;
+        size_t size = !b ? SMALLEST : b->size < LARGEST ? 2 * b->size : LARGEST;
+        if (size < n) size = n;
         fresh = qt_alloc(sizeof *fresh + size);
         if (!fresh) return NULL;
         fresh->size = size;
