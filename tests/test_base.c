@@ -185,7 +185,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, clear, clear)
-        T(messages_gather), T(exit_codes), T(long_messages_are_cut), T(threads_have_their_own), T(macros), T(near_names), T(allocation), T(allocation_fails_on_demand), T(arenas),
+        T(messages_gather),
+        T(exit_codes),
+        T(long_messages_are_cut),
+        T(threads_have_their_own),
+        T(macros),
+        T(near_names),
+        T(allocation),
+        T(allocation_fails_on_demand),
+        T(arenas),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

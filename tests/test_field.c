@@ -76,7 +76,8 @@ static void defaults(void **state)
 
 static void values(void **state)
 {
-    cfg c = accepted("{nesterov: True, num_bits: 0x4, steps: 1000000, lr: 1, decay: -.5, path: a/b, name: 'no', mode: 128, kernel: [5, 7], shape: 4, after: 0.8, groups: [1]}");
+    cfg c = accepted("{nesterov: True, num_bits: 0x4, steps: 1000000, lr: 1, decay: -.5, path: a/b, name: 'no', mode: 128, kernel: [5, 7], shape: 4, "
+                     "after: 0.8, groups: [1]}");
     (void)state;
     assert_true(c.nesterov && c.num_bits == 4 && c.steps == 1000000 && c.lr == 1 && c.decay == -.5 && c.mode == 2);
     assert_string_equal(c.path, "a/b");
@@ -118,12 +119,14 @@ static void messages(void **state)
     refused("{lr: 1, mode: somehow}", "r.yaml:1:15: optim.mode: unknown value 'somehow', must be one of auto, 127, 128, float");
     refused("{lr: 1, mode: [a]}", "r.yaml:1:15: optim.mode: expected a word, found a list");
     refused("{lr: 1, kernel: {}}", "r.yaml:1:17: optim.kernel: expected an integer or a list of them, found a map");
-    refused("{lr: 1, kernel: [1, 0, x]}", "r.yaml:1:21: optim.kernel: 0 is out of bounds, must be 1 to 99\nr.yaml:1:24: optim.kernel: expected an integer, found the string 'x'");
+    refused("{lr: 1, kernel: [1, 0, x]}",
+            "r.yaml:1:21: optim.kernel: 0 is out of bounds, must be 1 to 99\nr.yaml:1:24: optim.kernel: expected an integer, found the string 'x'");
     refused("{lr: 1, kernel: [1, [2]]}", "r.yaml:1:21: optim.kernel: expected an integer, found a list");
     refused("{lr: 1, shape: [1, 2, 3, 4, 5, 6, 7, 8, 9]}", "r.yaml:1:16: optim.shape: expected at most 8 integers, found a list");
     refused("{lr: 1, after: 1.5}", "r.yaml:1:16: optim.after: 1.5 is out of bounds, must be a fraction, 0.0 to 1.0, or an integer number of steps");
     refused("{lr: 1, after: -3}", "r.yaml:1:16: optim.after: -3 is out of bounds, must be at least 0 steps");
-    refused("{lr: 1, after: soon}", "r.yaml:1:16: optim.after: expected steps (an integer) or a fraction of the run (0.0 to 1.0), found the string 'soon'");
+    refused("{lr: 1, after: soon}",
+            "r.yaml:1:16: optim.after: expected steps (an integer) or a fraction of the run (0.0 to 1.0), found the string 'soon'");
     refused("[lr]", "r.yaml:1:1: optim: expected a map, found a list");
     refused("{lr: 2, num_bits: x, modes: auto}", "r.yaml:1:22: optim.modes: unknown key, did you mean 'mode'?\n"
             "r.yaml:1:19: optim.num_bits: expected an integer, found the string 'x'\nr.yaml:1:6: optim.lr: 2 is out of bounds, must be 0 to 1");
@@ -138,8 +141,10 @@ static void paths(void **state)
     assert_int_equal(qt_fields_read(parse("[]"), NULL, fields, NULL, &c), QT_ERECIPE);
     assert_int_equal(qt_fields_read(NULL, "optim", fields, NULL, &c), QT_ERECIPE);
     assert_int_equal(qt_fields_read(parse("~"), "optim", fields, NULL, &c), QT_ERECIPE);
-    assert_string_equal(qt_error_text(), "r.yaml:1:9: quant[1].weights.formt: unknown key\nr.yaml:1:6: lr: 2 is out of bounds, must be 0 to 1\nr.yaml:1:1: expected a map, found a list\n"
-                                         "optim.lr: missing, it has no default (learning rate)\nr.yaml:1:1: optim.lr: missing, it has no default (learning rate)");
+    assert_string_equal(qt_error_text(),
+                        "r.yaml:1:9: quant[1].weights.formt: unknown key\nr.yaml:1:6: lr: 2 is out of bounds, must be 0 to 1\nr.yaml:1:1: expected a "
+                        "map, found a list\n"
+                        "optim.lr: missing, it has no default (learning rate)\nr.yaml:1:1: optim.lr: missing, it has no default (learning rate)");
     assert_int_equal(qt_fields_read(NULL, "x", NULL, NULL, NULL), QT_OK);
 }
 

@@ -90,7 +90,8 @@ static void round_trip(void **state)
     OK(qt_h5_shape(f, "empty", &rank, dim));
     assert_true(rank == 2 && dim[0] == 0 && dim[1] == 4);
     OK(qt_h5_read(f, "empty", 0, y));
-    assert_true(qt_h5_has(f, "x") && qt_h5_has(f, "params/fc1.weight") && !qt_h5_has(f, "params") && !qt_h5_has(f, "y") && !qt_h5_has(f, "y/z") && !qt_h5_has(f, ""));
+    assert_true(qt_h5_has(f, "x") && qt_h5_has(f, "params/fc1.weight") && !qt_h5_has(f, "params") && !qt_h5_has(f, "y") && !qt_h5_has(f, "y/z") &&
+                !qt_h5_has(f, ""));
     OK(qt_h5_get_str(f, "name", &a, &s));
     assert_string_equal(s, "m\xc3\xa4");
     OK(qt_h5_get_str(f, "none", &a, &s));
@@ -310,7 +311,8 @@ static void other_types(void **state)
     qt_h5      *h;
     (void)state;
     H5Tset_size(string, 3), H5Tset_size(variable, H5T_VARIABLE);
-    put_raw(f, "bytes", H5T_NATIVE_UINT8, 3, bytes), put_raw(f, "wide", H5T_NATIVE_INT64, 3, wide), put_raw(f, "big_endian", H5T_IEEE_F64BE, 3, reals);
+    put_raw(f, "bytes", H5T_NATIVE_UINT8, 3, bytes), put_raw(f, "wide", H5T_NATIVE_INT64, 3, wide),
+        put_raw(f, "big_endian", H5T_IEEE_F64BE, 3, reals);
     put_raw(f, "words", string, 3, words), put_raw(f, "native", H5T_NATIVE_DOUBLE, 3, reals);
     space = H5Screate(H5S_SCALAR), attr = H5Acreate2(f, "variable", variable, space, H5P_DEFAULT, H5P_DEFAULT);
     assert_true(H5Awrite(attr, variable, &v) >= 0);
@@ -349,7 +351,8 @@ static void ways_out(void **state)
     H5Lcreate_external("/etc/x.h5", "/x", f, "out", H5P_DEFAULT, H5P_DEFAULT);
     H5Fclose(f);
     refused("'out' is a link to another file");
-    f = H5Fcreate(file, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), plist = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(1, (hsize_t[]){8}, NULL);
+    f = H5Fcreate(file, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), plist = H5Pcreate(H5P_DATASET_CREATE),
+    space = H5Screate_simple(1, (hsize_t[]){8}, NULL);
     H5Pset_external(plist, "/etc/passwd", 0, 8);
     set = H5Dcreate2(f, "raw", H5T_NATIVE_INT8, space, H5P_DEFAULT, plist, H5P_DEFAULT);
     H5Dclose(set), H5Sclose(space), H5Pclose(plist), H5Fclose(f);
@@ -377,7 +380,7 @@ static void write_bytes(const char *p, size_t n)
 static void write_old(void)
 {
     static const double reals[] = {1, 2, -3};
-    hid_t               f = H5Fcreate(file, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), group = H5Gcreate2(f, "g", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t f = H5Fcreate(file, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), group = H5Gcreate2(f, "g", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     hid_t               plist = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(2, (hsize_t[]){30, 20}, NULL), set;
     float               grid[600];
     for (int i = 0; i < 600; i++) grid[i] = (float)i;

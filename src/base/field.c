@@ -122,7 +122,8 @@ static qt_err read_enum(const value *v, int *to)
     hint = qt_near(v->y->text, n, names);
     for (int i = 0, at = 0; i < n; i++) at += snprintf(list + at, sizeof list - (size_t)at, "%s%s", i ? ", " : "", names[i]);
     full(path, v->path, f->name);
-    if (hint) return qt_fail_at(QT_ERECIPE, v->y->pos, "%s: unknown value '%.60s', did you mean '%s'? Must be one of %s", path, v->y->text, hint, list);
+    if (hint)
+        return qt_fail_at(QT_ERECIPE, v->y->pos, "%s: unknown value '%.60s', did you mean '%s'? Must be one of %s", path, v->y->text, hint, list);
     return qt_fail_at(QT_ERECIPE, v->y->pos, "%s: unknown value '%.60s', must be one of %s", path, v->y->text, list);
 }
 

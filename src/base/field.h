@@ -13,7 +13,7 @@ typedef enum qt_type {
     QT_ENUM, /* int: index into choices "a|b|c" */
     QT_INTS, /* qt_ints: a list of up to 8 integers; a single integer is a list of one */
     QT_SPAN, /* qt_span: an integer is steps, a number with a point or exponent a fraction 0..1 of the run; "~" is never */
-    QT_TREE  /* const qt_yaml *: handed on as it is, NULL if absent */
+    QT_TREE  /* const qt_yaml *: handed on as it is, NULL if absent or null */
 } qt_type;
 
 typedef struct qt_ints {
@@ -30,7 +30,7 @@ typedef struct qt_field {
     qt_type     type;
     size_t      at;      /* offsetof in the configuration struct */
     const char *def;     /* default as YAML text; NULL: required */
-    double      min, max;
+    double      min, max; /* inclusive; both 0: any value */
     const char *choices; /* QT_ENUM: "a|b|c" */
     const char *doc;     /* one line, with the unit */
 } qt_field;

@@ -128,7 +128,8 @@ static qt_err write_image(const qt_h5 *f)
     char    text[256], **image = NULL;
     ssize_t size = -1, got;
     size_t  n, at = 0;
-    if (H5Fflush(f->id, H5F_SCOPE_GLOBAL) < 0 || (size = H5Fget_file_image(f->id, NULL, 0)) < 0 || H5Fget_vfd_handle(f->id, H5P_DEFAULT, (void **)&image) < 0)
+    if (H5Fflush(f->id, H5F_SCOPE_GLOBAL) < 0 || (size = H5Fget_file_image(f->id, NULL, 0)) < 0 ||
+        H5Fget_vfd_handle(f->id, H5P_DEFAULT, (void **)&image) < 0)
         return qt_fail(QT_EIO, "%s: cannot write: %s", f->name, why(text));
     n = (size_t)size + f->userblock;
     for (; at < n; at += got > 0 ? (size_t)got : 0)
@@ -169,7 +170,8 @@ static herr_t list_link(hid_t group, const char *name, const H5L_info_t *info, v
     if (info->type != H5L_TYPE_HARD || ++l->visits > VISITS_MAX || (object = H5Oopen(group, name, H5P_DEFAULT)) < 0) return 0;
     snprintf(l->path + n, sizeof l->path - n, "%s%s", n ? "/" : "", name);
     if (H5Iget_type(object) == H5I_DATASET) {
-        if (!(l->err = qt_grow(&l->name, &l->cap, l->n + 1, sizeof *l->name)) && !(l->name[l->n++] = qt_arena_strdup(&l->arena, l->path))) l->err = QT_EMEM;
+        if (!(l->err = qt_grow(&l->name, &l->cap, l->n + 1, sizeof *l->name)) && !(l->name[l->n++] = qt_arena_strdup(&l->arena, l->path)))
+            l->err = QT_EMEM;
     } else if (H5Iget_type(object) == H5I_GROUP && l->depth < DEPTH_MAX) {
         l->depth++;
         H5Literate(object, H5_INDEX_NAME, H5_ITER_INC, NULL, list_link, l);
@@ -320,7 +322,10 @@ static qt_err read_set(const qt_h5 *f, const char *name, int64_t begin, int64_t 
 }
 
 qt_err qt_h5_read(qt_h5 *f, const char *name, int64_t n, qt_real *x) { return read_set(f, name, 0, -1, n, NATIVE_REAL, x); }
-qt_err qt_h5_read_rows(qt_h5 *f, const char *name, int64_t begin, int64_t rows, qt_real *x) { return read_set(f, name, begin, rows, -1, NATIVE_REAL, x); }
+qt_err qt_h5_read_rows(qt_h5 *f, const char *name, int64_t begin, int64_t rows, qt_real *x)
+{
+    return read_set(f, name, begin, rows, -1, NATIVE_REAL, x);
+}
 
 qt_err qt_h5_read_ids(qt_h5 *f, const char *name, int64_t n, int32_t *x)
 {

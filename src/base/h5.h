@@ -1,5 +1,6 @@
 /* HDF5 in the few calls that qtape needs. Files that qtape did not write are first walked in a child process (every object opened,
- * every data set read), so that a crash inside libhdf5 becomes an error message. */
+ * every data set read), so that a crash inside libhdf5 becomes an error message.
+ * A file being written lives in memory and goes to disk at close; equal contents give equal bytes. */
 #ifndef QT_BASE_H5_H
 #define QT_BASE_H5_H
 #include "base/err.h"
@@ -8,7 +9,8 @@
 enum { QT_H5_USERBLOCK = 512 };
 typedef struct qt_h5 qt_h5; /* an open file */
 
-qt_err qt_h5_vet(const char *file);                    /* child process; QT_EDATA with the reason if it dies or fails */
+/* The walk in a child process; QT_EDATA with the reason if it dies or fails. Not while another thread is inside HDF5. */
+qt_err qt_h5_vet(const char *file);
 qt_err qt_h5_open(const char *file, qt_h5 **out);      /* read-only; does not vet */
 qt_err qt_h5_create(const char *file, size_t userblock, qt_h5 **out);
 qt_err qt_h5_close(qt_h5 *f);                          /* reports write errors (disk full) */
@@ -32,5 +34,6 @@ qt_err qt_h5_get_str(qt_h5 *f, const char *key, qt_arena *a, const char **value)
 qt_err qt_h5_get_int(qt_h5 *f, const char *key, int64_t *value);
 qt_err qt_h5_get_real(qt_h5 *f, const char *key, double *value);
 /* Calls each for every data set below group ("" is the root), in name order; stops at the first error. */
-qt_err qt_h5_each(qt_h5 *f, const char *group, qt_err (*each)(void *arg, const char *name, int rank, const int64_t *dim, const char *type), void *arg);
+qt_err qt_h5_each(qt_h5 *f, const char *group, qt_err (*each)(void *arg, const char *name, int rank, const int64_t *dim, const char *type),
+                  void *arg);
 #endif

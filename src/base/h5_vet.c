@@ -57,7 +57,8 @@ static int64_t bytes_of(hid_t space, hid_t type)
 {
     int64_t n = must(H5Sget_simple_extent_npoints(space), "count elements"), size = (int64_t)H5Tget_size(type);
     int64_t limit = DEFLATE_MAX * child.file_bytes + PIECE;
-    if (size <= 0 || size > PIECE || n > limit / size) refuse("'%.80s': %lld elements of %lld bytes are more than the file can hold", child.path, (long long)n, (long long)size);
+    if (size <= 0 || size > PIECE || n > limit / size)
+        refuse("'%.80s': %lld elements of %lld bytes are more than the file can hold", child.path, (long long)n, (long long)size);
     return n * size;
 }
 
@@ -97,7 +98,7 @@ static void read_as(hid_t set, hid_t space, hid_t type)
 static void visit_set(hid_t set)
 {
     hid_t       stored = must(H5Dget_type(set), "read the type"), space = must(H5Dget_space(set), "read the shape");
-    hid_t       native = must(H5Tget_native_type(stored, H5T_DIR_DEFAULT), "read the type"), plist = must(H5Dget_create_plist(set), "read the layout");
+    hid_t native = must(H5Tget_native_type(stored, H5T_DIR_DEFAULT), "read the type"), plist = must(H5Dget_create_plist(set), "read the layout");
     H5T_class_t c = H5Tget_class(stored);
     if (H5Pget_layout(plist) == H5D_VIRTUAL || H5Pget_external_count(plist) > 0) refuse("'%.80s' keeps its data in another file", child.path);
     bytes_of(space, stored);

@@ -304,7 +304,11 @@ static void fail_form(reader *p)
 /* What stands for a bracket during the scan: U+10FFFA and the three after it. Four bytes, and one column like the bracket. */
 static const char brackets[] = "[]{}";
 static void put_hidden(char *to, char bracket) { memcpy(to, "\xf4\x8f\xbf", 3), to[3] = (char)(0xba + (strchr(brackets, bracket) - brackets)); }
-static bool is_hidden(const char *s, size_t n) { return n >= 4 && !memcmp(s, "\xf4\x8f\xbf", 3) && (unsigned char)s[3] >= 0xba && (unsigned char)s[3] <= 0xbd; }
+
+static bool is_hidden(const char *s, size_t n)
+{
+    return n >= 4 && !memcmp(s, "\xf4\x8f\xbf", 3) && (unsigned char)s[3] >= 0xba && (unsigned char)s[3] <= 0xbd;
+}
 
 /* Length of "${name}" at s, or of "[...]" right after a word (an index, a slice); 0 if neither. */
 static size_t bracketed(const char *s, const char *end, bool after_word)
@@ -396,9 +400,10 @@ static bool next(reader *p)
 
 static bool new_nodes(reader *p, int n)
 {
+    qt_pos pos = place(p, p->event.start_mark);
     p->n_nodes += n;
     if (p->n_nodes <= NODES_MAX) return true;
-    p->err = qt_fail_at(QT_ERECIPE, place(p, p->event.start_mark), "the document is too large: more than %d nodes (aliases counted each time)", NODES_MAX);
+    p->err = qt_fail_at(QT_ERECIPE, pos, "the document is too large: more than %d nodes, aliases counted each time", NODES_MAX);
     return false;
 }
 

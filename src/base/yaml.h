@@ -1,5 +1,6 @@
 /* YAML 1.2 (core schema) over libyaml, as a tree that keeps the place of every node. Refused: duplicate keys (the message names both
- * places), tabs as indentation, several documents, anchors' cycles, keys that are not scalars. `no` is a string, 1e-3 a number. */
+ * places), tabs as indentation, several documents, anchors' cycles, keys that are not scalars, tags other than !unset. `no` is a
+ * string, 1e-3 a number. More than YAML: ${name}, quant[1].lr and train[:90%] are plain words in flow style too. */
 #ifndef QT_BASE_YAML_H
 #define QT_BASE_YAML_H
 #include "base/err.h"
@@ -47,6 +48,7 @@ qt_yaml *qt_yaml_copy(qt_arena *a, const qt_yaml *y);
 qt_yaml *qt_yaml_merge(qt_arena *a, const qt_yaml *base, const qt_yaml *over);
 /* "quant[1].weights.num_bits": sets (making maps on the way) or removes. A list index out of range and a path through a scalar are
  * errors that name the path and what was found. */
+/* A bare word on the way becomes {use: word}; a value tagged !unset removes. Removing what is not there is an error in qt_yaml_remove. */
 qt_err   qt_yaml_set(qt_arena *a, qt_yaml *root, const char *path, qt_yaml *value);
 qt_err   qt_yaml_remove(qt_arena *a, qt_yaml *root, const char *path, qt_pos pos);
 /* Writes a tree as YAML text (block style, flow style for short leaves) that reads back as the same tree. */
