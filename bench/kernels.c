@@ -1,5 +1,6 @@
 /* Speed of the float kernels, as ratios measured side by side: qt_gemm against OpenBLAS's own threads, convolution paths against each
- * other. Medians of interleaved runs. Usage: bench_kernels [gemm|conv|reduce] [threads] */
+ * other. Medians of interleaved blocks of runs; between blocks a pause, for the idle threads of either library spin for a while and
+ * would take a core from the other. Usage: bench_kernels [gemm|conv|reduce|all] [threads] */
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kernels/conv.h"
@@ -10,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { RUNS = 41 };
+enum { BLOCKS = 7, BLOCK = 8, RUNS = BLOCKS * BLOCK, CONV_RUNS = 13 };
 
 static double now(void)
 {
@@ -18,6 +19,8 @@ static double now(void)
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
+
+static void pause_50ms(void) { nanosleep(&(struct timespec){0, 50000000}, NULL); }
 
 static int order(const void *a, const void *b)
 {
@@ -42,10 +45,16 @@ static R *numbers(int64_t n)
 
 /* ---- gemm ---- */
 
+#ifdef QT_DOUBLE
+#define GEMM cblas_dgemm
+#else
+#define GEMM cblas_sgemm
+#endif
+
 static void blas(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const R *A, const R *B, R *C)
 {
     int m = (int)M, n = (int)N, k = (int)K;
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, 1, A, ta ? m : k, B, tb ? k : n, 1, C, n);
+    GEMM(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, 1, A, ta ? m : k, B, tb ? k : n, 1, C, n);
 }
 
 /* y = x w^T, dx = dy w, dw = dy^T x of one linear layer; both libraries in turn */
@@ -58,19 +67,21 @@ static void gemm_layer(int threads, int64_t M, int64_t N, int64_t K)
         int64_t m = size[p][0], n = size[p][1], k = size[p][2];
         R      *A = numbers(m * k), *B = numbers(k * n), *C = numbers(m * n);
         double  ours[RUNS], theirs[RUNS], t, flop = 2e-9 * (double)(m * n * k);
-        for (int i = 0; i < RUNS; i++) {
+        for (int i = 0; i < RUNS; i += BLOCK) {
             openblas_set_num_threads(1);
             qt_gemm(p == 2, p == 0, m, n, k, 1, A, B, 1, C);
-            t = now(), qt_gemm(p == 2, p == 0, m, n, k, 1, A, B, 1, C), ours[i] = now() - t;
+            for (int r = i; r < i + BLOCK; r++) t = now(), qt_gemm(p == 2, p == 0, m, n, k, 1, A, B, 1, C), ours[r] = now() - t;
+            pause_50ms();
             openblas_set_num_threads(threads);
             blas(p == 2, p == 0, m, n, k, A, B, C);
-            t = now(), blas(p == 2, p == 0, m, n, k, A, B, C), theirs[i] = now() - t;
+            for (int r = i; r < i + BLOCK; r++) t = now(), blas(p == 2, p == 0, m, n, k, A, B, C), theirs[r] = now() - t;
+            pause_50ms();
         }
         t = median(theirs, RUNS) / median(ours, RUNS);
         printf(" | %2s %6.1f GFLOP/s, OpenBLAS %6.1f, ratio %.2f", pass[p], flop / median(ours, RUNS), flop / median(theirs, RUNS), t);
         qt_free(A), qt_free(B), qt_free(C);
     }
-    printf("\n");
+    printf("\n"), fflush(stdout);
     openblas_set_num_threads(1);
 }
 
@@ -90,7 +101,7 @@ static void conv_layer(qt_conv shape)
     const char         *name[2];
     printf("%3lld x %2lldx%2lldx%2lld -> %2lld k%lld s%lld g%lld ", (long long)shape.N, (long long)shape.C, (long long)shape.H, (long long)shape.W,
            (long long)shape.O, (long long)shape.KH, (long long)shape.stride, (long long)shape.groups);
-    for (int i = 0; i < RUNS / 3; i++)
+    for (int i = 0; i < CONV_RUNS; i++)
         for (int p = 0; p < 2; p++) {
             qt_conv c = shape;
             R      *work, *x, *w, *y, *dw;
@@ -110,7 +121,7 @@ static void conv_layer(qt_conv shape)
     for (int p = 0; p < 2; p++) {
         printf(" | %-9s", name[p]);
         for (int k = 0; k < 3; k++) {
-            double t = median(time[p][k], RUNS / 3);
+            double t = median(time[p][k], CONV_RUNS);
             all[p] += t;
             printf(" %s %5.1f", k == 0 ? "y" : k == 1 ? "dx" : "dw", flop / t);
         }
