@@ -286,42 +286,6 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section)
     return e;
 }
 
-/* True if one of the lines of text begins with the first n letters of line (n 0: is that line). */
-static bool has_line(const char *text, const char *line, size_t n)
-{
-    for (const char *s = text; *s;) {
-        size_t len = strcspn(s, "\n");
-        if (n ? len >= n && !strncmp(s, line, n) : len == strlen(line) && !strncmp(s, line, len)) return true;
-        s += len + (s[len] == '\n');
-    }
-    return false;
-}
-
-/* Length of "file:line:col: " at the head of a message, 0 if there is none. */
-static size_t place_length(const char *line)
-{
-    const char *end = strstr(line, ": ");
-    return end && end > line && end[-1] >= '0' && end[-1] <= '9' ? (size_t)(end - line) + 2 : 0;
-}
-
-/* Gives the messages `before` back, and after them those of now that add something: that are not among `before`, nor (places) speak of
- * a place that `before` has spoken of. An arm is named at the end of the line. */
-static void merge_messages(char *before, bool places, const char *arm)
-{
-    char *now = qt_error_take();
-    if (before && *before) qt_error_give(qt_strdup(before));
-    for (const char *s = now && before ? now : ""; *s;) {
-        char   line[4096];
-        size_t n = strcspn(s, "\n");
-        snprintf(line, sizeof line, "%.*s", (int)n, s);
-        bool known = has_line(before, line, 0) || (places && place_length(line) && has_line(before, line, place_length(line)));
-        if (!known && arm) qt_fail(QT_OK, "%s (arm '%s')", line, arm);
-        else if (!known) qt_fail(QT_OK, "%s", line);
-        s += n + (s[n] == '\n');
-    }
-    qt_free(before), qt_free(now);
-}
-
 /* Reads and checks everything but the other arms. After an error in an arm, an override or a variable the rest is read all the same; what
  * it then says about the same place is a consequence and left out. */
 static qt_err load(qt_arena *a, const char *file, qt_sets sets, const char *arm, qt_recipe **out)
@@ -340,7 +304,7 @@ static qt_err load(qt_arena *a, const char *file, qt_sets sets, const char *arm,
     gather(&e, check_build(r, r->data));
     if (r->fallback && e == QT_OK) e = check_build(r, r->fallback);
     if (r->lr_schedule) gather(&e, qt_lr_make(a, r->lr_schedule, &lr));
-    if (before) merge_messages(before, true, NULL);
+    if (before) qt_messages_merge(before, true, NULL);
     *out = r;
     return e;
 }
@@ -350,7 +314,7 @@ static qt_err check_arm(qt_recipe *r, const char *arm)
     qt_recipe *other;
     char      *before = qt_error_take();
     qt_err     e = load(r->arena, r->file, r->sets, arm, &other);
-    merge_messages(before, false, arm);
+    qt_messages_merge(before, false, arm);
     return e;
 }
 
@@ -384,7 +348,7 @@ qt_err qt_recipe_load(qt_arena *a, const char *file, int n_sets, const char *con
     char      *source;
     qt_err     e = load(a, file, (qt_sets){n_sets, sets}, arm, &r);
     if (r) gather(&e, qt_recipe_check(r));
-    if (e != QT_OK) return e;
+    if (e != QT_OK) return qt_messages_sort(), e;
     QT_TRY(qt_file_read(a, file, &source, &r->source_n));
     r->source = source;
     *out = r;

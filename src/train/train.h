@@ -18,6 +18,14 @@ typedef struct qt_sets {
  * *out is NULL if the files could not be read; after other errors it is the tree as far as it came. */
 qt_err qt_recipe_tree(qt_arena *a, const char *file, qt_sets sets, const char *arm, qt_yaml **out);
 
+/* ---- messages.c: the errors of a recipe, gathered over several readings of it ------------------------------------------------------ */
+
+/* Gives the messages `before` (of qt_error_take) back, and after them those of now that add something: that are not among `before`, nor
+ * (places) speak of a place that `before` has spoken of. An arm, if not NULL, is named at the end of each line added. */
+void qt_messages_merge(char *before, bool places, const char *arm);
+/* In the order of their places; those of one file stay together, those without a place come last. */
+void qt_messages_sort(void);
+
 /* ---- recipe.c: the tree as one checked struct ----------------------------------------------------------------------------------- */
 
 typedef struct qt_train_cfg { int64_t steps, epochs, eval_every, save_every, keep, threads, log_every, eval_batch_size; } qt_train_cfg;
