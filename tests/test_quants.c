@@ -327,6 +327,36 @@ static void test_no_allocation(void **state)
 
 /* ---- gradients ------------------------------------------------------------------------------------------------------------------------- */
 
+/* The whole tensor, whose loops run in lanes, against slices of five, whose loops do not. */
+static void test_slices(void **state)
+{
+    (void)state;
+    const int64_t dim[1] = {N}, five[1] = {5};
+    for (int i = 0; i < 4; i++) {
+        const char *spec = ((const char *[]){"{use: lsq, num_bits: 3, grad_scale: none}", "{use: lsq_plus, num_bits: 3, grad_scale: none}", "{use: pact, alpha: 0.7}",
+                                             "{use: lsq, signed: false, num_bits: 2, grad_scale: none}"})[i];
+        R          *x = normal(N, 50), *dy = normal(N, 51);
+        double      sum[2] = {0, 0};
+        rig         all = rig_new(A, spec, 1, dim), slice = rig_new(A, spec, 1, five);
+        rig_run(&all, 1, dim, x, dy);
+        for (int k = 0; k < QT_SITE_PARAMS; k++)
+            if (all.site->p[k]) memcpy(slice.site->p[k]->data, all.site->p[k]->data, sizeof(R));
+        for (int at = 0; at + 5 <= N; at += 5) {
+            rig_run(&slice, 1, five, x + at, dy + at);
+            assert_memory_equal(slice.y->data, all.y->data + at, 5 * sizeof *x);
+            assert_memory_equal(slice.x->grad, all.x->grad + at, 5 * sizeof *x);
+        }
+        rig_run(&slice, 1, (int64_t[]){N % 5}, x + N / 5 * 5, dy + N / 5 * 5);
+        for (int k = 0; k < QT_SITE_PARAMS; k++) {
+            if (!all.site->p[k] || !all.site->p[k]->grad) continue;
+            sum[0] = (double)all.site->p[k]->grad[0], sum[1] = (double)slice.site->p[k]->grad[0];
+            if (!(fabs(sum[0] - sum[1]) <= 1e-4 * (1 + fabs(sum[0])))) fail_msg("%s: parameter %d: %g, slices give %g", spec, k, sum[0], sum[1]);
+        }
+        rig_free(&all), rig_free(&slice);
+        qt_free(x), qt_free(dy);
+    }
+}
+
 /* The function that LSQ and LSQ+ differentiate: r and the side of the clamp are those at (x0, s0, o0) and do not move. */
 static double frozen(double x, double s, double o, double x0, double s0, double o0, double qn, double qp)
 {
@@ -610,6 +640,7 @@ int main(void)
         cmocka_unit_test(test_codes),           cmocka_unit_test(test_promises),      cmocka_unit_test(test_channels),
         cmocka_unit_test(test_threads),         cmocka_unit_test(test_tiny),          cmocka_unit_test(test_state),
         cmocka_unit_test(test_no_allocation),   cmocka_unit_test(test_frozen_rounding), cmocka_unit_test(test_gradients_add),
+        cmocka_unit_test(test_slices),
         cmocka_unit_test(test_penalty),         cmocka_unit_test(test_steps),         cmocka_unit_test(test_offset_pays),
         cmocka_unit_test(test_mse_never_worse), cmocka_unit_test(test_outlier),       cmocka_unit_test(test_running_range),
         cmocka_unit_test(test_median_resists),  cmocka_unit_test(test_errors),        cmocka_unit_test(test_uncalibrated),

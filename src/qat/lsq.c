@@ -66,14 +66,14 @@ QT_CLONES static double gradients(R *dx, const R *dy, const R *x, int64_t n, R s
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (int l = 0; l < LANES; l++) {
-            R u = x[i + l] / s;
-            dx[i + l] += ((u > qn) & (u < qp)) ? dy[i + l] : 0;
-            acc[l] += (double)dy[i + l] * (double)slope(u, qn, qp);
+            R u = x[i + l] / s, d = dy[i + l];
+            dx[i + l] += ((u > qn) & (u < qp)) ? d : 0;
+            acc[l] += (double)d * (double)slope(u, qn, qp);
         }
     for (; i < n; i++) {
-        R u = x[i] / s;
-        dx[i] += ((u > qn) & (u < qp)) ? dy[i] : 0;
-        acc[0] += (double)dy[i] * (double)slope(u, qn, qp);
+        R u = x[i] / s, d = dy[i];
+        dx[i] += ((u > qn) & (u < qp)) ? d : 0;
+        acc[0] += (double)d * (double)slope(u, qn, qp);
     }
     for (int l = 1; l < LANES; l++) acc[0] += acc[l];
     return acc[0];

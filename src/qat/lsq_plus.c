@@ -73,9 +73,10 @@ QT_CLONES static sums gradients(const R *dy, const R *x, int64_t n, R s, R o, R 
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (int l = 0; l < LANES; l++) {
-            R u = (x[i + l] - o) / s;
-            ds[l] += (double)dy[i + l] * (double)(inside(u, qn, qp) ? qt_round(u) - u : qt_clip(u, qn, qp));
-            doff[l] += inside(u, qn, qp) ? 0 : (double)dy[i + l];
+            R      u = (x[i + l] - o) / s;
+            double d = (double)dy[i + l];
+            ds[l] += d * (double)(inside(u, qn, qp) ? qt_round(u) - u : qt_clip(u, qn, qp));
+            doff[l] += inside(u, qn, qp) ? 0 : d;
         }
     for (; i < n; i++) {
         R u = (x[i] - o) / s;

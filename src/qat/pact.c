@@ -45,13 +45,17 @@ QT_CLONES static void pass_inside(R *dx, const R *dy, const R *x, int64_t n, R a
     for (int64_t i = 0; i < n; i++) dx[i] += ((x[i] >= 0) & (x[i] < a)) ? dy[i] : 0;
 }
 
-/* sum dy [x >= a] */
+/* sum dy [x >= a]. dy is loaded before it is known to be needed: GCC 12 with -fno-trapping-math cuts the mask of a conditional load
+ * wrongly where the loop mixes float and double. */
 QT_CLONES static double sum_above(const R *dy, const R *x, int64_t n, R a)
 {
     double  acc[LANES] = {0};
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) acc[l] += x[i + l] >= a ? (double)dy[i + l] : 0;
+        for (int l = 0; l < LANES; l++) {
+            double d = (double)dy[i + l];
+            acc[l] += x[i + l] >= a ? d : 0;
+        }
     for (; i < n; i++) acc[0] += x[i] >= a ? (double)dy[i] : 0;
     for (int l = 1; l < LANES; l++) acc[0] += acc[l];
     return acc[0];
