@@ -34,6 +34,18 @@ static void *limited_realloc(void *p, size_t n) { return n <= most ? realloc(p, 
 static uint32_t big32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
 static uint32_t little32(const uint8_t *p) { return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0]; }
 
+static bool is_png(const uint8_t *p, size_t n) { return n >= 24 && !memcmp(p, "\x89PNG\r\n\x1a\n", 8); }
+
+/* Width and height that the header states. stb_image refuses to tell those of a PNG that it finds too large. */
+static bool size_of(const uint8_t *p, size_t n, int64_t *w, int64_t *h)
+{
+    int iw, ih, comp;
+    if (is_png(p, n)) return *w = big32(p + 16), *h = big32(p + 20), true;
+    if (!stbi_info_from_memory(p, (int)n, &iw, &ih, &comp)) return false;
+    *w = iw, *h = ih < 0 ? -(int64_t)ih : ih; /* a BMP from top to bottom has a negative height */
+    return true;
+}
+
 /* What is wrong with a PNG as a list of chunks (length, name, data, CRC), or NULL. */
 static const char *png_damage(const uint8_t *p, size_t n)
 {
@@ -58,7 +70,7 @@ static const char *bmp_damage(const uint8_t *p, size_t n, uint64_t w, uint64_t h
 
 static const char *damage(const uint8_t *p, size_t n, uint64_t w, uint64_t h)
 {
-    if (n >= 8 && !memcmp(p, "\x89PNG\r\n\x1a\n", 8)) return png_damage(p, n);
+    if (is_png(p, n)) return png_damage(p, n);
     if (n >= 2 && !memcmp(p, "BM", 2)) return bmp_damage(p, n, w, h);
     return NULL;
 }
@@ -68,9 +80,7 @@ static qt_err decode(const char *file, const uint8_t *bytes, size_t n, int64_t *
     const char *what;
     int         iw, ih, comp;
     most = 1 << 20;
-    QT_CHECK(stbi_info_from_memory(bytes, (int)n, &iw, &ih, &comp), QT_EDATA, "%s: no PNG, JPEG or BMP image that can be read: %s", file,
-             stbi_failure_reason());
-    *w = iw, *h = ih < 0 ? -(int64_t)ih : ih; /* a BMP from top to bottom has a negative height */
+    QT_CHECK(size_of(bytes, n, w, h), QT_EDATA, "%s: no PNG, JPEG or BMP image that can be read: %s", file, stbi_failure_reason());
     QT_CHECK(*w > 0 && *h > 0 && *w <= MAX_SIDE && *h <= MAX_SIDE && *w * *h <= MAX_PIXELS, QT_EDATA,
              "%s: image of %lld x %lld pixels, expected 1..%d a side and at most %d million", file, (long long)*h, (long long)*w, MAX_SIDE,
              MAX_PIXELS / 1000000);

@@ -38,7 +38,7 @@ static qt_err read_header(const char *file, gzFile f, int rank, qt_idx *x)
     x->n = 1;
     for (int i = 0; i < rank; i++) {
         x->dim[i] = (int64_t)h[4 * i] << 24 | h[4 * i + 1] << 16 | h[4 * i + 2] << 8 | h[4 * i + 3];
-        QT_CHECK(x->dim[i] > 0 && x->dim[i] <= ((int64_t)1 << 40) / x->n, QT_EDATA, "%s: dimension %d of the IDX file is %lld", file, i,
+        QT_CHECK(x->dim[i] > 0 && x->dim[i] <= ((int64_t)1 << 62) / x->n, QT_EDATA, "%s: dimension %d of the IDX file is %lld", file, i,
                  (long long)x->dim[i]);
         x->n *= x->dim[i];
     }

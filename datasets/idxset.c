@@ -81,12 +81,12 @@ static qt_err read_files(qt_arena *a, const qt_idx_set *set, const qt_idx_cfg *c
 
 qt_err qt_idx_open(const qt_idx_set *set, const qt_idx_cfg *cfg, void **state, qt_data_info *info)
 {
-    const double mean[] = {0, 0, set->mean}, std[] = {1. / 255, 1, set->std};
+    const double white[] = {1, 255, 255}, mean[] = {0, 0, set->mean}, std[] = {1, 1, set->std};
     qt_arena     a  = {0};
     set_state   *st = *state = qt_alloc(sizeof *st);
     qt_err       e;
     if (!st) return QT_EMEM;
-    qt_image_table(st->table[0], mean[cfg->normalize], std[cfg->normalize]);
+    qt_image_table(st->table[0], white[cfg->normalize], mean[cfg->normalize], std[cfg->normalize]);
     st->augment = (qt_augment){cfg->flip, cfg->crop};
     e = read_files(&a, set, cfg, st->file);
     qt_arena_free(&a);

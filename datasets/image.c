@@ -12,9 +12,9 @@
 
 /* ---- bytes to numbers ------------------------------------------------------------------------------------------------------------- */
 
-void qt_image_table(R table[256], double mean, double std)
+void qt_image_table(R table[256], double white, double mean, double std)
 {
-    for (int b = 0; b < 256; b++) table[b] = ((R)b / 255 - (R)mean) / (R)std;
+    for (int b = 0; b < 256; b++) table[b] = ((R)b / (R)white - (R)mean) / (R)std;
 }
 
 static void look_up(R *restrict y, const uint8_t *restrict x, int64_t n, const R *restrict table)

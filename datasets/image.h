@@ -8,8 +8,8 @@ typedef struct qt_augment {
     int64_t crop; /* shift by -crop..crop pixels in both directions; what comes in is black */
 } qt_augment;
 
-/* table[b] = (b / 255 - mean) / std for each byte */
-void qt_image_table(R table[256], double mean, double std);
+/* table[b] = (b / white - mean) / std for each byte */
+void qt_image_table(R table[256], double white, double mean, double std);
 /* y[C,H,W] = table[c][x[c,h,w]], augmented unless draw is NULL. */
 void qt_image_put(R *y, const uint8_t *x, int64_t C, int64_t H, int64_t W, const R (*table)[256], const qt_augment *a, qt_rng *draw);
 /* A PNG, JPEG or BMP file as x[C,H,W], C 1 (luminance) or 3, over a grey background where it is transparent, resized. QT_EDATA names the

@@ -184,7 +184,7 @@ static qt_err load(folder_state *st, const folder_cfg *c, qt_data_info *info)
     st->augment = (qt_augment){c->flip, c->crop};
     QT_TRY(read_reals(c->mean, "mean", st->C, 0, -255, mean));
     QT_TRY(read_reals(c->std, "std", st->C, 1, 1e-6, std));
-    for (int64_t k = 0; k < st->C; k++) qt_image_table(st->table[k], mean[k], std[k]);
+    for (int64_t k = 0; k < st->C; k++) qt_image_table(st->table[k], 255, mean[k], std[k]);
     QT_TRY(scan(st, c));
     info->classes = st->classes;
     if (!(st->scratch = qt_alloc((size_t)(st->C * st->H * st->W)))) return QT_EMEM;
