@@ -1,4 +1,4 @@
-# Debian packages for setup.sh and test.sh. An argument is WHAT:PACKAGE, where WHAT is a program, a pkg-config module as NAME.pc,
+# Debian packages for setup.sh and test.sh. An argument of need and want is WHAT:PACKAGE, where WHAT is a program, a pkg-config module as NAME.pc,
 # or a path. Nothing is installed if everything is there.
 
 have()
@@ -28,7 +28,8 @@ add()
     fi
     echo "installing: $*"
     export DEBIAN_FRONTEND=noninteractive
-    $as apt-get -qq update || echo "apt-get update failed, going on with the lists that are there"
+    [ -n "${updated:-}" ] || $as apt-get -qq update || echo "apt-get update failed, going on with the lists that are there"
+    updated=yes
     $as env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" > /dev/null
 }
 
@@ -49,4 +50,12 @@ want()
 {
     packages=$(missing "$@")
     [ -z "$packages" ] || add $packages || echo "going on without: $packages"
+}
+
+# What the library and the program are built with, and the data set of the quickstart.
+need_build()
+{
+    need gcc:gcc /usr/include/stdio.h:libc6-dev cmake:cmake ninja:ninja-build pkg-config:pkg-config awk:mawk \
+         openblas.pc:libopenblas-dev hdf5-serial.pc:libhdf5-dev yaml-0.1.pc:libyaml-dev zlib.pc:zlib1g-dev stb.pc:libstb-dev "$@"
+    want /usr/share/datasets/fashion-mnist:dataset-fashion-mnist
 }

@@ -15,7 +15,7 @@ const qt_kind *const        qt_kinds[] = {&qt_ops,    &qt_quants,    &qt_layers,
 
 qt_err qt_kind_find(const char *word, const qt_kind **k)
 {
-    const char *names[16];
+    const char *names[16] = {NULL};
     int         n = 0;
     for (; qt_kinds[n]; n++) {
         names[n] = qt_kinds[n]->name;
