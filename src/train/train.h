@@ -64,8 +64,9 @@ typedef struct qt_recipe {
 /* sets: "key=value" and "~key" words of the command line, n of them. arm: name of the arm to apply, or NULL. Everything is checked,
  * qt_recipe_check included, and all errors are reported in one pass. */
 qt_err qt_recipe_load(qt_arena *a, const char *file, int n_sets, const char *const *sets, const char *arm, qt_recipe **out);
-/* The deep check: data info, model, quant rules, optimizer groups, claims and every arm, without touching data files. Part of
- * qt_recipe_load; costs nothing a second time. */
+/* The deep check: data info, model, quant rules, optimizer groups, claims and every arm, without touching data files. Arms are left
+ * out where words of the command line change the recipe, for they need not fit every arm. Part of qt_recipe_load; costs nothing a second
+ * time. */
 qt_err qt_recipe_check(qt_recipe *r);
 /* What resolved.yaml holds: the tree without what has been applied to it already (include, vars, arms, claims, seeds), and the data
  * section that is used, the recipe's own or its fallback. */
