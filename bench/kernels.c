@@ -137,7 +137,8 @@ static void conv(void)
         {128, 32, 14, 14, 32, 3, 3, 1, 1, 1, 1}, {128, 32, 14, 14, 64, 3, 3, 2, 1, 1, 1}, {128, 64, 7, 7, 64, 3, 3, 1, 1, 1, 1},
         {128, 16, 28, 28, 32, 1, 1, 2, 0, 1, 1}, {128, 32, 14, 14, 64, 1, 1, 2, 0, 1, 1}, {128, 3, 32, 32, 16, 3, 3, 1, 1, 1, 1},
         {128, 16, 32, 32, 16, 3, 3, 1, 1, 1, 1}, {128, 32, 16, 16, 32, 3, 3, 1, 1, 1, 1}, {128, 64, 8, 8, 64, 3, 3, 1, 1, 1, 1},
-        {128, 1, 28, 28, 6, 5, 5, 1, 2, 1, 1},   {128, 6, 14, 14, 16, 5, 5, 1, 0, 1, 1},  {128, 32, 14, 14, 32, 3, 3, 1, 1, 1, 32}};
+        {128, 1, 28, 28, 6, 5, 5, 1, 2, 1, 1},   {128, 6, 14, 14, 16, 5, 5, 1, 0, 1, 1},  {128, 64, 14, 14, 128, 1, 1, 1, 0, 1, 1},
+        {128, 32, 14, 14, 32, 3, 3, 1, 1, 1, 32}};
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) conv_layer(shape[i]);
 }
 
@@ -145,7 +146,8 @@ static void conv(void)
 
 static void reduce(void)
 {
-    static const int64_t size[] = {401408, 4000000};
+    static const int64_t     size[] = {401408, 4000000};
+    static const char *const name[] = {"sum", "sum_abs", "max_abs", "min_max", "select"};
     for (size_t i = 0; i < sizeof size / sizeof *size; i++) {
         int64_t n = size[i];
         R      *x = numbers(n), *work = numbers(n), lo, hi;
@@ -157,9 +159,9 @@ static void reduce(void)
             t = now(), qt_reduce_min_max(x, n, &lo, &hi), time[3][k] = now() - t;
             t = now(), sink += (double)qt_reduce_select_abs(x, n, n / 2, work), time[4][k] = now() - t;
         }
-        printf("n %8lld, Gnumbers/s: sum %.2f abs %.2f max_abs %.2f min_max %.2f select %.2f (%g)\n", (long long)n, 1e-9 * (double)n / median(time[0], RUNS),
-               1e-9 * (double)n / median(time[1], RUNS), 1e-9 * (double)n / median(time[2], RUNS), 1e-9 * (double)n / median(time[3], RUNS),
-               1e-9 * (double)n / median(time[4], RUNS), sink);
+        printf("n %8lld, Gnumbers/s:", (long long)n);
+        for (int k = 0; k < 5; k++) printf(" %s %.2f", name[k], 1e-9 * (double)n / median(time[k], RUNS));
+        printf(" (%g)\n", sink);
         qt_free(x), qt_free(work);
     }
 }

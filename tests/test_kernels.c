@@ -30,7 +30,8 @@ static R *numbers(int64_t n, const char *stream)
 static void assert_near(const R *x, const R *y, int64_t n, double bound, const char *what)
 {
     for (int64_t i = 0; i < n; i++)
-        if (!(fabs((double)x[i] - (double)y[i]) <= bound)) fail_msg("%s: element %lld is %.9g, wants %.9g", what, (long long)i, (double)x[i], (double)y[i]);
+        if (!(fabs((double)x[i] - (double)y[i]) <= bound))
+            fail_msg("%s: element %lld is %.9g, wants %.9g", what, (long long)i, (double)x[i], (double)y[i]);
 }
 
 /* ---- gemm ---- */
@@ -53,7 +54,8 @@ static void gemm_case(bool ta, bool tb, int64_t M, int64_t N, int64_t K, R alpha
 
 static void test_gemm(void **state)
 {
-    static const int64_t size[][3] = {{1, 1, 1}, {3, 5, 7}, {1, 100, 33}, {64, 10, 128}, {128, 512, 784}, {512, 96, 128}, {200, 333, 150}, {2000, 40, 64}, {33, 1500, 64}};
+    static const int64_t size[][3] = {{1, 1, 1}, {3, 5, 7}, {1, 100, 33}, {64, 10, 128}, {128, 512, 784},
+                                     {512, 96, 128}, {200, 333, 150}, {2000, 40, 64}, {33, 1500, 64}};
     (void)state;
     for (size_t i = 0; i < sizeof size / sizeof *size; i++)
         for (int t = 0; t < 4; t++) gemm_case(t & 1, t & 2, size[i][0], size[i][1], size[i][2], 1, t & 1);
@@ -234,8 +236,8 @@ static void conv_case(qt_conv c, const qt_conv_path *path)
     assert_memory_equal(one.db, two.db, (size_t)c.O * sizeof(R));
     qt_conv_naive(&c, x, w, b, want.y);
     conv_naive_gradients(&c, x, w, dy, want.dx, want.dw, want.db);
-    snprintf(what, sizeof what, "%s, x [%lld,%lld,%lld,%lld] w [%lld,%lld,%lld,%lld] stride %lld padding %lld dilation %lld", path->name, (long long)c.N,
-             (long long)c.C, (long long)c.H, (long long)c.W, (long long)c.O, (long long)Cg, (long long)c.KH, (long long)c.KW, (long long)c.stride,
+    snprintf(what, sizeof what, "%s, x [%lld,%lld,%lld,%lld] w [%lld,%lld,%lld,%lld] stride %lld padding %lld dilation %lld", path->name,
+             (long long)c.N, (long long)c.C, (long long)c.H, (long long)c.W, (long long)c.O, (long long)Cg, (long long)c.KH, (long long)c.KW, (long long)c.stride,
              (long long)c.padding, (long long)c.dilation);
     assert_near(one.y, want.y, NY, sum_bound(K), what);
     assert_near(one.dx, want.dx, NX, sum_bound(c.O / c.groups * c.KH * c.KW), what);

@@ -37,7 +37,7 @@ static R *scratch(const qt_conv *c, R *work) { return work + c->packed + omp_get
 void qt_conv_forward(const qt_conv *c, const R *x, const R *w, const R *b, R *work, R *y)
 {
     if (c->path->prepare) c->path->prepare(c, QT_CONV_FORWARD, w, work);
-#pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(c->threads) if (c->threads > 1)
     for (int64_t n = 0; n < c->N; n++)
         c->path->forward(c, x + n * c->C * c->H * c->W, w, b, work, scratch(c, work), y + n * c->O * c->OH * c->OW);
 }
@@ -45,7 +45,7 @@ void qt_conv_forward(const qt_conv *c, const R *x, const R *w, const R *b, R *wo
 void qt_conv_dx(const qt_conv *c, const R *dy, const R *w, R *work, R *dx)
 {
     if (c->path->prepare) c->path->prepare(c, QT_CONV_DX, w, work);
-#pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(c->threads) if (c->threads > 1)
     for (int64_t n = 0; n < c->N; n++)
         c->path->dx(c, dy + n * c->O * c->OH * c->OW, w, work, scratch(c, work), dx + n * c->C * c->H * c->W);
 }
@@ -76,7 +76,7 @@ void qt_conv_dw(const qt_conv *c, const R *x, const R *dy, R *work, R *dw, R *db
     int64_t XN = c->C * c->H * c->W, YN = c->O * c->OH * c->OW, BN = round_up(c->O);
     R      *part = work + c->packed + c->threads * c->scratch, *bias = part + c->chunks * c->partial;
     if (dw && c->path->prepare) c->path->prepare(c, QT_CONV_DW, NULL, work);
-#pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
+#pragma omp parallel for schedule(dynamic) num_threads(c->threads) if (c->threads > 1)
     for (int64_t k = 0; k < c->chunks; k++) {
         if (dw) memset(part + k * c->partial, 0, (size_t)c->partial * sizeof(R));
         memset(bias + k * BN, 0, (size_t)BN * sizeof(R));

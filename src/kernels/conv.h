@@ -13,8 +13,8 @@ typedef struct qt_conv {
     int64_t N, C, H, W, O, KH, KW, stride, padding, dilation, groups;
     /* set by qt_conv_plan */
     int64_t                    OH, OW;
-    int64_t                    images, chunks; /* images a chunk, chunks: the partition of dw's sum */
-    int64_t                    packed, scratch, partial; /* numbers of R in the work space: shared, for each thread, for each chunk */
+    int64_t                    images, chunks;           /* images a chunk, chunks: the partition of dw's sum */
+    int64_t                    packed, scratch, partial; /* numbers in the work space: shared, for each thread, for each chunk */
     int                        threads;
     const struct qt_conv_path *path;
 } qt_conv;
@@ -25,12 +25,14 @@ enum { QT_CONV_FORWARD, QT_CONV_DX, QT_CONV_DW };
 typedef struct qt_conv_path {
     const char *name;
     bool (*suits)(const qt_conv *c);
-    void (*plan)(qt_conv *c);                                         /* sets packed, scratch, partial */
-    void (*prepare)(const qt_conv *c, int pass, const R *w, R *packed); /* OPTIONAL: once before the images of a pass; w NULL for dw */
+    void (*plan)(qt_conv *c); /* sets packed, scratch, partial */
+    /* OPTIONAL: once before the images of a pass; w is NULL before dw */
+    void (*prepare)(const qt_conv *c, int pass, const R *w, R *packed);
     void (*forward)(const qt_conv *c, const R *x, const R *w, const R *b, const R *packed, R *scratch, R *y);
     void (*dx)(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *dx);
-    void (*dw)(const qt_conv *c, const R *x, const R *dy, const R *packed, R *scratch, R *partial); /* adds, in the path's own layout */
-    void (*unpack_dw)(const qt_conv *c, const R *partial, R *dw);     /* adds the whole sum into dw */
+    /* adds into the partial sum, in the path's own layout; unpack_dw adds the whole sum into dw */
+    void (*dw)(const qt_conv *c, const R *x, const R *dy, const R *packed, R *scratch, R *partial);
+    void (*unpack_dw)(const qt_conv *c, const R *partial, R *dw);
 } qt_conv_path;
 extern const qt_conv_path qt_conv_depthwise, qt_conv_avx2, qt_conv_portable;
 
@@ -38,7 +40,7 @@ extern const qt_conv_path qt_conv_depthwise, qt_conv_avx2, qt_conv_portable;
 size_t qt_conv_plan(qt_conv *c, bool grad);
 void   qt_conv_forward(const qt_conv *c, const R *x, const R *w, const R *b, R *work, R *y); /* b may be NULL */
 void   qt_conv_dx(const qt_conv *c, const R *dy, const R *w, R *work, R *dx);
-void   qt_conv_dw(const qt_conv *c, const R *x, const R *dy, R *work, R *dw, R *db); /* dw or db may be NULL */
+void   qt_conv_dw(const qt_conv *c, const R *x, const R *dy, R *work, R *dw, R *db);         /* dw or db may be NULL */
 /* The slow twin: plain loops, sums in double. */
 void   qt_conv_naive(const qt_conv *c, const R *x, const R *w, const R *b, R *y);
 

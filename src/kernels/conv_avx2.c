@@ -14,7 +14,6 @@
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(QT_DOUBLE)
 #include <immintrin.h>
-#include <string.h>
 
 #define AVX2 __attribute__((target("avx2,fma")))
 #define INLINE static inline __attribute__((always_inline, target("avx2,fma")))
@@ -150,8 +149,8 @@ static void plan_dx(const qt_conv *c, prep *p)
     int64_t s = c->stride, rows, cols;
     p->first_h = p->first_v = c->padding / s;
     rows = (c->H - 1 + c->padding) / s - p->first_h + 1, cols = (c->W - 1 + c->padding) / s - p->first_v + 1;
-    p->src = strip_plan((strip){c->O, c->OH, c->OW, 1, p->first_h - last.shift_h, p->first_v - last.shift_v, rows + last.shift_h, cols + last.shift_v},
-                        (c->W + s - 1) / s);
+    p->src = (strip){c->O, c->OH, c->OW, 1, p->first_h - last.shift_h, p->first_v - last.shift_v, rows + last.shift_h, cols + last.shift_v};
+    p->src = strip_plan(p->src, (c->W + s - 1) / s);
     p->M = c->C / c->groups;
     p->places = ((c->H + s - 1) / s - 1) * p->src.pitch + (c->W + s - 1) / s;
     p->used = 1;
@@ -180,41 +179,52 @@ static void prepare_forward(const qt_conv *c, const R *w, prep *p)
                 for (int64_t r = m; r < m + MR; r++) *packed++ = r < M ? w[(g * M + r) * K + k] : 0;
 }
 
-static bool in_phase(const qt_conv *c, int64_t phase, int64_t k)
+/* The taps i*KW + j of the kernel that lie in a phase; returns how many. */
+static int64_t taps_in_phase(const qt_conv *c, int64_t phase, int32_t *list)
 {
-    tap t = tap_of(c, k / c->KW, k % c->KW);
-    return t.phase_h * c->stride + t.phase_v == phase;
+    int64_t n = 0;
+    for (int64_t k = 0; k < c->KH * c->KW; k++) {
+        tap t = tap_of(c, k / c->KW, k % c->KW);
+        if (t.phase_h * c->stride + t.phase_v == phase) list[n++] = (int32_t)k;
+    }
+    return n;
 }
 
-/* The job of one phase of dx: its offsets, in the order (o, tap), and its weights, transposed to channels of x. */
-static job prepare_phase(const qt_conv *c, const R *w, const prep *p, int64_t phase, int32_t *off, float *packed)
+/* Weights of a dx job, transposed to channels of x: [groups][M/MR][o, tap][MR]. */
+static void pack_phase(const qt_conv *c, const R *w, int64_t M, const int32_t *list, int64_t n, float *packed)
 {
-    int64_t Og = c->O / c->groups, M = p->M, all = c->KH * c->KW, i = phase / c->stride, j = phase % c->stride, K = 0;
+    int64_t Og = c->O / c->groups, all = c->KH * c->KW;
+    for (int64_t g = 0; g < c->groups; g++, w += Og * M * all)
+        for (int64_t m = 0; m < M; m += MR)
+            for (int64_t o = 0; o < Og; o++)
+                for (int64_t k = 0; k < n; k++)
+                    for (int64_t r = m; r < m + MR; r++) *packed++ = r < M ? w[(o * M + r) * all + list[k]] : 0;
+}
+
+/* The job of one phase of dx. */
+static job prepare_phase(const qt_conv *c, const R *w, const prep *p, int64_t phase, int32_t *list, int32_t *off, float *packed)
+{
+    int64_t Og = c->O / c->groups, i = phase / c->stride, j = phase % c->stride, n = taps_in_phase(c, phase, list);
     int64_t h = first_of(c, i), v = first_of(c, j), rows = count_of(c, i, c->H), cols = count_of(c, j, c->W);
     job     b = {0, (rows - 1) * p->src.pitch + cols, h * c->stride + i - c->padding, v * c->stride + j - c->padding, off, packed};
     tap     last = tap_of(c, c->KH - 1, c->KW - 1);
     if (rows < 1 || cols < 1) return b;
-    for (int64_t k = 0; k < Og * all; k++) {
-        tap t = tap_of(c, k % all / c->KW, k % c->KW);
-        if (in_phase(c, phase, k % all))
-            off[K++] = (int32_t)(k / all * p->src.plane + (h - p->first_h + last.shift_h - t.shift_h) * p->src.pitch + v - p->first_v + last.shift_v -
-                                 t.shift_v);
-    }
-    for (int64_t g = 0; g < c->groups; g++)
-        for (int64_t m = 0; m < M; m += MR)
-            for (int64_t k = 0; k < Og * all; k++)
-                for (int64_t r = m; in_phase(c, phase, k % all) && r < m + MR; r++)
-                    *packed++ = r < M ? w[((g * Og + k / all) * M + r) * all + k % all] : 0;
-    b.K = K;
+    for (int64_t o = 0; o < Og; o++)
+        for (int64_t k = 0; k < n; k++) {
+            tap     t = tap_of(c, list[k] / c->KW, list[k] % c->KW);
+            int64_t row = h - p->first_h + last.shift_h - t.shift_h, col = v - p->first_v + last.shift_v - t.shift_v;
+            off[b.K++] = (int32_t)(o * p->src.plane + row * p->src.pitch + col);
+        }
+    pack_phase(c, w, p->M, list, n, packed);
     return b;
 }
 
 static void prepare_dx(const qt_conv *c, const R *w, prep *p)
 {
-    int32_t *off = (int32_t *)(p + 1);
+    int32_t *list = (int32_t *)(p + 1), *off = list + c->KH * c->KW;
     float   *packed = (float *)(off + c->O / c->groups * c->KH * c->KW);
     for (int64_t phase = 0; phase < c->stride * c->stride; phase++) {
-        p->job[phase] = prepare_phase(c, w, p, phase, off, packed);
+        p->job[phase] = prepare_phase(c, w, p, phase, list, off, packed);
         off += p->job[phase].K, packed += c->groups * up(p->M, MR) * p->job[phase].K;
     }
 }
@@ -244,15 +254,15 @@ static bool suits(const qt_conv *c)
 }
 
 static int64_t result_size(const prep *p) { return up(p->M, MR) * up(p->places, 8); }
-static int64_t dyt_size(const qt_conv *c) { return LANES * c->OH * c->OW; }
 
 static void plan(qt_conv *c)
 {
     int64_t Cg = c->C / c->groups, Og = c->O / c->groups, all = c->KH * c->KW, head = (int64_t)sizeof(prep) / (int64_t)sizeof(R);
     prep    y, dx;
     plan_forward(c, &y), plan_dx(c, &dx);
-    c->packed = head + qt_max_i64((up(Cg * all, TAPS) + c->groups * up(Og, MR) * Cg * all), Og * all * (1 + c->groups * up(Cg, MR)));
-    c->scratch = qt_max_i64(up(strip_size(&y.src), LANES) + qt_max_i64(result_size(&y), dyt_size(c)), up(strip_size(&dx.src), LANES) + c->stride * c->stride * result_size(&dx));
+    c->packed = head + qt_max_i64(up(Cg * all, TAPS) + c->groups * up(Og, MR) * Cg * all, all + Og * all * (1 + c->groups * up(Cg, MR)));
+    c->scratch = up(strip_size(&y.src), LANES) + qt_max_i64(result_size(&y), LANES * c->OH * c->OW);
+    c->scratch = qt_max_i64(c->scratch, up(strip_size(&dx.src), LANES) + c->stride * c->stride * result_size(&dx));
     c->partial = c->groups * up(Og, LANES) * up(Cg * all, TAPS);
 }
 

@@ -17,7 +17,8 @@ enum { SERIAL = 1 << 20, TWO = 1 << 26, STRIPS = 16, THIN = 32 };
 static void one_thread(void) { openblas_set_num_threads(1); }
 
 /* op(A) [M,K] with lda, op(B) [K,N] with ldb, C [M,N] with ldc */
-static void call(bool ta, bool tb, int64_t M, int64_t N, int64_t K, R alpha, const R *A, int64_t lda, const R *B, int64_t ldb, R beta, R *C, int64_t ldc)
+static void call(bool ta, bool tb, int64_t M, int64_t N, int64_t K, R alpha, const R *A, int64_t lda, const R *B, int64_t ldb, R beta, R *C,
+                 int64_t ldc)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, one_thread);

@@ -147,7 +147,8 @@ void qt_reduce_sum_rows(const R *x, int64_t rows, int64_t cols, R *y)
         QT_FOR_EACH(i, wide * parts, rows * cols >= 4 * QT_GRAIN)
         {
             int64_t c = (at + i / parts) * COLUMNS, r = i % parts * height;
-            sum_columns(x + r * cols + c, qt_max_i64(0, qt_min_i64(height, rows - r)), cols, qt_min_i64(COLUMNS, cols - c), sum[i / parts][i % parts]);
+            int64_t n = qt_max_i64(0, qt_min_i64(height, rows - r));
+            sum_columns(x + r * cols + c, n, cols, qt_min_i64(COLUMNS, cols - c), sum[i / parts][i % parts]);
         }
         for (int64_t c = at * COLUMNS; c < qt_min_i64(cols, (at + wide) * COLUMNS); c++) {
             double all = 0;

@@ -211,7 +211,10 @@ static const qt_case avg_cases[] = {{"2x2", avg2, {{{2, 3, 4, 6}, 'n'}}},
                                     {"3x3, overlapping, padded", avg3_dense, {{{1, 2, 4, 5}, 'n'}}},
                                     {NULL}};
 static qt_tensor   *whole(qt_tape *t, qt_tensor **in) { return qt_global_avg_pool(t, in[0]); }
-static const qt_case global_cases[] = {{"7x7", whole, {{{2, 3, 7, 7}, 'n'}}}, {"1x1", whole, {{{2, 3, 1, 1}, 'n'}}}, {"3x8", whole, {{{1, 2, 3, 8}, 'n'}}}, {NULL}};
+static const qt_case global_cases[] = {{"7x7", whole, {{{2, 3, 7, 7}, 'n'}}},
+                                       {"1x1", whole, {{{2, 3, 1, 1}, 'n'}}},
+                                       {"3x8", whole, {{{1, 2, 3, 8}, 'n'}}},
+                                       {NULL}};
 
 const qt_op qt_op_max_pool2d = {.d = {"max_pool2d", "largest value of each window; padding never wins"},
                                 .kind = QT_EXACT,
