@@ -44,6 +44,8 @@ static void print_model(const qt_recipe *r, const qt_model *m)
     for (int i = 0; i < m->n; i++)
         if (m->m[i].layer->quantizes && !m->m[i].weight) print_reason(r, m, i);
     if (kept) putchar('\n');
+    for (int i = 0; r->arms && i < r->arms->n; i++) printf("%s %s", i ? "" : "arms, all ok, see them with --arm:", r->arms->key[i]);
+    if (r->arms) putchar('\n');
 }
 
 static qt_err summary(qt_arena *a, qt_recipe *r)
