@@ -26,6 +26,11 @@ typedef struct arg {
 static qt_err init(qt_site *q) { return (void)q, QT_OK; }
 static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits; }
 
+QT_CLONES static void tanh_of(R *restrict v, const R *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) v[i] = qt_vtanh(x[i]);
+}
+
 /* One tensor's constants; v from the arena. */
 static qt_err arg_of(const qt_site *q, const qt_tensor *x, qt_arena *arena, arg *a)
 {
@@ -36,8 +41,7 @@ static qt_err arg_of(const qt_site *q, const qt_tensor *x, qt_arena *arena, arg 
     if (a->kind != WEIGHT) return QT_OK;
     R *v = a->v = qt_arena_alloc(arena, (size_t)x->n * sizeof(R));
     if (!v) return QT_EMEM;
-    QT_FOR_CHUNKS(b, e, x->n, QT_GRAIN)
-        for (int64_t i = b; i < e; i++) v[i] = (R)tanh(x->data[i]);
+    QT_FOR_CHUNKS(b, e, x->n, QT_GRAIN) tanh_of(v + b, x->data + b, e - b);
     a->m = qt_reduce_max_abs(v, x->n);
     if (a->m == 0) a->m = 1;
     return QT_OK;

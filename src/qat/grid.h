@@ -4,6 +4,7 @@
 #ifndef QT_QAT_GRID_H
 #define QT_QAT_GRID_H
 #include "base/par.h"
+#include "ops/vmath.h"
 #include "qat/quant.h"
 #include "qat/round.h"
 

@@ -5,8 +5,7 @@
  * Always dynamic: no state. The gradient is the identity: s is taken as a constant, and with range 127 nothing is clipped (with 128 the
  * largest value is, by one step). Ma et al. 2024, "The Era of 1-bit LLMs" (arXiv 2402.17764), eq. 4-5, uses range 127; Nielsen and
  * Schneider-Kamp 2024 (arXiv 2407.09527) use 128. Left out: asymmetric tokens. */
-#include "kernels/reduce.h"
-#include "qat/grid.h"
+#include "qat/observer.h"
 
 typedef struct cfg {
     int64_t num_bits, range;
@@ -40,8 +39,10 @@ static qt_err grid_of(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_grid
     QT_TRY(qt_site_layout(q, granularity, NULL, 0, x, &g->layout));
     QT_TRY(qt_grid_alloc(a, g, false));
     QT_FOR_EACH(k, g->layout.count, x->n > QT_GRAIN && g->layout.count > 1) {
-        R m = qt_reduce_max_abs(x->data + k * g->layout.inner, g->layout.inner);
-        g->scale[k] = (m < (R)1e-5 ? (R)1e-5 : m) / (R)c->range;
+        R lo, hi, m = (R)1e-5;
+        qt_scale_min_max(x->data, x->n, g->layout, k, &lo, &hi);
+        m = hi > m ? hi : m;
+        g->scale[k] = (-lo > m ? -lo : m) / (R)c->range;
     }
     return QT_OK;
 }

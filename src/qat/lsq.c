@@ -56,40 +56,32 @@ QT_CLONES static void quantize(R *y, const R *x, int64_t n, R s, R qn, R qp)
     for (int64_t i = 0; i < n; i++) y[i] = (qt_clip(qt_round(x[i] / s), qn, qp) + 0) * s; /* + 0: a code has no sign of zero */
 }
 
+static inline bool inside(R u, R qn, R qp) { return (u > qn) & (u < qp); }
 /* dy/ds of one element. */
-static inline R slope(R u, R qn, R qp) { return ((u > qn) & (u < qp)) ? qt_round(u) - u : qt_clip(u, qn, qp); }
+static inline R slope(R u, R qn, R qp) { return inside(u, qn, qp) ? qt_round(u) - u : qt_clip(u, qn, qp); }
 
-/* dx += dy [inside]; returns sum dy dy/ds. */
-QT_CLONES static double gradients(R *dx, const R *dy, const R *x, int64_t n, R s, R qn, R qp)
+/* dx += dy [inside], unless x wants no gradient; returns sum dy dy/ds. */
+QT_INLINE double both(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R qn, R qp, bool want_dx)
 {
     double  acc[LANES] = {0};
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (int l = 0; l < LANES; l++) {
             R u = x[i + l] / s, d = dy[i + l];
-            dx[i + l] += ((u > qn) & (u < qp)) ? d : 0;
+            if (want_dx) dx[i + l] += inside(u, qn, qp) ? d : 0;
             acc[l] += (double)d * (double)slope(u, qn, qp);
         }
     for (; i < n; i++) {
         R u = x[i] / s, d = dy[i];
-        dx[i] += ((u > qn) & (u < qp)) ? d : 0;
+        if (want_dx) dx[i] += inside(u, qn, qp) ? d : 0;
         acc[0] += (double)d * (double)slope(u, qn, qp);
     }
     for (int l = 1; l < LANES; l++) acc[0] += acc[l];
     return acc[0];
 }
 
-/* The same for an x that wants no gradient. */
-QT_CLONES static double step_gradient(const R *dy, const R *x, int64_t n, R s, R qn, R qp)
-{
-    double  acc[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) acc[l] += (double)dy[i + l] * (double)slope(x[i + l] / s, qn, qp);
-    for (; i < n; i++) acc[0] += (double)dy[i] * (double)slope(x[i] / s, qn, qp);
-    for (int l = 1; l < LANES; l++) acc[0] += acc[l];
-    return acc[0];
-}
+QT_CLONES static double gradients(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R qn, R qp) { return both(dx, dy, x, n, s, qn, qp, true); }
+QT_CLONES static double step_gradient(const R *dy, const R *x, int64_t n, R s, R qn, R qp) { return both(NULL, dy, x, n, s, qn, qp, false); }
 
 static qt_err shape(qt_node *nd)
 {

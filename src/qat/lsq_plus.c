@@ -55,37 +55,38 @@ typedef struct sums {
 } sums;
 
 static inline bool inside(R u, R qn, R qp) { return (u > qn) & (u < qp); }
+/* dy/ds of one element. */
+static inline R slope(R u, R qn, R qp) { return inside(u, qn, qp) ? qt_round(u) - u : qt_clip(u, qn, qp); }
 
 QT_CLONES static void quantize(R *y, const R *x, int64_t n, R s, R o, R qn, R qp)
 {
     for (int64_t i = 0; i < n; i++) y[i] = (qt_clip(qt_round((x[i] - o) / s), qn, qp) + 0) * s + o;
 }
 
-QT_CLONES static void pass_inside(R *dx, const R *dy, const R *x, int64_t n, R s, R o, R qn, R qp)
-{
-    for (int64_t i = 0; i < n; i++) dx[i] += inside((x[i] - o) / s, qn, qp) ? dy[i] : 0;
-}
-
-/* sum dy dy/ds and sum dy dy/do. */
-QT_CLONES static sums gradients(const R *dy, const R *x, int64_t n, R s, R o, R qn, R qp)
+/* dx += dy [inside], unless x wants no gradient; returns sum dy dy/ds and sum dy dy/do. */
+QT_INLINE sums all_three(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R o, R qn, R qp, bool want_dx)
 {
     double  ds[LANES] = {0}, doff[LANES] = {0};
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (int l = 0; l < LANES; l++) {
-            R      u = (x[i + l] - o) / s;
-            double d = (double)dy[i + l];
-            ds[l] += d * (double)(inside(u, qn, qp) ? qt_round(u) - u : qt_clip(u, qn, qp));
-            doff[l] += inside(u, qn, qp) ? 0 : d;
+            R u = (x[i + l] - o) / s, d = dy[i + l];
+            if (want_dx) dx[i + l] += inside(u, qn, qp) ? d : 0;
+            ds[l] += (double)d * (double)slope(u, qn, qp);
+            doff[l] += (double)(inside(u, qn, qp) ? 0 : d);
         }
     for (; i < n; i++) {
-        R u = (x[i] - o) / s;
-        ds[0] += (double)dy[i] * (double)(inside(u, qn, qp) ? qt_round(u) - u : qt_clip(u, qn, qp));
-        doff[0] += inside(u, qn, qp) ? 0 : (double)dy[i];
+        R u = (x[i] - o) / s, d = dy[i];
+        if (want_dx) dx[i] += inside(u, qn, qp) ? d : 0;
+        ds[0] += (double)d * (double)slope(u, qn, qp);
+        doff[0] += (double)(inside(u, qn, qp) ? 0 : d);
     }
     for (int l = 1; l < LANES; l++) ds[0] += ds[l], doff[0] += doff[l];
     return (sums){ds[0], doff[0]};
 }
+
+QT_CLONES static sums gradients(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R o, R qn, R qp) { return all_three(dx, dy, x, n, s, o, qn, qp, true); }
+QT_CLONES static sums learned_only(const R *dy, const R *x, int64_t n, R s, R o, R qn, R qp) { return all_three(NULL, dy, x, n, s, o, qn, qp, false); }
 
 static qt_err shape(qt_node *nd)
 {
@@ -120,8 +121,7 @@ static void backward(const qt_node *nd)
     QT_FOR_EACH(j, c.pieces, c.many) {
         qt_piece p = qt_piece_of(&c, j);
         R        sk = guarded(s[p.k]), o = offset_of(nd, p.k);
-        if (dx) pass_inside(dx + p.at, dy + p.at, x + p.at, p.n, sk, o, a->qn, a->qp);
-        sums sum = gradients(dy + p.at, x + p.at, p.n, sk, o, a->qn, a->qp);
+        sums sum = dx ? gradients(dx + p.at, dy + p.at, x + p.at, p.n, sk, o, a->qn, a->qp) : learned_only(dy + p.at, x + p.at, p.n, sk, o, a->qn, a->qp);
         part_s[j] = sum.ds, part_o[j] = sum.doff;
     }
     for (int64_t k = 0; ds && k < c.count; k++) ds[k] += (R)(a->g * qt_cut_sum(&c, part_s, k));
