@@ -237,8 +237,8 @@ static void conv_case(qt_conv c, const qt_conv_path *path)
     qt_conv_naive(&c, x, w, b, want.y);
     conv_naive_gradients(&c, x, w, dy, want.dx, want.dw, want.db);
     snprintf(what, sizeof what, "%s, x [%lld,%lld,%lld,%lld] w [%lld,%lld,%lld,%lld] stride %lld padding %lld dilation %lld", path->name,
-             (long long)c.N, (long long)c.C, (long long)c.H, (long long)c.W, (long long)c.O, (long long)Cg, (long long)c.KH, (long long)c.KW, (long long)c.stride,
-             (long long)c.padding, (long long)c.dilation);
+             (long long)c.N, (long long)c.C, (long long)c.H, (long long)c.W, (long long)c.O, (long long)Cg, (long long)c.KH, (long long)c.KW,
+             (long long)c.stride, (long long)c.padding, (long long)c.dilation);
     assert_near(one.y, want.y, NY, sum_bound(K), what);
     assert_near(one.dx, want.dx, NX, sum_bound(c.O / c.groups * c.KH * c.KW), what);
     assert_near(one.dw, want.dw, c.O * K, sum_bound(c.N * c.OH * c.OW), what);

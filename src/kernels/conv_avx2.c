@@ -79,6 +79,11 @@ AVX2 static void pack_plane(const strip *s, int64_t i, int64_t j, const float *x
     qt_conv_range(s->top + i, s->step, s->H, s->rows, &first, &last);
     qt_conv_range(s->left + j, s->step, s->W, s->cols, &begin, &stop);
     zero(d, first * s->pitch);
+    if (s->step == 1 && s->pitch == s->W && stop - begin == s->W) { /* no padding at the sides: all rows at once */
+        const float *from = x + (s->top + first) * s->W;
+        copy(d + first * s->pitch, from, (last - first) * s->W, end - from);
+        first = last;
+    }
     for (int64_t r = first; r < last; r++) {
         const float *from = x + (s->top + i + r * s->step) * s->W + s->left + j + begin * s->step;
         float       *to = d + r * s->pitch;
@@ -363,6 +368,18 @@ INLINE void add_interleaved(float *y, const float *a, const float *b, int64_t n)
     for (; i < n; i++) y[i] += i % 2 ? b[i / 2] : a[i / 2];
 }
 
+/* y[2i] += a[i], for the n numbers of y */
+INLINE void add_even(float *y, const float *a, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m128 a4 = _mm_loadu_ps(a + i / 2), none = _mm_setzero_ps();
+        _mm_storeu_ps(y + i, _mm_add_ps(_mm_loadu_ps(y + i), _mm_unpacklo_ps(a4, none)));
+        _mm_storeu_ps(y + i + 4, _mm_add_ps(_mm_loadu_ps(y + i + 4), _mm_unpackhi_ps(a4, none)));
+    }
+    for (; i < n; i += 2) y[i] += a[i / 2];
+}
+
 /* A row of dx from its row in the results of the phases b[0..stride), `size` numbers apart. */
 INLINE void add_row(const qt_conv *c, const job *b, const float *from, int64_t size, float *row)
 {
@@ -370,8 +387,11 @@ INLINE void add_row(const qt_conv *c, const job *b, const float *from, int64_t s
     if (s == 1) add(row, from, c->W);
     else if (s == 2 && b[0].K && b[1].K) add_interleaved(row, from + (b[0].v ? size : 0), from + (b[0].v ? 0 : size), c->W);
     else
-        for (int64_t j = 0; j < s; j++)
-            for (int64_t v = b[j].v, k = 0; b[j].K && v < c->W; v += s, k++) row[v] += from[j * size + k];
+        for (int64_t j = 0; j < s; j++) {
+            if (b[j].K && s == 2) add_even(row + b[j].v, from + j * size, c->W - b[j].v);
+            else
+                for (int64_t v = b[j].v, k = 0; b[j].K && v < c->W; v += s, k++) row[v] += from[j * size + k];
+        }
 }
 
 AVX2 static void dx(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *out)
