@@ -8,23 +8,23 @@
  *     sigmoid     1/(1 + exp(-x))            f' = y (1 - y)
  *     tanh                                   f' = 1 - y^2
  *
- * The comparisons are written so that NaN comes out as NaN. erfc keeps gelu's left tail, where 1 + erf cancels.
+ * The comparisons are written so that NaN comes out as NaN. Phi comes from erfc, which keeps gelu's left tail where 1 + erf cancels.
  * gelu: Hendrycks, Gimpel, "Gaussian error linear units", 2016, section 2, both forms. silu: Elfwing et al., 2018; there "SiL". */
 #include "ops/pointwise.h"
+#include "ops/vmath.h"
 
-static const R half_root = (R)0.70710678118654752, inv_root_2pi = (R)0.39894228040143268;
+static const R inv_root_2pi = (R)0.39894228040143268;
 static const R gelu_c = (R)0.79788456080286536 /* sqrt(2/pi) */, gelu_k = (R)0.044715;
 
-static inline R sigmoid(R x) { return 1 / (1 + QT_M(exp)(-x)); }
-static inline R phi_sum(R x) { return (R)0.5 * QT_M(erfc)(-x * half_root); }
-static inline R phi(R x) { return inv_root_2pi * QT_M(exp)((R)-0.5 * x * x); }
-static inline R gelu_tanh_of(R x) { return QT_M(tanh)(gelu_c * (x + gelu_k * x * x * x)); }
-static inline R gelu_tanh_slope(R x)
+QT_INLINE R sigmoid(R x) { return 1 / (1 + qt_vexp(-x)); }
+QT_INLINE R density(R x) { return inv_root_2pi * qt_vexp((R)-0.5 * x * x); }
+QT_INLINE R gelu_tanh_of(R x) { return qt_vtanh(gelu_c * (x + gelu_k * x * x * x)); }
+QT_INLINE R gelu_tanh_slope(R x)
 {
     const R th = gelu_tanh_of(x);
     return (R)0.5 * (1 + th) + (R)0.5 * x * (1 - th * th) * gelu_c * (1 + 3 * gelu_k * x * x);
 }
-static inline R silu_slope(R x)
+QT_INLINE R silu_slope(R x)
 {
     const R s = sigmoid(x);
     return s * (1 + x * (1 - s));
@@ -39,9 +39,9 @@ qt_tensor *qt_sigmoid(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(sigmoid,
 qt_tensor *qt_tanh(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(tanh, 0); }
 
 POINTWISE(relu, "max(0, x)", 'k', qt_relu(t, x), x <= 0 ? 0 : x, y <= 0 ? 0 : dy)
-POINTWISE(leaky_relu, "x, or slope x where x is negative", 'k', qt_leaky_relu(t, x, 0.1), x < 0 ? a * x : x, x < 0 ? a * dy : dy)
-POINTWISE(gelu, "x times the normal distribution function of x", 'n', qt_gelu(t, x), x * phi_sum(x), dy * (phi_sum(x) + x * phi(x)))
+POINTWISE(leaky_relu, "x, or slope x where x is negative", 'k', qt_leaky_relu(t, x, 0.1), x * (x < 0 ? a : 1), dy * (x < 0 ? a : 1))
+POINTWISE(gelu, "x times the normal distribution function of x", 'n', qt_gelu(t, x), x * qt_vphi(x), dy * (qt_vphi(x) + x * density(x)))
 POINTWISE(gelu_tanh, "gelu in its tanh approximation", 'n', qt_gelu_tanh(t, x), (R)0.5 * x * (1 + gelu_tanh_of(x)), dy * gelu_tanh_slope(x))
 POINTWISE(silu, "x sigmoid(x), also called swish", 'n', qt_silu(t, x), x * sigmoid(x), dy * silu_slope(x))
 POINTWISE(sigmoid, "1 / (1 + exp(-x))", 'n', qt_sigmoid(t, x), sigmoid(x), dy * (y * (1 - y)))
-POINTWISE(tanh, "hyperbolic tangent", 'n', qt_tanh(t, x), QT_M(tanh)(x), dy * (1 - y * y))
+POINTWISE(tanh, "hyperbolic tangent", 'n', qt_tanh(t, x), qt_vtanh(x), dy * (1 - y * y))

@@ -7,6 +7,7 @@
  * again from the row's maximum and the logarithm of its sum.
  * Szegedy et al., "Rethinking the Inception architecture", 2016, section 7 (label smoothing). Left out: class weights, soft targets. */
 #include "ops/inner.h"
+#include "ops/vmath.h"
 
 typedef struct arg {
     double smoothing;
@@ -57,10 +58,9 @@ static qt_err shape(qt_node *nd)
 
 QT_CLONES static double row_forward(const R *x, int64_t K, int32_t target, double smoothing, R *max, R *log_sum)
 {
-    R      m = x[0];
-    double sum = 0, total = 0;
-    for (int64_t j = 1; j < K; j++) m = x[j] > m ? x[j] : m;
-    for (int64_t j = 0; j < K; j++) sum += (double)QT_M(exp)(x[j] - m);
+    const R m = qt_lane_max(x, K);
+    double  sum = 0, total = 0;
+    QT_SUM(sum, j, K, qt_vexp(x[j] - m));
     if (smoothing > 0) QT_SUM(total, j, K, x[j] - m);
     *max = m, *log_sum = (R)log(sum);
     return log(sum) - (1 - smoothing) * (double)(x[target] - m) - smoothing * total / (double)K;
@@ -83,7 +83,7 @@ static void forward(qt_node *nd)
 
 QT_CLONES static void row_backward(R *restrict dx, const R *restrict x, int64_t K, R max, R log_sum, R each, R dy)
 {
-    for (int64_t j = 0; j < K; j++) dx[j] += dy * (QT_M(exp)(x[j] - max - log_sum) - each);
+    for (int64_t j = 0; j < K; j++) dx[j] += dy * (qt_vexp(x[j] - max - log_sum) - each);
 }
 
 static void backward(const qt_node *nd)

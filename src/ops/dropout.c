@@ -54,12 +54,12 @@ static void draw(uint8_t *keep, const qt_rng *r, int64_t b, int64_t e, uint32_t 
 
 QT_CLONES static void pass(R *restrict y, const R *restrict x, const uint8_t *restrict keep, int64_t n, R factor)
 {
-    for (int64_t i = 0; i < n; i++) y[i] = keep[i] ? factor * x[i] : 0;
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * (keep[i] ? factor : 0);
 }
 
 QT_CLONES static void pass_back(R *restrict dx, const R *restrict dy, const uint8_t *restrict keep, int64_t n, R factor)
 {
-    for (int64_t i = 0; i < n; i++) dx[i] += keep[i] ? factor * dy[i] : 0;
+    for (int64_t i = 0; i < n; i++) dx[i] += dy[i] * (keep[i] ? factor : 0);
 }
 
 static void forward(qt_node *nd)

@@ -15,6 +15,16 @@
 
 enum { QT_LANES = 16, QT_LANE_RUN = 1024 };
 
+/* The lanes added up in double, halves onto halves. */
+static inline double qt_lane_total(const R lane[QT_LANES])
+{
+    double s[QT_LANES / 2];
+    for (int l = 0; l < QT_LANES / 2; l++) s[l] = (double)lane[l] + (double)lane[l + QT_LANES / 2];
+    for (int half = QT_LANES / 4; half; half /= 2)
+        for (int l = 0; l < half; l++) s[l] += s[l + half];
+    return s[0];
+}
+
 /* total (a double) += sum over j in [0, n) of term, an expression in j. Sixteen running sums in R, which a compiler turns into vector
  * registers of any width without changing the order; every 1024 terms they are added to the total, so a lane adds up at most 64. */
 #define QT_SUM(total, j, n, term)                                                              \
@@ -29,9 +39,22 @@ enum { QT_LANES = 16, QT_LANE_RUN = 1024 };
                     lane_[l_] += (term);                                                       \
                 }                                                                              \
             for (int64_t j = full_; j < end_; j++) lane_[j - full_] += (term);                 \
-            for (int l_ = 0; l_ < QT_LANES; l_++) (total) += (double)lane_[l_];                \
+            (total) += qt_lane_total(lane_);                                                   \
         }                                                                                      \
     } while (0)
+
+/* The largest of n >= 1 numbers, in lanes too; NaN is passed over. */
+static inline R qt_lane_max(const R *x, int64_t n)
+{
+    const int64_t full = n / QT_LANES * QT_LANES;
+    R             lane[QT_LANES], m = -INFINITY;
+    for (int l = 0; l < QT_LANES; l++) lane[l] = -INFINITY;
+    for (int64_t i = 0; i < full; i += QT_LANES)
+        for (int l = 0; l < QT_LANES; l++) lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
+    for (int l = 0; l < QT_LANES; l++) m = lane[l] > m ? lane[l] : m;
+    for (int64_t i = full; i < n; i++) m = x[i] > m ? x[i] : m;
+    return m;
+}
 
 /* Rows of `cols` numbers that make a chunk of about QT_GRAIN numbers. */
 static inline int64_t qt_row_grain(int64_t cols) { return qt_max_i64(1, QT_GRAIN / qt_max_i64(1, cols)); }

@@ -34,11 +34,10 @@ QT_CLONES static void row_forward(R *restrict y, const R *restrict x, const R *w
     const R m = (R)(sum / (double)D);
     QT_SUM(sq, j, D, (x[j] - m) * (x[j] - m));
     const R r = (R)(1 / sqrt(sq / (double)D + eps));
-    for (int64_t j = 0; j < D; j++) y[j] = (x[j] - m) * r;
-    if (w)
-        for (int64_t j = 0; j < D; j++) y[j] *= w[j];
-    if (b)
-        for (int64_t j = 0; j < D; j++) y[j] += b[j];
+    if (w && b)
+        for (int64_t j = 0; j < D; j++) y[j] = (x[j] - m) * r * w[j] + b[j];
+    else
+        for (int64_t j = 0; j < D; j++) y[j] = (x[j] - m) * r * (w ? w[j] : 1) + (b ? b[j] : 0);
     *st = (stats){m, r};
 }
 

@@ -61,10 +61,12 @@ QT_CLONES static double l1_part(const R *x, const R *t, int64_t n)
     return sum;
 }
 
+static inline R sign(R x) { return QT_M(copysign)(x == 0 ? 0 : 1, x); }
+
 QT_CLONES static void l1_grads(R *dx, R *dt, const R *x, const R *t, int64_t n, R dy)
 {
-    for (int64_t j = 0; dx && j < n; j++) dx[j] += x[j] > t[j] ? dy : x[j] < t[j] ? -dy : 0;
-    for (int64_t j = 0; dt && j < n; j++) dt[j] -= x[j] > t[j] ? dy : x[j] < t[j] ? -dy : 0;
+    for (int64_t j = 0; dx && j < n; j++) dx[j] += dy * sign(x[j] - t[j]);
+    for (int64_t j = 0; dt && j < n; j++) dt[j] -= dy * sign(x[j] - t[j]);
 }
 
 static double kl_part(const R *x, const R *t, int64_t n)

@@ -5,21 +5,15 @@
  *
  * as dy_i/dx_j = y_i (1[i=j] - y_j), and for the logarithm 1[i=j] - exp(y_j). A row of -inf alone gives NaN. */
 #include "ops/inner.h"
+#include "ops/vmath.h"
 
 static qt_err shape(qt_node *nd) { return qt_node_out_like(nd, nd->in[0]); }
 
-QT_CLONES static R row_max(const R *x, int64_t D)
-{
-    R m = x[0];
-    for (int64_t j = 1; j < D; j++) m = x[j] > m ? x[j] : m;
-    return m;
-}
-
 QT_CLONES static void softmax_row(R *restrict y, const R *restrict x, int64_t D)
 {
-    const R m = row_max(x, D);
+    const R m = qt_lane_max(x, D);
     double  sum = 0;
-    for (int64_t j = 0; j < D; j++) y[j] = QT_M(exp)(x[j] - m);
+    for (int64_t j = 0; j < D; j++) y[j] = qt_vexp(x[j] - m);
     QT_SUM(sum, j, D, y[j]);
     const R s = (R)sum;
     for (int64_t j = 0; j < D; j++) y[j] /= s;
@@ -27,9 +21,9 @@ QT_CLONES static void softmax_row(R *restrict y, const R *restrict x, int64_t D)
 
 QT_CLONES static void log_softmax_row(R *restrict y, const R *restrict x, int64_t D)
 {
-    const R m = row_max(x, D);
+    const R m = qt_lane_max(x, D);
     double  sum = 0;
-    for (int64_t j = 0; j < D; j++) y[j] = QT_M(exp)(x[j] - m);
+    for (int64_t j = 0; j < D; j++) y[j] = qt_vexp(x[j] - m);
     QT_SUM(sum, j, D, y[j]);
     const R s = (R)log(sum);
     for (int64_t j = 0; j < D; j++) y[j] = x[j] - m - s;
@@ -48,7 +42,7 @@ QT_CLONES static void log_softmax_row_back(R *restrict dx, const R *restrict y, 
     double sum = 0;
     QT_SUM(sum, j, D, dy[j]);
     const R s = (R)sum;
-    for (int64_t j = 0; j < D; j++) dx[j] += dy[j] - QT_M(exp)(y[j]) * s;
+    for (int64_t j = 0; j < D; j++) dx[j] += dy[j] - qt_vexp(y[j]) * s;
 }
 
 static void rows_forward(qt_node *nd, void (*row)(R *restrict, const R *restrict, int64_t))

@@ -6,6 +6,13 @@
  *
  * NaN comes out as NaN of all of them. */
 #include "ops/pointwise.h"
+#include "ops/vmath.h"
+
+static inline R clamp(R x, R lo, R hi)
+{
+    const R y = x < lo ? lo : x;
+    return y > hi ? hi : y;
+}
 
 qt_tensor *qt_scale(qt_tape *t, qt_tensor *x, double factor) { return POINTWISE_EMIT(scale, (R)factor); }
 qt_tensor *qt_exp(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(exp, 0); }
@@ -15,8 +22,8 @@ qt_tensor *qt_abs(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(abs, 0); }
 qt_tensor *qt_clamp(qt_tape *t, qt_tensor *x, double lo, double hi) { return POINTWISE_EMIT(clamp, (R)lo, (R)hi); }
 
 POINTWISE(scale, "x times a constant", 'n', qt_scale(t, x, -1.5), a * x, a * dy)
-POINTWISE(exp, "e to the power x", 'n', qt_exp(t, x), QT_M(exp)(x), dy * y)
+POINTWISE(exp, "e to the power x", 'n', qt_exp(t, x), qt_vexp(x), dy * y)
 POINTWISE(log, "natural logarithm", 'p', qt_log(t, x), QT_M(log)(x), dy / x)
 POINTWISE(sqrt, "square root", 'p', qt_sqrt(t, x), QT_M(sqrt)(x), dy / (2 * y))
-POINTWISE(abs, "absolute value", 'k', qt_abs(t, x), QT_M(fabs)(x), x > 0 ? dy : x < 0 ? -dy : 0)
-POINTWISE(clamp, "x, not below lo and not above hi", 'k', qt_clamp(t, x, -0.05, 1.5), x < a ? a : x > b ? b : x, x < a || x > b ? 0 : dy)
+POINTWISE(abs, "absolute value", 'k', qt_abs(t, x), QT_M(fabs)(x), dy * QT_M(copysign)(x == 0 ? 0 : 1, x))
+POINTWISE(clamp, "x, not below lo and not above hi", 'k', qt_clamp(t, x, -0.05, 1.5), clamp(x, a, b), ((x < a) | (x > b)) ? 0 : dy)
