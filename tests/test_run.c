@@ -280,6 +280,25 @@ static void test_no_allocation(void **state)
     assert_int_equal(used[0], used[1]);
 }
 
+/* Whichever allocation fails, the run says so or goes on; it never ends in between, and what it leaves can be taken over. */
+static void test_out_of_memory(void **state)
+{
+    qt_result res;
+    int64_t   n = 0, before = qt_alloc_count();
+    (void)state;
+    train(small_recipe, "memory", 1);
+    n = qt_alloc_count() - before;
+    for (int64_t k = 1; k <= n; k += n / 120 + 1) {
+        put_file("r.yaml", small_recipe);
+        qt_alloc_fail_at(k);
+        qt_err e = try_train(small_recipe, "memory", 0, NULL, NULL, 1, NULL, true, &res);
+        qt_alloc_fail_at(0);
+        if (e != QT_OK) assert_non_null(strstr(qt_error_text(), "out of memory"));
+        qt_error_clear();
+    }
+    assert_ok(try_train(small_recipe, "memory", 0, NULL, NULL, 1, NULL, true, &res));
+}
+
 /* ---- what a run leaves ----------------------------------------------------------------------------------------------------- */
 
 static void test_folder(void **state)
@@ -536,7 +555,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, clear)
     const struct CMUnitTest tests[] = {
-        T(test_threads), T(test_resume_every_step), T(test_resume_after_kill), T(test_sigint), T(test_no_allocation), T(test_folder), T(test_no_steps),
+        T(test_threads), T(test_resume_every_step), T(test_resume_after_kill), T(test_sigint), T(test_no_allocation), T(test_out_of_memory), T(test_folder), T(test_no_steps),
         T(test_folder_refused), T(test_folder_in_use), T(test_nothing_left), T(test_disk_full), T(test_diverged), T(test_damage), T(test_other_model),
         T(test_calibrate), T(test_fallback),
     };

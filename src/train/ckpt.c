@@ -244,6 +244,7 @@ static qt_err read_state(qt_h5 *f, qt_run *r)
     QT_TRY(qt_h5_get_int(f, "phase", &phase));
     QT_TRY(qt_h5_get_int(f, "optimizer_count", &count));
     QT_TRY(qt_h5_get_int(f, "has_best", &has_best));
+    QT_TRY(qt_h5_get_str(f, "arm", &r->arena, &r->arm));
     QT_TRY(qt_h5_get_int(f, "step", &r->step));
     QT_TRY(qt_h5_get_int(f, "metrics_bytes", &r->metrics_bytes));
     QT_TRY(qt_h5_get_real(f, "best", &r->best));

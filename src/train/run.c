@@ -309,21 +309,10 @@ static qt_err load_newest(qt_run *r)
     return e == QT_OK ? e : load_older(r, file_in(r, "ckpt/best.h5"));
 }
 
-/* runs/name/ARM-sSEED -> ARM */
-static const char *arm_of(qt_run *r)
-{
-    size_t      n = strlen(r->dir);
-    const char *end, *begin;
-    while (n > 1 && r->dir[n - 1] == '/') n--;
-    for (begin = r->dir + n; begin > r->dir && begin[-1] != '/';) begin--;
-    for (end = r->dir + n; end > begin && *end != '-';) end--;
-    return qt_arena_sprintf(&r->arena, "%.*s", (int)((end > begin ? end : r->dir + n) - begin), begin);
-}
-
 static qt_err resume(qt_run *r, const char *dir)
 {
     const char *file;
-    if (!(r->dir = qt_arena_strdup(&r->arena, dir)) || !(r->arm = arm_of(r))) return QT_EMEM;
+    if (!(r->dir = qt_arena_strdup(&r->arena, dir))) return QT_EMEM;
     file = file_in(r, "resolved.yaml");
     QT_CHECK(qt_file_exists(file), QT_EUSAGE, "%s: is no run directory (it has no resolved.yaml)", dir);
     QT_TRY(qt_recipe_load(&r->arena, file, 0, NULL, NULL, &r->recipe));
