@@ -11,6 +11,7 @@
  * Ioffe, Szegedy, "Batch normalization", ICML 2015, algorithm 1; left out: the moving average by count (momentum = none).
  * Two passes, mean then variance, so that nothing cancels. [N,C] is worked on in strips of columns, images channel by channel. */
 #include "ops/inner.h"
+#include <string.h>
 
 typedef struct arg {
     bool   batch_stats;
@@ -48,17 +49,36 @@ static int64_t spatial(const qt_tensor *x) { return x->n / qt_max_i64(1, x->dim[
 
 /* ---- images: one channel, N runs of S numbers that lie `step` apart ------------------------------------------------------- */
 
+/* sum += term for each j of N runs, as QT_SUM does, but the lanes go on from run to run: 7 x 7 images have runs of 49. */
+#define SUM_RUNS(sum, j, N, step, S, term)                                                     \
+    do {                                                                                       \
+        R       lane_[QT_LANES] = {0};                                                         \
+        int64_t held_ = 0;                                                                     \
+        for (int64_t n_ = 0; n_ < (N); n_++) {                                                 \
+            const int64_t from_ = n_ * (step), full_ = from_ + (S) / QT_LANES * QT_LANES;      \
+            for (int64_t i_ = from_; i_ < full_; i_ += QT_LANES)                               \
+                for (int l_ = 0; l_ < QT_LANES; l_++) {                                        \
+                    const int64_t j = i_ + l_;                                                 \
+                    lane_[l_] += (term);                                                       \
+                }                                                                              \
+            for (int64_t j = full_; j < from_ + (S); j++) lane_[j - full_] += (term);          \
+            if ((held_ += (S)) < QT_LANE_RUN && n_ + 1 < (N)) continue;                        \
+            (sum) += qt_lane_total(lane_);                                                     \
+            memset(lane_, 0, sizeof lane_), held_ = 0;                                         \
+        }                                                                                      \
+    } while (0)
+
 QT_CLONES static double run_sum(const R *x, int64_t N, int64_t step, int64_t S)
 {
     double sum = 0;
-    for (int64_t n = 0; n < N; n++) QT_SUM(sum, j, S, x[n * step + j]);
+    SUM_RUNS(sum, j, N, step, S, x[j]);
     return sum;
 }
 
 QT_CLONES static double run_sum_sq(const R *x, int64_t N, int64_t step, int64_t S, R m)
 {
     double sum = 0;
-    for (int64_t n = 0; n < N; n++) QT_SUM(sum, j, S, (x[n * step + j] - m) * (x[n * step + j] - m));
+    SUM_RUNS(sum, j, N, step, S, (x[j] - m) * (x[j] - m));
     return sum;
 }
 
@@ -66,7 +86,7 @@ QT_CLONES static double run_sum_sq(const R *x, int64_t N, int64_t step, int64_t 
 QT_CLONES static double run_dot(const R *dy, const R *x, int64_t N, int64_t step, int64_t S, R m)
 {
     double sum = 0;
-    for (int64_t n = 0; n < N; n++) QT_SUM(sum, j, S, dy[n * step + j] * (x[n * step + j] - m));
+    SUM_RUNS(sum, j, N, step, S, dy[j] * (x[j] - m));
     return sum;
 }
 
