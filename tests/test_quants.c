@@ -333,7 +333,8 @@ static void test_slices(void **state)
     (void)state;
     const int64_t dim[1] = {N}, five[1] = {5};
     for (int i = 0; i < 4; i++) {
-        const char *spec = ((const char *[]){"{use: lsq, num_bits: 3, grad_scale: none}", "{use: lsq_plus, num_bits: 3, grad_scale: none}", "{use: pact, alpha: 0.7}",
+        const char *spec = ((const char *[]){"{use: lsq, num_bits: 3, grad_scale: none}", "{use: lsq_plus, num_bits: 3, grad_scale: none}",
+                                             "{use: pact, alpha: 0.7}",
                                              "{use: lsq, signed: false, num_bits: 2, grad_scale: none}"})[i];
         R          *x = normal(N, 50), *dy = normal(N, 51);
         double      sum[2] = {0, 0};
@@ -544,7 +545,8 @@ static void test_running_range(void **state)
 {
     (void)state;
     const int64_t dim[1] = {2};
-    rig           r = rig_new(A, "{use: uniform, symmetric: false}", 1, dim), e = rig_new(A, "{use: uniform, symmetric: false, observer: ema, freeze_at: 0.5}", 1, dim);
+    rig           r = rig_new(A, "{use: uniform, symmetric: false}", 1, dim);
+    rig           e = rig_new(A, "{use: uniform, symmetric: false, observer: ema, freeze_at: 0.5}", 1, dim);
     assert_true(e.site->freeze_at.set && e.site->freeze_at.fraction && !r.site->freeze_at.set);
     for (int i = 0; i < 2; i++) {
         rig_run(&r, 1, dim, (R[2][2]){{-1, 4}, {-3, 2}}[i], NULL);

@@ -106,8 +106,8 @@ static qt_err read_ids(probe *p, const char *name, qt_tensor *ids)
     if (!x) return QT_EMEM;
     QT_TRY(read_like(p, name, ids, x));
     for (int64_t i = 0; i < ids->n; i++) {
-        QT_CHECK(x[i] >= (R)-1e9 && x[i] <= (R)1e9 && x[i] == (R)(int32_t)x[i], QT_EDATA, "%s: data set '%s': element %lld is %g, no class id or index",
-                 p->in_file, name, (long long)i, (double)x[i]);
+        QT_CHECK(x[i] >= (R)-1e9 && x[i] <= (R)1e9 && x[i] == (R)(int32_t)x[i], QT_EDATA,
+                 "%s: data set '%s': element %lld is %g, no class id or index", p->in_file, name, (long long)i, (double)x[i]);
         ids->ids[i] = (int32_t)x[i];
     }
     return QT_OK;
@@ -280,7 +280,8 @@ static const probe_kind *find_kind(const char *word)
         if (!strcmp(names[i], word) || !strcmp(kinds[i].kind->name, word)) return &kinds[i];
     }
     const char *near = qt_near(word, 3, names);
-    qt_fail(QT_EUSAGE, "probe: unknown kind '%s'%s%s%s; it can be quant, layer or loss", word, near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+    qt_fail(QT_EUSAGE, "probe: unknown kind '%s'%s%s%s; it can be quant, layer or loss", word,
+            near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
     return NULL;
 }
 

@@ -115,7 +115,8 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 
 static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'c'}}}, {0}};
 
-static const qt_op op = {{"binary", "two levels, gradient through where |x| <= 1", "arXiv 1603.05279"}, QT_SURROGATE, shape, forward, backward, .cases = cases};
+static const qt_op op = {
+    {"binary", "two levels, gradient through where |x| <= 1", "arXiv 1603.05279"}, QT_SURROGATE, shape, forward, backward, .cases = cases};
 
 const qt_quant qt_quant_binary = {
     {"binary", "sign times mean magnitude", "Rastegari et al. 2016, arXiv 1603.05279, eq. 6", fields, sizeof(cfg)},

@@ -118,7 +118,8 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 
 static const qt_case cases[] = {{"act", build, {{{6, 8}, 'n'}}}, {0}};
 
-static const qt_op op = {{"dorefa", "tanh for weights, clip for activations", "arXiv 1606.06160"}, QT_SURROGATE, shape, forward, backward, .cases = cases};
+static const qt_op op = {
+    {"dorefa", "tanh for weights, clip for activations", "arXiv 1606.06160"}, QT_SURROGATE, shape, forward, backward, .cases = cases};
 
 const qt_quant qt_quant_dorefa = {
     {"dorefa", "weights through tanh, activations clipped to [0, 1]", "Zhou et al. 2016, arXiv 1606.06160, eq. 5-11", fields, sizeof(cfg)},

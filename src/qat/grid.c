@@ -109,7 +109,8 @@ qt_err qt_grid_encode(const qt_site *q, const qt_grid *g, const qt_tensor *x, qt
     qt_cut c = qt_cut_of(g->layout, x->n);
     QT_TRY(qt_codes_check(q, x));
     for (int64_t k = 0; k < g->layout.count; k++)
-        QT_CHECK(g->scale[k] > 0 && isfinite(g->scale[k]), QT_EDATA, "%s: scale %lld is %g, it must be positive and finite", q->path, (long long)k, (double)g->scale[k]);
+        QT_CHECK(g->scale[k] > 0 && isfinite(g->scale[k]), QT_EDATA, "%s: scale %lld is %g, it must be positive and finite", q->path, (long long)k,
+                 (double)g->scale[k]);
     QT_TRY(qt_codes_new(a, x->n, g->layout, g->scale, bits, codes));
     codes->zero_point = g->zero, codes->offset = g->offset;
     QT_FOR_EACH(j, c.pieces, c.many) {

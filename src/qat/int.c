@@ -26,7 +26,8 @@ static qt_err init(qt_site *q)
     int64_t top = (int64_t)1 << (c->num_bits - 1);
     if (c->range == 127 || c->range == 128) c->range = top - (c->range == 127);
     if (c->range != top && c->range != top - 1)
-        return qt_site_fail(q, "range %lld does not suit %lld bits; it may be %lld or %lld", (long long)c->range, (long long)c->num_bits, (long long)top - 1, (long long)top);
+        return qt_site_fail(q, "range %lld does not suit %lld bits; it may be %lld or %lld", (long long)c->range, (long long)c->num_bits,
+                            (long long)top - 1, (long long)top);
     return QT_OK;
 }
 
@@ -74,9 +75,10 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 static const qt_case cases[] = {{"token", build, {{{6, 8}, 'n'}, {{6}, 'c'}}}, {0}};
 
 static const qt_op op = {
-    {"int", "grid without zero point, gradient passed on", "arXiv 2402.17764"}, QT_SURROGATE, qt_grid_shape, qt_grid_forward, qt_grid_backward, .cases = cases};
+    {"int", "grid without zero point, gradient passed on", "arXiv 2402.17764"}, QT_SURROGATE, qt_grid_shape, qt_grid_forward, qt_grid_backward,
+    .cases = cases};
 
 const qt_quant qt_quant_int = {
-    {"int", "integers with the largest magnitude of each token (or of the tensor) as scale, identity gradient", "Ma et al. 2024, arXiv 2402.17764, eq. 4", fields,
-     sizeof(cfg)},
+    {"int", "integers with the largest magnitude of each token (or of the tensor) as scale, identity gradient",
+     "Ma et al. 2024, arXiv 2402.17764, eq. 4", fields, sizeof(cfg)},
     init, NULL, apply, .encode = encode, .bits = bits, .monotone = true, .zero_to_zero = true, .op = &op};

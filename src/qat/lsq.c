@@ -36,7 +36,8 @@ static const qt_field fields[] = {
     QT_F_ENUM(cfg, granularity, "tensor", "tensor|channel", "what shares a step"),
     QT_F_INTS(cfg, axis, "[]", -QT_MAX_DIM, QT_MAX_DIM - 1, "channel axis; negative counts from the last; default: the layer's"),
     QT_F_ENUM(cfg, grad_scale, "features", "none|features|numel", "N of the factor 1/sqrt(N p) on the gradient of the step; none: factor 1"),
-    {"init", QT_ENUM, offsetof(cfg, start), "mean_abs", 0, 0, "mean_abs|mse", "first step: 2 mean|x|/sqrt(p), or the one with the least squared error"},
+    {"init", QT_ENUM, offsetof(cfg, start), "mean_abs", 0, 0, "mean_abs|mse",
+     "first step: 2 mean|x|/sqrt(p), or the one with the least squared error"},
     QT_F_REAL(cfg, init_scale_mult, "1", 1e-6, 1e6, "factor on the first step"),
     QT_F_BOOL(cfg, learn_scale, "true", "train the step; false: keep the first"),
     {0}};
@@ -80,7 +81,11 @@ QT_INLINE double both(R *restrict dx, const R *restrict dy, const R *restrict x,
     return acc[0];
 }
 
-QT_CLONES static double gradients(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R qn, R qp) { return both(dx, dy, x, n, s, qn, qp, true); }
+QT_CLONES static double gradients(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R qn, R qp)
+{
+    return both(dx, dy, x, n, s, qn, qp, true);
+}
+
 QT_CLONES static double step_gradient(const R *dy, const R *x, int64_t n, R s, R qn, R qp) { return both(NULL, dy, x, n, s, qn, qp, false); }
 
 static qt_err shape(qt_node *nd)
@@ -113,7 +118,8 @@ static void backward(const qt_node *nd)
     QT_FOR_EACH(j, c.pieces, c.many) {
         qt_piece p = qt_piece_of(&c, j);
         R        sk = guarded(s[p.k]);
-        partial[j] = dx ? gradients(dx + p.at, dy + p.at, x + p.at, p.n, sk, a->qn, a->qp) : step_gradient(dy + p.at, x + p.at, p.n, sk, a->qn, a->qp);
+        if (dx) partial[j] = gradients(dx + p.at, dy + p.at, x + p.at, p.n, sk, a->qn, a->qp);
+        else partial[j] = step_gradient(dy + p.at, x + p.at, p.n, sk, a->qn, a->qp);
     }
     for (int64_t k = 0; ds && k < c.count; k++) ds[k] += (R)(a->g * qt_cut_sum(&c, partial, k));
 }
@@ -148,8 +154,8 @@ static qt_err arg_of(const qt_site *q, const qt_tensor *x, arg *a)
 {
     const cfg *c = q->cfg;
     QT_TRY(qt_site_layout(q, granularity_of(c), &c->axis, 0, x, &a->layout));
-    if (a->layout.count != q->p[SCALE]->n)
-        return qt_fail(QT_ESHAPE, "%s: the tensor has %lld channels, the site %lld steps", q->path, (long long)a->layout.count, (long long)q->p[SCALE]->n);
+    QT_CHECK(a->layout.count == q->p[SCALE]->n, QT_ESHAPE, "%s: the tensor has %lld channels, the site %lld steps", q->path,
+             (long long)a->layout.count, (long long)q->p[SCALE]->n);
     qt_levels((int)c->num_bits, c->is_signed, false, &a->qn, &a->qp);
     int64_t N = c->grad_scale == GRAD_FEATURES && q->role != QT_ROLE_WEIGHT ? x->n / x->dim[0] : x->n;
     a->g = c->grad_scale == GRAD_NONE ? 1 : 1 / sqrt((double)N * (double)a->qp);
@@ -229,4 +235,5 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *
 
 const qt_quant qt_quant_lsq = {
     {"lsq", "learned step size (LSQ)", "Esser et al. 2020, arXiv 1902.08153, eq. 1-3", fields, sizeof(cfg)},
-    init, observe, apply, .after_step = after_step, .encode = encode, .bits = bits, .idempotent = true, .monotone = true, .zero_to_zero = true, .op = &op};
+    init, observe, apply, .after_step = after_step, .encode = encode, .bits = bits, .idempotent = true, .monotone = true, .zero_to_zero = true,
+    .op = &op};

@@ -85,8 +85,15 @@ QT_INLINE sums all_three(R *restrict dx, const R *restrict dy, const R *restrict
     return (sums){ds[0], doff[0]};
 }
 
-QT_CLONES static sums gradients(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R o, R qn, R qp) { return all_three(dx, dy, x, n, s, o, qn, qp, true); }
-QT_CLONES static sums learned_only(const R *dy, const R *x, int64_t n, R s, R o, R qn, R qp) { return all_three(NULL, dy, x, n, s, o, qn, qp, false); }
+QT_CLONES static sums gradients(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R o, R qn, R qp)
+{
+    return all_three(dx, dy, x, n, s, o, qn, qp, true);
+}
+
+QT_CLONES static sums learned_only(const R *dy, const R *x, int64_t n, R s, R o, R qn, R qp)
+{
+    return all_three(NULL, dy, x, n, s, o, qn, qp, false);
+}
 
 static qt_err shape(qt_node *nd)
 {
@@ -121,7 +128,9 @@ static void backward(const qt_node *nd)
     QT_FOR_EACH(j, c.pieces, c.many) {
         qt_piece p = qt_piece_of(&c, j);
         R        sk = guarded(s[p.k]), o = offset_of(nd, p.k);
-        sums sum = dx ? gradients(dx + p.at, dy + p.at, x + p.at, p.n, sk, o, a->qn, a->qp) : learned_only(dy + p.at, x + p.at, p.n, sk, o, a->qn, a->qp);
+        sums     sum;
+        if (dx) sum = gradients(dx + p.at, dy + p.at, x + p.at, p.n, sk, o, a->qn, a->qp);
+        else sum = learned_only(dy + p.at, x + p.at, p.n, sk, o, a->qn, a->qp);
         part_s[j] = sum.ds, part_o[j] = sum.doff;
     }
     for (int64_t k = 0; ds && k < c.count; k++) ds[k] += (R)(a->g * qt_cut_sum(&c, part_s, k));
@@ -159,8 +168,8 @@ static qt_err arg_of(const qt_site *q, const qt_tensor *x, arg *a)
 {
     const cfg *c = q->cfg;
     QT_TRY(qt_site_layout(q, granularity_of(c), &c->axis, 0, x, &a->layout));
-    if (a->layout.count != q->p[SCALE]->n)
-        return qt_fail(QT_ESHAPE, "%s: the tensor has %lld channels, the site %lld steps", q->path, (long long)a->layout.count, (long long)q->p[SCALE]->n);
+    QT_CHECK(a->layout.count == q->p[SCALE]->n, QT_ESHAPE, "%s: the tensor has %lld channels, the site %lld steps", q->path,
+             (long long)a->layout.count, (long long)q->p[SCALE]->n);
     qt_levels((int)c->num_bits, c->is_signed, false, &a->qn, &a->qp);
     int64_t N = c->grad_scale == GRAD_FEATURES && q->role != QT_ROLE_WEIGHT ? x->n / x->dim[0] : x->n;
     a->g = c->grad_scale == GRAD_NONE ? 1 : 1 / sqrt((double)N * (double)a->qp);

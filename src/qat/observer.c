@@ -6,9 +6,9 @@
  *               the ceil(p n)-th largest. The order statistic itself, not an interpolation
  *   mse         of the 100 ranges (i/100) [min, max] (symmetric: (i/100) max|x| on both sides), i = 1..100, the one with the least
  *               sum |x - Q(x)|^power; the full range is among them, so the error is never above that of minmax. Ties: the larger range
- *   entropy     of the thresholds T at every 16th bin of a histogram of |x| with 2048 bins, from the 128th on, the one with the least Kullback-Leibler divergence between
- *               the histogram clipped at T and the same cut into as many levels as the grid has for magnitudes (Migacz, "8-bit
- *               inference with TensorRT", GTC 2017). The range is [min, max] clipped to [-T, T]
+ *   entropy     of the thresholds T at every 16th bin of a histogram of |x| with 2048 bins, from the 128th on, the one with the least
+ *               Kullback-Leibler divergence between the histogram clipped at T and the same cut into as many levels as the grid has for
+ *               magnitudes (Migacz, "8-bit inference with TensorRT", GTC 2017). The range is [min, max] clipped to [-T, T]
  *
  * percentile, mse and entropy are smoothed over several tensors as ema is. Elements of a scale are visited in place, run by run, so
  * that no copy is made; the order statistic is found bit by bit (radix selection). Work is parallel over scales and candidates, and

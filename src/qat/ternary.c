@@ -86,8 +86,10 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 static const qt_case cases[] = {{"tensor", build, {{{6, 8}, 'n'}, {{1}, 'c'}}}, {0}};
 
 static const qt_op op = {
-    {"ternary", "three levels, gradient passed on", "arXiv 2402.17764"}, QT_SURROGATE, qt_grid_shape, qt_grid_forward, qt_grid_backward, .cases = cases};
+    {"ternary", "three levels, gradient passed on", "arXiv 2402.17764"}, QT_SURROGATE, qt_grid_shape, qt_grid_forward, qt_grid_backward,
+    .cases = cases};
 
 const qt_quant qt_quant_ternary = {
-    {"ternary", "weights -1, 0, 1 with one scale (BitNet b1.58), identity gradient", "Ma et al. 2024, arXiv 2402.17764, eq. 1-3", fields, sizeof(cfg)},
+    {"ternary", "weights -1, 0, 1 with one scale (BitNet b1.58), identity gradient", "Ma et al. 2024, arXiv 2402.17764, eq. 1-3", fields,
+     sizeof(cfg)},
     init, NULL, apply, .encode = encode, .bits = bits, .monotone = true, .zero_to_zero = true, .op = &op};

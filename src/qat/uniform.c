@@ -166,9 +166,10 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'c'}, {{6}, 'c'}}}, {0}};
 
 static const qt_op op = {
-    {"uniform", "affine grid, gradient through where not clipped", "arXiv 1712.05877"}, QT_SURROGATE, qt_grid_shape, qt_grid_forward, qt_grid_backward,
-    .cases = cases};
+    {"uniform", "affine grid, gradient through where not clipped", "arXiv 1712.05877"}, QT_SURROGATE, qt_grid_shape, qt_grid_forward,
+    qt_grid_backward, .cases = cases};
 
 const qt_quant qt_quant_uniform = {
-    {"uniform", "uniform affine grid from the tensor's range, straight-through gradient", "Jacob et al. 2018, arXiv 1712.05877, eq. 12", fields, sizeof(cfg)},
+    {"uniform", "uniform affine grid from the tensor's range, straight-through gradient", "Jacob et al. 2018, arXiv 1712.05877, eq. 12", fields,
+     sizeof(cfg)},
     init, observe, apply, .encode = encode, .bits = bits, .idempotent = true, .monotone = true, .zero_to_zero = true, .op = &op};
