@@ -173,7 +173,7 @@ static void test_failed_claim(void **state)
     free(out);
     replaced("quant.fc1.weight.scale", "quant.fc7.weight.scale");
     assert_int_equal(reproduce("root", &out), QT_ERECIPE);
-    assert_errors("claims: root/ternary-s1 has no quantizer at 'fc7.weight'");
+    assert_errors("demo.yaml:14:56: claims[2].metric: arm 'ternary' has no quantizer at 'fc7.weight', did you mean 'fc1.weight'? (arm 'ternary')");
     free(out);
 }
 

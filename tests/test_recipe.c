@@ -321,6 +321,20 @@ static void test_shapes(void **state)
             "r.yaml:4:5: linear1: the last layer gives 2 numbers, and the data set has targets of 1");
 }
 
+/* Data whose shape is known only when they are read: what does not depend on it is checked all the same. */
+static void test_unknown_shape(void **state)
+{
+    (void)state;
+    refuses("recipe: 1\nmodel:\n  - {use: linear, out: 7, name: a}\n  - {use: linaer, out: 3}\ndata: {use: csv, path: no.csv, target: y, batch_size: 8}\n"
+            "quant: [{match: \"*\", weights: {use: lsq, num_bit: 3}}]\noptim: {use: sgd, lrr: 3}\ntrain: {epochs: 2}\n",
+            0, NULL, NULL,
+            "r.yaml:4:11: unknown layer 'linaer', did you mean 'linear'? (`qtape list layers` lists them)\n"
+            "r.yaml:6:42: quant[0].weights.num_bit: unknown key, did you mean 'num_bits'?\n"
+            "r.yaml:7:19: optim.lrr: unknown key, did you mean 'lr'?");
+    put_file("csv.yaml", "recipe: 1\nmodel: [{use: linear, out: 7}]\ndata: {use: csv, path: no.csv, target: y}\ntrain: {epochs: 2}\n");
+    load_ok("csv.yaml", 0, NULL, NULL);
+}
+
 static void test_variable_errors(void **state)
 {
     (void)state;
@@ -397,7 +411,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, clear, clear)
     const struct CMUnitTest tests[] = {
         T(test_defaults), T(test_include), T(test_include_arms), T(test_variables), T(test_overrides), T(test_arms), T(test_fallback), T(test_resolved),
-        T(test_files), T(test_include_cycle), T(test_include_position), T(test_top_level), T(test_one_pass), T(test_train), T(test_init), T(test_shapes),
+        T(test_files), T(test_include_cycle), T(test_include_position), T(test_top_level), T(test_one_pass), T(test_train), T(test_init), T(test_shapes), T(test_unknown_shape),
         T(test_variable_errors), T(test_override_errors), T(test_arm_errors), T(test_claim_errors),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);

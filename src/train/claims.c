@@ -119,6 +119,37 @@ qt_err qt_claims_check(const qt_recipe *r)
     return e;
 }
 
+/* "quant.SITE.FIELD" of a metric that is about arm: is there such a site? */
+static qt_err check_site(const qt_recipe *r, const qt_yaml *map, const char *path, const char *arm, const char *metric, const qt_store *s)
+{
+    const qt_yaml *y = qt_yaml_get(map, "metric");
+    const char    *dot = metric ? strrchr(metric, '.') : NULL, *near, *names[256];
+    char           site[256];
+    int            n = s->n_site < 256 ? s->n_site : 256;
+    if (!metric || strncmp(metric, "quant.", 6) || strcmp(arm, r->arm ? r->arm : "base")) return QT_OK;
+    snprintf(site, sizeof site, "%.*s", (int)(dot - metric) - 6, metric + 6);
+    for (int i = 0; i < n; i++)
+        if (!strcmp(names[i] = s->site[i]->path, site)) return QT_OK;
+    near = qt_near(site, n, names);
+    return qt_fail_at(QT_ERECIPE, y ? y->pos : map->pos, "%s.metric: arm '%s' has no quantizer at '%s'%s%s%s", path, arm, site, near ? ", did you mean '" : "",
+                      near ? near : "", near ? "'?" : "");
+}
+
+qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s)
+{
+    qt_err e = QT_OK;
+    for (int i = 0; r->claims && i < r->claims->n; i++) {
+        claim c = {0};
+        bound b = {0};
+        char  path[64];
+        QT_TRY(read_claim(r, i, &c, &b));
+        snprintf(path, sizeof path, "claims[%d]", i);
+        if (check_site(r, r->claims->item[i], path, c.arm, c.metric, s) != QT_OK) e = QT_ERECIPE;
+        if (b.arm && check_site(r, r->claims->item[i], path, b.arm, b.metric ? b.metric : c.metric, s) != QT_OK) e = QT_ERECIPE;
+    }
+    return e;
+}
+
 const char *qt_claim_say(const qt_recipe *r, int i) { return qt_yaml_get(r->claims->item[i], "say")->text; }
 
 /* ---- judging --------------------------------------------------------------------------------------------------------------- */

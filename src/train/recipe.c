@@ -262,8 +262,8 @@ static qt_err check_target(const qt_recipe *r, const qt_data_info *info, const q
                       (long long)n, (long long)info->target_n);
 }
 
-/* Model and optimizer over the shapes of a data section, as far as they are known without its files. */
-static qt_err check_build(qt_recipe *r, const qt_yaml *section)
+/* Model, optimizer and (if they are right so far) claims over the shapes of a data section, as far as they are known without its files. */
+static qt_err check_build(qt_recipe *r, const qt_yaml *section, bool claims)
 {
     static const qt_data_info unknown;
     const qt_data_info       *info = &unknown;
@@ -279,6 +279,7 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section)
     if (section && (e = qt_data_read(r->arena, section, &data)) == QT_OK) info = qt_data_info_of(data);
     if (info->known) in.rank = info->rank, memcpy(in.dim, info->dim, sizeof in.dim);
     if (r->model) gather(&e, qt_model_build(r->arena, s, r->model, r->quant, in, info->classes, &m));
+    if (claims && m && info->known && e == QT_OK) gather(&e, qt_claims_check_sites(r, s));
     if (m && info->known && e == QT_OK) gather(&e, qt_optimizer_make(r->arena, s, r->optim, &o));
     else if (r->optim) gather(&e, qt_desc_read(r->arena, &qt_optims, r->optim, "optim", NULL, &d, &cfg));
     if (data && info->known) gather(&e, check_target(r, info, e == QT_OK ? m : NULL));
@@ -292,7 +293,7 @@ static qt_err load(qt_arena *a, const char *file, qt_sets sets, const char *arm,
 {
     qt_recipe *r = qt_arena_zalloc(a, sizeof *r);
     qt_lr      lr;
-    qt_err     e;
+    qt_err     e, claims;
     char      *before = NULL;
     *out = NULL;
     if (!r) return QT_EMEM;
@@ -301,8 +302,10 @@ static qt_err load(qt_arena *a, const char *file, qt_sets sets, const char *arm,
     if (!r->tree) return e;
     if (e != QT_OK) before = qt_error_take();
     gather(&e, read_sections(r));
-    gather(&e, check_build(r, r->data));
-    if (r->fallback && e == QT_OK) e = check_build(r, r->fallback);
+    claims = qt_claims_check(r);
+    gather(&e, claims);
+    gather(&e, check_build(r, r->data, claims == QT_OK));
+    if (r->fallback && e == QT_OK) e = check_build(r, r->fallback, false);
     if (r->lr_schedule) gather(&e, qt_lr_make(a, r->lr_schedule, &lr));
     if (before) qt_messages_merge(before, true, NULL);
     *out = r;
@@ -337,7 +340,6 @@ qt_err qt_recipe_check(qt_recipe *r)
     qt_err e = QT_OK;
     if (r->checked) return QT_OK;
     if (!r->sets.n) gather(&e, check_arms(r));
-    gather(&e, qt_claims_check(r));
     r->checked = e == QT_OK;
     return e;
 }
