@@ -30,7 +30,8 @@ static void judge(const char *claim, bool pass, const char *text)
     char       recipe[1024];
     int        asked = 0;
     snprintf(recipe, sizeof recipe,
-             "recipe: 1\nmodel: [flatten, {use: linear, out: 10}]\ndata: {use: digits}\ntrain: {steps: 1}\narms: {fp32: {}, q: {}}\nclaims:\n  - {say: it is so, %s}\n",
+             "recipe: 1\nmodel: [flatten, {use: linear, out: 10}]\ndata: {use: digits}\ntrain: {steps: 1}\narms: {fp32: {}, q: {}}\nclaims:\n  - "
+             "{say: it is so, %s}\n",
              claim);
     put_file("c.yaml", recipe);
     assert_ok(qt_recipe_load(&a, "c.yaml", 0, NULL, NULL, &r));
@@ -63,7 +64,8 @@ static void test_every_seed(void **state)
     (void)state;
     judge("arm: q, every_seed: true, at_least: {arm: fp32, minus: 0.031}", true, "q 91.00 % >= 88.90 % (fp32 92.00 %), holds for 3 of 3 seeds");
     judge("arm: q, every_seed: true, at_least: {arm: fp32, minus: 0.011}", false, "q 91.00 % >= 90.90 % (fp32 92.00 %), holds for 2 of 3 seeds");
-    judge("arm: q, every_seed: true, within: {arm: fp32, of: 0.0101}", false, "q 91.00 % and fp32 92.00 %: not more than 1.01 % apart, holds for 2 of 3 seeds");
+    judge("arm: q, every_seed: true, within: {arm: fp32, of: 0.0101}", false,
+          "q 91.00 % and fp32 92.00 %: not more than 1.01 % apart, holds for 2 of 3 seeds");
 }
 
 /* What is not a number proves nothing. */
@@ -182,9 +184,10 @@ static void test_diverged(void **state)
 {
     char *out;
     (void)state;
-    put_file("demo.yaml", "recipe: 1\nmodel: [{use: linear, out: 1, name: fc}]\ndata: {use: regression, batch_size: 32}\noptim: {use: sgd, lr: 1e-2}\n"
-                          "train: {steps: 200, eval_every: 0}\narms: {wild: {optim.lr: 1e6}, tame: {}}\n"
-                          "claims: [{say: only one learns, arm: wild, metric: test.loss, at_least: {arm: tame}}]\n");
+    put_file("demo.yaml",
+             "recipe: 1\nmodel: [{use: linear, out: 1, name: fc}]\ndata: {use: regression, batch_size: 32}\noptim: {use: sgd, lr: 1e-2}\n"
+             "train: {steps: 200, eval_every: 0}\narms: {wild: {optim.lr: 1e6}, tame: {}}\n"
+             "claims: [{say: only one learns, arm: wild, metric: test.loss, at_least: {arm: tame}}]\n");
     assert_ok(reproduce("wild", &out));
     assert_non_null(strstr(out, "| wild |     1 |          diverged |"));
     assert_non_null(strstr(out, "- PASS  only one learns: wild inf >= "));
@@ -214,7 +217,9 @@ static void test_no_recipe(void **state)
     qt_error_clear();
     assert_int_equal(qt_reproduce("./none.yaml", &o, stdout), QT_ERECIPE);
     assert_errors("./none.yaml: no such recipe file");
-    put_file("demo.yaml", "recipe: 1\nmodel: [flatten, {use: linear, out: 10}]\ndata: digits\ntrain: {steps: 1}\narms: {a: {init: {arm: b}}, b: {init: {arm: a}}}\n");
+    put_file(
+        "demo.yaml",
+        "recipe: 1\nmodel: [flatten, {use: linear, out: 10}]\ndata: digits\ntrain: {steps: 1}\narms: {a: {init: {arm: b}}, b: {init: {arm: a}}}\n");
     assert_int_equal(qt_reproduce("demo.yaml", &o, stdout), QT_ERECIPE);
     assert_errors("demo.yaml:5:8: arms: 'a' begins with arm 'b', which begins with it");
 }
@@ -223,7 +228,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, clear)
     const struct CMUnitTest tests[] = {
-        T(test_arithmetic), T(test_every_seed), T(test_nan), T(test_statistics), T(test_reproduce), T(test_failed_claim), T(test_diverged), T(test_fallback), T(test_no_recipe),
+        T(test_arithmetic),   T(test_every_seed), T(test_nan),      T(test_statistics), T(test_reproduce),
+        T(test_failed_claim), T(test_diverged),   T(test_fallback), T(test_no_recipe),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }

@@ -22,7 +22,8 @@ static const char full_recipe[] =
     "  - {use: linear, out: 10, name: fc2}\n"
     "data: {use: digits, batch_size: 32}\n"
     "quant:\n"
-    "  - {match: \"*\", weights: {use: lsq, num_bits: 4}, activations: {use: uniform, num_bits: 8, symmetric: false, granularity: tensor, observer: ema}}\n"
+    "  - {match: \"*\", weights: {use: lsq, num_bits: 4}, activations: {use: uniform, num_bits: 8, symmetric: false, granularity: tensor, observer: "
+    "ema}}\n"
     "  - {match: fc1, weights: {use: ternary, measure: absmean}, activations: {use: int, num_bits: 8, granularity: token}}\n"
     "schedule: {fake_quant_after: 6, freeze_observers_at: 0.75, freeze_bn_at: 0.8}\n"
     "optim: {use: adamw, lr: 5e-3, weight_decay: 0.01, clip_grad_norm: 5.0, ema: 0.9}\n"
@@ -45,8 +46,8 @@ static int clear(void **state)
 
 /* ---- helpers --------------------------------------------------------------------------------------------------------------- */
 
-static qt_err try_train(const char *text, const char *dir, int n, const char *const *sets, const char *arm, int threads, volatile int *stop, bool force,
-                        qt_result *res)
+static qt_err try_train(const char *text, const char *dir, int n, const char *const *sets, const char *arm, int threads, volatile int *stop,
+                        bool force, qt_result *res)
 {
     qt_arena   a = {0};
     qt_recipe *rc;
@@ -235,7 +236,9 @@ static void test_resume_after_kill(void **state)
     assert_ok(try_resume("killed", NULL, &res));
     assert_same_run("unkilled", "killed");
     /* the newest checkpoint is damaged: the newest kept one is used, and the result is the same */
-    train("recipe: 1\nmodel: [flatten, {use: linear, out: 10, name: fc}]\ndata: {use: digits, batch_size: 32}\ntrain: {steps: 9, eval_every: 2, log_every: 1, keep: 2}\n", "kept", 1);
+    train("recipe: 1\nmodel: [flatten, {use: linear, out: 10, name: fc}]\ndata: {use: digits, batch_size: 32}\ntrain: {steps: 9, eval_every: 2, "
+          "log_every: 1, keep: 2}\n",
+          "kept", 1);
     assert_false(qt_file_exists("kept/ckpt/step-000000006.h5"));
     assert_true(qt_file_exists("kept/ckpt/step-000000008.h5"));
     assert_true(qt_file_exists("kept/ckpt/step-000000009.h5"));
@@ -265,9 +268,10 @@ static void test_sigint(void **state)
 
 static void test_no_allocation(void **state)
 {
-    static const char text[] = "recipe: 1\nmodel: [flatten, {use: linear, out: 32, name: fc1}, batch_norm, relu, {use: linear, out: 10}]\n"
-                               "data: {use: digits, batch_size: 32}\nquant: [{match: \"*\", weights: {use: lsq, num_bits: 4}, activations: {use: lsq, num_bits: 4}}]\n"
-                               "train: {steps: %d, eval_every: 0, log_every: 5}\n";
+    static const char text[] =
+        "recipe: 1\nmodel: [flatten, {use: linear, out: 32, name: fc1}, batch_norm, relu, {use: linear, out: 10}]\n"
+        "data: {use: digits, batch_size: 32}\nquant: [{match: \"*\", weights: {use: lsq, num_bits: 4}, activations: {use: lsq, num_bits: 4}}]\n"
+        "train: {steps: %d, eval_every: 0, log_every: 5}\n";
     int64_t           used[2];
     (void)state;
     for (int k = 0; k < 2; k++) {
@@ -306,7 +310,8 @@ static void test_folder(void **state)
     qt_result res = train(small_recipe, NULL, 1);
     char     *text;
     (void)state;
-    static const char *const files[] = {"recipe.yaml", "resolved.yaml", "env.json", "metrics.jsonl", "log.txt", "DONE", "ckpt/last.h5", "ckpt/best.h5"};
+    static const char *const files[] = {"recipe.yaml", "resolved.yaml", "env.json",     "metrics.jsonl",
+                                        "log.txt",     "DONE",          "ckpt/last.h5", "ckpt/best.h5"};
     for (int i = 0; i < 8; i++) assert_true(qt_file_exists(in("runs/r/base-s1", files[i])));
     assert_false(qt_file_exists("runs/r/base-s1/LOCK"));
     text = slurp("runs/r/base-s1/recipe.yaml", NULL);
@@ -388,7 +393,9 @@ static void test_nothing_left(void **state)
 {
     qt_result res;
     (void)state;
-    assert_int_equal(try_train(small_recipe, "bad", 2, (const char *[]){"data={use: csv, path: nothing.csv, target: y}", "model[3].out=1"}, NULL, 1, NULL, false, &res) == QT_OK, 0);
+    assert_int_equal(try_train(small_recipe, "bad", 2, (const char *[]){"data={use: csv, path: nothing.csv, target: y}", "model[3].out=1"}, NULL, 1,
+                               NULL, false, &res) == QT_OK,
+                     0);
     qt_error_clear();
     assert_false(qt_file_exists("bad"));
     assert_int_equal(try_train(small_recipe, "bad/deep", 1, (const char *[]){"init={checkpoint: none.h5}"}, NULL, 1, NULL, false, &res), QT_EIO);
@@ -493,8 +500,9 @@ static void test_other_model(void **state)
     assert_ok(qt_run_new(rc, "other", NULL, false, QT_PROGRESS_QUIET, &r));
     memcpy(before, r->store->value, sizeof before);
     assert_int_equal(qt_ckpt_load(r, "model/ckpt/last.h5"), QT_EDATA);
-    assert_errors("model/ckpt/last.h5: is a checkpoint of another model; missing: params/head.weight, params/head.bias; unexpected: fc2.bias, fc2.weight; "
-                  "of another shape: params/fc1.weight is [16, 64], expected [12, 64], params/fc1.bias is [16], expected [12]");
+    assert_errors(
+        "model/ckpt/last.h5: is a checkpoint of another model; missing: params/head.weight, params/head.bias; unexpected: fc2.bias, fc2.weight; "
+        "of another shape: params/fc1.weight is [16, 64], expected [12, 64], params/fc1.bias is [16], expected [12]");
     assert_memory_equal(before, r->store->value, sizeof before);
     assert_int_equal(r->step, 0);
     qt_run_free(r);
@@ -503,18 +511,18 @@ static void test_other_model(void **state)
 
 /* ---- phases, start values, fallback ---------------------------------------------------------------------------------------- */
 
-static const char ptq_recipe[] =
-    "recipe: 1\n"
-    "model: [flatten, {use: linear, out: 16, name: fc1}, relu, {use: linear, out: 10, name: fc2}]\n"
-    "data: {use: digits, batch_size: 32}\n"
-    "optim: {use: adam, lr: 1e-2}\n"
-    "train: {steps: 60}\n"
-    "arms:\n"
-    "  fp32: {}\n"
-    "  ptq:\n"
-    "    init: {arm: fp32}\n"
-    "    phases: [{use: calibrate, batches: 4}]\n"
-    "    quant: [{match: \"*\", weights: {use: uniform, num_bits: 8, granularity: channel}, activations: {use: uniform, num_bits: 8, symmetric: false, observer: minmax, dynamic: false}}]\n";
+static const char ptq_recipe[] = "recipe: 1\n"
+                                 "model: [flatten, {use: linear, out: 16, name: fc1}, relu, {use: linear, out: 10, name: fc2}]\n"
+                                 "data: {use: digits, batch_size: 32}\n"
+                                 "optim: {use: adam, lr: 1e-2}\n"
+                                 "train: {steps: 60}\n"
+                                 "arms:\n"
+                                 "  fp32: {}\n"
+                                 "  ptq:\n"
+                                 "    init: {arm: fp32}\n"
+                                 "    phases: [{use: calibrate, batches: 4}]\n"
+                                 "    quant: [{match: \"*\", weights: {use: uniform, num_bits: 8, granularity: channel}, activations: {use: uniform, "
+                                 "num_bits: 8, symmetric: false, observer: minmax, dynamic: false}}]\n";
 
 static void test_calibrate(void **state)
 {
@@ -538,7 +546,8 @@ static void test_fallback(void **state)
 {
     qt_result res;
     (void)state;
-    assert_ok(try_train(small_recipe, "fall", 1, (const char *[]){"data={use: fashion-mnist, path: /nowhere, batch_size: 32, fallback: digits}"}, NULL, 1, NULL, false, &res));
+    assert_ok(try_train(small_recipe, "fall", 1, (const char *[]){"data={use: fashion-mnist, path: /nowhere, batch_size: 32, fallback: digits}"},
+                        NULL, 1, NULL, false, &res));
     assert_int_equal(res.n, 449);
     char *text = slurp("fall/metrics.jsonl", NULL), *yaml = slurp("fall/resolved.yaml", NULL), *env = slurp("fall/env.json", NULL);
     assert_non_null(strstr(text, "\"data\": \"digits\""));
@@ -546,7 +555,9 @@ static void test_fallback(void **state)
     assert_null(strstr(yaml, "fashion"));
     assert_non_null(strstr(env, "\"data\": \"digits\", \"fallback\": true"));
     free(text), free(yaml), free(env);
-    assert_int_equal(try_train(small_recipe, "fall2", 1, (const char *[]){"data={use: fashion-mnist, path: /nowhere, batch_size: 32}"}, NULL, 1, NULL, false, &res), QT_EIO);
+    assert_int_equal(try_train(small_recipe, "fall2", 1, (const char *[]){"data={use: fashion-mnist, path: /nowhere, batch_size: 32}"}, NULL, 1, NULL,
+                               false, &res),
+                     QT_EIO);
     assert_int_equal(strncmp(qt_error_text(), "/nowhere: ", 10), 0);
     assert_false(qt_file_exists("fall2"));
 }
@@ -555,9 +566,23 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, clear)
     const struct CMUnitTest tests[] = {
-        T(test_threads), T(test_resume_every_step), T(test_resume_after_kill), T(test_sigint), T(test_no_allocation), T(test_out_of_memory), T(test_folder), T(test_no_steps),
-        T(test_folder_refused), T(test_folder_in_use), T(test_nothing_left), T(test_disk_full), T(test_diverged), T(test_damage), T(test_other_model),
-        T(test_calibrate), T(test_fallback),
+        T(test_threads),
+        T(test_resume_every_step),
+        T(test_resume_after_kill),
+        T(test_sigint),
+        T(test_no_allocation),
+        T(test_out_of_memory),
+        T(test_folder),
+        T(test_no_steps),
+        T(test_folder_refused),
+        T(test_folder_in_use),
+        T(test_nothing_left),
+        T(test_disk_full),
+        T(test_diverged),
+        T(test_damage),
+        T(test_other_model),
+        T(test_calibrate),
+        T(test_fallback),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }

@@ -11,7 +11,8 @@ static const qt_field fields[] = {QT_F_INT(calibrate_cfg, batches, "16", 1, 1e9,
 
 static void set_sites(qt_run *r, bool calibrating)
 {
-    for (int i = 0; i < r->store->n_site; i++) r->store->site[i]->enabled = true, r->store->site[i]->observing = r->store->site[i]->bypass = calibrating;
+    for (int i = 0; i < r->store->n_site; i++)
+        r->store->site[i]->enabled = true, r->store->site[i]->observing = r->store->site[i]->bypass = calibrating;
 }
 
 static qt_err observe(qt_run *r, const qt_batch *b)
@@ -49,4 +50,5 @@ static qt_err run(qt_run *r, const void *cfg)
     return e;
 }
 
-const qt_phase qt_phase_calibrate = {{"calibrate", "observe activations on training data, change no weight", NULL, fields, sizeof(calibrate_cfg)}, run};
+const qt_phase qt_phase_calibrate = {{"calibrate", "observe activations on training data, change no weight", NULL, fields, sizeof(calibrate_cfg)},
+                                     run};

@@ -3,7 +3,7 @@
  *   slots/K/NAME      optimizer state (moments, averaged weights) of each trained parameter
  *   codes/PATH        codes of a weight site at the last quant event, which flip_rate compares with
  *   manifest/NAME     kind, frozen, and the shape
- *   attributes        step, phase, optimizer_count, best, seed, metrics_bytes, seconds, version
+ *   attributes        step, phase, optimizer_count, best, seed, metrics_bytes, seconds, busy, version ...
  * In front of the HDF5 part stands a user block of 512 bytes, "QTAPE-CKPT 1 crc32=XXXXXXXX bytes=N", the CRC-32 and the length of the
  * rest. It is verified before libhdf5 opens the file, so a damaged checkpoint is a message and never a crash. */
 #include "base/h5.h"
@@ -55,7 +55,8 @@ qt_err qt_ckpt_verify(const char *file)
     fclose(f);
     QT_CHECK(is_one, QT_EDATA, "%s: is no qtape checkpoint, or its first bytes are damaged", file);
     QT_CHECK(ok, QT_EIO, "%s: cannot read: %s", file, strerror(errno));
-    QT_CHECK(bytes == want_bytes, QT_EDATA, "%s: damaged checkpoint: %lld bytes after the first %d, expected %lld", file, bytes, QT_H5_USERBLOCK, want_bytes);
+    QT_CHECK(bytes == want_bytes, QT_EDATA, "%s: damaged checkpoint: %lld bytes after the first %d, expected %lld", file, bytes, QT_H5_USERBLOCK,
+             want_bytes);
     QT_CHECK(crc == want, QT_EDATA, "%s: damaged checkpoint: its checksum is %08lx, expected %08lx", file, crc, want);
     return QT_OK;
 }
@@ -110,6 +111,7 @@ static qt_err write_all(qt_h5 *f, const qt_run *r)
     QT_TRY(qt_h5_put_int(f, "has_best", r->has_best));
     QT_TRY(qt_h5_put_real(f, "best", r->best));
     QT_TRY(qt_h5_put_int(f, "metrics_bytes", r->metrics_bytes));
+    QT_TRY(qt_h5_put_real(f, "busy", r->busy));
     return qt_h5_put_real(f, "seconds", r->began > 0 ? r->seconds + qt_clock() - r->began : r->seconds);
 }
 
@@ -249,6 +251,7 @@ static qt_err read_state(qt_h5 *f, qt_run *r)
     QT_TRY(qt_h5_get_int(f, "metrics_bytes", &r->metrics_bytes));
     QT_TRY(qt_h5_get_real(f, "best", &r->best));
     QT_TRY(qt_h5_get_real(f, "seconds", &r->seconds));
+    QT_TRY(qt_h5_get_real(f, "busy", &r->busy));
     r->phase = (int)phase, r->has_best = has_best != 0;
     qt_optimizer_set_count(r->optim, count);
     return QT_OK;

@@ -58,8 +58,8 @@ static qt_err check_arm(const qt_recipe *r, const qt_yaml *map, const char *path
     for (int i = 0; i < n; i++)
         if (!strcmp(names[i], arm)) return QT_OK;
     near = qt_near(arm, n, names);
-    return qt_fail_at(QT_ERECIPE, qt_yaml_get(map, "arm")->pos, "%s.arm: unknown arm '%s'%s%s%s", path, arm, near ? ", did you mean '" : "", near ? near : "",
-                      near ? "'?" : "");
+    return qt_fail_at(QT_ERECIPE, qt_yaml_get(map, "arm")->pos, "%s.arm: unknown arm '%s'%s%s%s", path, arm, near ? ", did you mean '" : "",
+                      near ? near : "", near ? "'?" : "");
 }
 
 static qt_err check_metric(const qt_recipe *r, const qt_yaml *map, const char *path, const char *metric)
@@ -70,11 +70,14 @@ static qt_err check_metric(const qt_recipe *r, const qt_yaml *map, const char *p
     const char *near, *dot = strrchr(metric, '.');
     for (int i = 0; i < N; i++)
         if (!strcmp(known[i], metric)) return QT_OK;
-    if (!strncmp(metric, "quant.", 6) && dot && dot > metric + 6 && qt_choice("scale|clip_frac|zero_frac|flip_rate|sqnr_db", dot + 1) >= 0) return QT_OK;
-    if (r->metric && dot && !strcmp(dot + 1, r->metric->d.name) && (dot == metric + 4 ? !strncmp(metric, "test", 4) : dot == metric + 3 && !strncmp(metric, "val", 3)))
+    if (!strncmp(metric, "quant.", 6) && dot && dot > metric + 6 && qt_choice("scale|clip_frac|zero_frac|flip_rate|sqnr_db", dot + 1) >= 0)
+        return QT_OK;
+    if (r->metric && dot && !strcmp(dot + 1, r->metric->d.name) &&
+        (dot == metric + 4 ? !strncmp(metric, "test", 4) : dot == metric + 3 && !strncmp(metric, "val", 3)))
         return QT_OK;
     near = qt_near(metric, N, known);
-    return qt_fail_at(QT_ERECIPE, qt_yaml_get(map, "metric")->pos, "%s.metric: unknown metric '%s'%s%s%s", path, metric, near ? ", did you mean '" : "",
+    return qt_fail_at(QT_ERECIPE, qt_yaml_get(map, "metric")->pos, "%s.metric: unknown metric '%s'%s%s%s", path, metric,
+                      near ? ", did you mean '" : "",
                       near ? near : " (test.accuracy, test.loss, bits_per_weight, bytes, seconds, quant.SITE.FIELD ...)", near ? "'?" : "");
 }
 
@@ -88,7 +91,8 @@ static qt_err read_claim(const qt_recipe *r, int i, claim *c, bound *b)
     snprintf(path, sizeof path, "claims[%d]", i);
     QT_TRY(qt_fields_read(y, path, claim_fields, NULL, c));
     if (!!c->at_least + !!c->at_most + !!c->within != 1)
-        return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected one of at_least, at_most and within, found %d", path, !!c->at_least + !!c->at_most + !!c->within);
+        return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected one of at_least, at_most and within, found %d", path,
+                          !!c->at_least + !!c->at_most + !!c->within);
     e = check_arm(r, y, path, c->arm);
     if (check_metric(r, y, path, c->metric) != QT_OK) e = QT_ERECIPE;
     limit = c->at_least ? c->at_least : c->at_most ? c->at_most : c->within;
@@ -97,8 +101,8 @@ static qt_err read_claim(const qt_recipe *r, int i, claim *c, bound *b)
     *b = (bound){.times = 1};
     if (!c->within && qt_yaml_real(limit, &b->plus)) return e;
     if (limit->kind != QT_YAML_MAP)
-        return qt_fail_at(QT_ERECIPE, limit->pos, "%s: expected %s, found %s", below, c->within ? "{arm, of}" : "a number or {arm, plus, minus, times}",
-                          qt_yaml_kind_name(limit));
+        return qt_fail_at(QT_ERECIPE, limit->pos, "%s: expected %s, found %s", below,
+                          c->within ? "{arm, of}" : "a number or {arm, plus, minus, times}", qt_yaml_kind_name(limit));
     QT_TRY(qt_fields_read(limit, below, c->within ? within_fields : bound_fields, NULL, b));
     if (check_arm(r, limit, below, b->arm) != QT_OK) e = QT_ERECIPE;
     if (b->metric && check_metric(r, limit, below, b->metric) != QT_OK) e = QT_ERECIPE;
@@ -110,7 +114,8 @@ qt_err qt_claims_check(const qt_recipe *r)
 {
     qt_err e = QT_OK;
     if (!r->claims) return QT_OK;
-    if (r->claims->kind != QT_YAML_LIST) return qt_fail_at(QT_ERECIPE, r->claims->pos, "claims: expected a list, found %s", qt_yaml_kind_name(r->claims));
+    if (r->claims->kind != QT_YAML_LIST)
+        return qt_fail_at(QT_ERECIPE, r->claims->pos, "claims: expected a list, found %s", qt_yaml_kind_name(r->claims));
     for (int i = 0; i < r->claims->n; i++) {
         claim c = {0};
         bound b = {0};
@@ -131,8 +136,8 @@ static qt_err check_site(const qt_recipe *r, const qt_yaml *map, const char *pat
     for (int i = 0; i < n; i++)
         if (!strcmp(names[i] = s->site[i]->path, site)) return QT_OK;
     near = qt_near(site, n, names);
-    return qt_fail_at(QT_ERECIPE, y ? y->pos : map->pos, "%s.metric: arm '%s' has no quantizer at '%s'%s%s%s", path, arm, site, near ? ", did you mean '" : "",
-                      near ? near : "", near ? "'?" : "");
+    return qt_fail_at(QT_ERECIPE, y ? y->pos : map->pos, "%s.metric: arm '%s' has no quantizer at '%s'%s%s%s", path, arm, site,
+                      near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
 qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s)

@@ -68,7 +68,8 @@ static void compare(const qt_codes *c, const R *x, const R *y, qt_site_stats *st
         clipped += fabs(d) > 0.5001 * fabs(s), zeros += y[i] == 0;
     }
     for (int64_t i = 0; i < c->layout.count; i++) scale += (double)c->scale[i];
-    *st = (qt_site_stats){scale / (double)c->layout.count, (double)clipped / (double)c->n, (double)zeros / (double)c->n, NAN, 10 * log10(signal / noise)};
+    *st = (qt_site_stats){scale / (double)c->layout.count, (double)clipped / (double)c->n, (double)zeros / (double)c->n, NAN,
+                          10 * log10(signal / noise)};
 }
 
 static qt_err flips(qt_run *r, int i, const qt_codes *c, qt_site_stats *st)

@@ -60,8 +60,8 @@ void qt_progress_step(qt_run *r, double loss, const double *accuracy, double lr,
     r->shown = now;
     if (accuracy) snprintf(acc, sizeof acc, "  acc %5.1f %%", 100 * *accuracy);
     eta(until, left);
-    snprintf(text, sizeof text, "%s  step %lld/%lld  loss %.4f%s  lr %.3g  %.0f samples/s  ETA %s", r->arm, (long long)r->step, (long long)r->steps, loss, acc,
-             lr, samples_per_s, until);
+    snprintf(text, sizeof text, "%s  step %lld/%lld  loss %.4f%s  lr %.3g  %.0f samples/s  ETA %s", r->arm, (long long)r->step, (long long)r->steps,
+             loss, acc, lr, samples_per_s, until);
     if (r->progress == QT_PROGRESS_LIVE) fprintf(stderr, "\r\033[K%.*s", terminal_width(), text), r->live = true;
     else fprintf(stderr, "%s\n", text);
     fflush(stderr);

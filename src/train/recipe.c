@@ -10,7 +10,8 @@ typedef struct top {
     int64_t        recipe, seed;
     const char    *name, *doc, *paper;
     int            engine;
-    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *schedule, *optim, *lr_schedule, *train, *init, *phases, *arms, *seeds, *claims;
+    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *schedule, *optim, *lr_schedule, *train, *init, *phases, *arms, *seeds,
+        *claims;
 } top;
 
 static const qt_field top_fields[] = {
@@ -101,8 +102,8 @@ static qt_err read_top(qt_recipe *r, top *t)
     qt_err e = qt_fields_read(r->tree, "", top_fields, later_keys, t);
     gather(&e, read_later(r->tree));
     if (t->recipe != 1)
-        gather(&e, qt_fail_at(QT_ERECIPE, qt_yaml_get(r->tree, "recipe")->pos, "recipe: version %lld of the schema is not known; this qtape reads version 1",
-                              (long long)t->recipe));
+        gather(&e, qt_fail_at(QT_ERECIPE, qt_yaml_get(r->tree, "recipe")->pos,
+                              "recipe: version %lld of the schema is not known; this qtape reads version 1", (long long)t->recipe));
     r->name = t->name ? t->name : base_name(r->arena, r->file);
     if (!r->name) return QT_EMEM;
     if (!*r->name || *r->name == '.' || strchr(r->name, '/'))
@@ -118,7 +119,8 @@ static qt_err read_length(qt_recipe *r, const qt_yaml *train)
     const qt_yaml *steps = qt_yaml_get(train, "steps"), *epochs = qt_yaml_get(train, "epochs");
     r->by_epochs = epochs != NULL;
     if (steps && epochs)
-        return qt_fail_at(QT_ERECIPE, qt_yaml_key_pos(train, "epochs"), "train.epochs: train.steps is given too; one of the two says how long to train (~train.steps takes it away)");
+        return qt_fail_at(QT_ERECIPE, qt_yaml_key_pos(train, "epochs"),
+                          "train.epochs: train.steps is given too; one of the two says how long to train (~train.steps takes it away)");
     if (!steps && !epochs && qt_recipe_trains(r))
         return qt_fail_at(QT_ERECIPE, train ? train->pos : r->tree->pos, "train: expected steps or epochs, found neither");
     return QT_OK;
@@ -141,7 +143,8 @@ static qt_err read_phases(qt_recipe *r, const qt_yaml *y)
         gather(&e, got);
         if (got != QT_OK) continue;
         for (int k = 0; k < r->n_phases; k++)
-            if (d == &qt_phase_train.d && r->phase[k].phase == &qt_phase_train) gather(&e, qt_fail_at(QT_ERECIPE, y->item[i]->pos, "%s: train stands here twice", path));
+            if (d == &qt_phase_train.d && r->phase[k].phase == &qt_phase_train)
+                gather(&e, qt_fail_at(QT_ERECIPE, y->item[i]->pos, "%s: train stands here twice", path));
         r->phase[r->n_phases++].phase = (const qt_phase *)d;
     }
     if (!y->n) gather(&e, qt_fail_at(QT_ERECIPE, y->pos.file ? y->pos : none, "phases: expected at least one phase, found an empty list"));
@@ -155,7 +158,8 @@ static qt_err read_init(qt_recipe *r, const qt_yaml *y)
     QT_TRY(qt_fields_read(y, "init", init_fields, NULL, &r->init));
     n = (r->init.arm != NULL) + (r->init.run != NULL) + (r->init.checkpoint != NULL);
     if (n != 1) return qt_fail_at(QT_ERECIPE, y->pos, "init: expected one of arm, run and checkpoint, found %d", n);
-    if (r->init.arm && r->arm && !strcmp(r->init.arm, r->arm)) return qt_fail_at(QT_ERECIPE, y->pos, "init.arm: arm '%s' cannot begin with itself", r->arm);
+    if (r->init.arm && r->arm && !strcmp(r->init.arm, r->arm))
+        return qt_fail_at(QT_ERECIPE, y->pos, "init.arm: arm '%s' cannot begin with itself", r->arm);
     if (r->init.arm && r->arms && !qt_yaml_get(r->arms, r->init.arm)) {
         const char *near = r->arms->kind == QT_YAML_MAP ? qt_near(r->init.arm, r->arms->n, r->arms->key) : NULL;
         return qt_fail_at(QT_ERECIPE, qt_yaml_get(y, "arm")->pos, "init.arm: unknown arm '%s'%s%s%s", r->init.arm, near ? ", did you mean '" : "",
@@ -220,7 +224,8 @@ static qt_err read_sections(qt_recipe *r)
     r->loss = (const qt_loss *)loss, r->metric = (const qt_metric *)metric;
     gather(&e, read_fallback(r));
     if (!r->model) gather(&e, qt_fail_at(QT_ERECIPE, r->tree->pos, "model: missing; a recipe needs a list of layers"));
-    if (!r->data) gather(&e, qt_fail_at(QT_ERECIPE, r->tree->pos, "data: missing; a recipe needs a data set, as data: {use: digits, batch_size: 32}"));
+    if (!r->data)
+        gather(&e, qt_fail_at(QT_ERECIPE, r->tree->pos, "data: missing; a recipe needs a data set, as data: {use: digits, batch_size: 32}"));
     return e;
 }
 
@@ -258,8 +263,8 @@ static qt_err check_target(const qt_recipe *r, const qt_data_info *info, const q
     if (!m || info->classes || !info->target_n || !m->n) return QT_OK;
     for (int i = 0; i < m->out.rank; i++) n *= m->out.dim[i];
     if (n == info->target_n) return QT_OK;
-    return qt_fail_at(QT_ESHAPE, m->m[m->n - 1].pos, "%s: the last layer gives %lld numbers, and the data set has targets of %lld", m->m[m->n - 1].path,
-                      (long long)n, (long long)info->target_n);
+    return qt_fail_at(QT_ESHAPE, m->m[m->n - 1].pos, "%s: the last layer gives %lld numbers, and the data set has targets of %lld",
+                      m->m[m->n - 1].path, (long long)n, (long long)info->target_n);
 }
 
 /* Model, optimizer and (if they are right so far) claims over the shapes of a data section, as far as they are known without its files. */

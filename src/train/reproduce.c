@@ -94,7 +94,8 @@ static qt_err order_arms(bench *b)
         }
     }
     for (int i = 0; i < arms->n; i++)
-        if (!placed[i]) return qt_fail_at(QT_ERECIPE, arms->key_pos[i], "arms: '%s' begins with arm '%s', which begins with it", arms->key[i], source[i]);
+        if (!placed[i])
+            return qt_fail_at(QT_ERECIPE, arms->key_pos[i], "arms: '%s' begins with arm '%s', which begins with it", arms->key[i], source[i]);
     return QT_OK;
 }
 
@@ -118,7 +119,8 @@ static bool made_from(bench *b, const char *dir, const qt_recipe *r, const qt_ya
     if (!f) return false;
     qt_err e = qt_recipe_print(f, r, data);
     fclose(f);
-    if (e == QT_OK) same = qt_file_read(b->arena, qt_arena_sprintf(b->arena, "%s/resolved.yaml", dir), &have, &m) == QT_OK && m == n && !memcmp(want, have, n);
+    if (e == QT_OK)
+        same = qt_file_read(b->arena, qt_arena_sprintf(b->arena, "%s/resolved.yaml", dir), &have, &m) == QT_OK && m == n && !memcmp(want, have, n);
     free(want);
     return same;
 }
@@ -251,12 +253,16 @@ static void print_table(FILE *f, const bench *b, const row *rows)
 {
     int width = 3;
     for (int i = 0; i < b->n_arms; i++) width = (int)strlen(arm_name(b, i)) > width ? (int)strlen(arm_name(b, i)) : width;
-    fprintf(f, "| %-*s | seeds | %17s | bits/weight | model bytes |  seconds | samples/s |\n", width, "arm", rows->classes ? "test accuracy (%)" : "test loss");
-    fprintf(f, "| %.*s | ----: | ----------------: | ----------: | ----------: | -------: | --------: |\n", width, "----------------------------------------------------------------");
+    fprintf(f, "| %-*s | seeds | %17s | bits/weight | model bytes |  seconds | samples/s |\n", width, "arm",
+            rows->classes ? "test accuracy (%)" : "test loss");
+    fprintf(f, "| %.*s | ----: | ----------------: | ----------: | ----------: | -------: | --------: |\n", width,
+            "----------------------------------------------------------------");
     for (int i = 0; i < b->n_arms; i++) print_row(f, arm_name(b, i), &rows[i], b->n_seeds, width);
 }
 
 /* ---- the verdict ----------------------------------------------------------------------------------------------------------- */
+
+static const char *word(const bench *b, const qt_verdict *v) { return b->fallback ? "SKIP" : v->pass ? "PASS" : "FAIL"; }
 
 static void print_string(FILE *f, const char *s)
 {
@@ -283,14 +289,15 @@ static void print_json(FILE *f, const bench *b, const row *rows, const qt_verdic
         const row *w = &rows[i];
         fprintf(f, "%s{\"arm\": ", i ? ",\n  " : ""), print_string(f, arm_name(b, i));
         if (w->classes) print_number(f, "accuracy", qt_sample_mean(&w->accuracy)), print_number(f, "accuracy_sd", qt_sample_sd(&w->accuracy));
-        print_number(f, "loss", qt_sample_mean(&w->loss)), print_number(f, "bits_per_weight", qt_sample_mean(&w->bits)), print_number(f, "bytes", qt_sample_mean(&w->bytes));
+        print_number(f, "loss", qt_sample_mean(&w->loss)), print_number(f, "bits_per_weight", qt_sample_mean(&w->bits)),
+            print_number(f, "bytes", qt_sample_mean(&w->bytes));
         print_number(f, "seconds", qt_sample_mean(&w->seconds)), print_number(f, "samples_per_s", qt_sample_mean(&w->rate));
         fprintf(f, ", \"diverged\": %s}", w->diverged ? "true" : "false");
     }
     fprintf(f, "],\n \"claims\": [");
     for (int i = 0; i < n; i++) {
         fprintf(f, "%s{\"say\": ", i ? ",\n  " : ""), print_string(f, qt_claim_say(b->recipe, i));
-        fprintf(f, ", \"verdict\": \"%s\", \"numbers\": ", b->fallback ? "SKIP" : v[i].pass ? "PASS" : "FAIL"), print_string(f, v[i].text), fprintf(f, "}");
+        fprintf(f, ", \"verdict\": \"%s\", \"numbers\": ", word(b, &v[i])), print_string(f, v[i].text), fprintf(f, "}");
     }
     fprintf(f, "],\n \"verdict\": \"%s\"}\n", verdict);
 }
@@ -298,7 +305,7 @@ static void print_json(FILE *f, const bench *b, const row *rows, const qt_verdic
 static void print_claims(FILE *f, const bench *b, const qt_verdict *v, int n)
 {
     for (int i = 0; i < n; i++)
-        fprintf(f, "- %s  %s: %s\n", b->fallback ? "SKIP" : v[i].pass ? "PASS" : "FAIL", qt_claim_say(b->recipe, i), v[i].text);
+        fprintf(f, "- %s  %s: %s\n", word(b, &v[i]), qt_claim_say(b->recipe, i), v[i].text);
 }
 
 typedef void (*writer)(FILE *f, const bench *b, const row *rows, const qt_verdict *v, int n, const char *verdict);
@@ -359,8 +366,8 @@ static void announce(const bench *b, int arm, int seed)
 {
     bool done = qt_file_exists(qt_arena_sprintf(b->arena, "%s/DONE", run_dir(b, arm, seed)));
     if (b->o->progress == QT_PROGRESS_LINES || b->o->progress == QT_PROGRESS_LIVE)
-        fprintf(stderr, "%s: arm %s, seed %lld (%d of %d)%s\n", b->recipe->name, arm_name(b, arm), (long long)b->seed[seed], arm * b->n_seeds + seed + 1,
-                b->n_arms * b->n_seeds, done ? " is done" : "");
+        fprintf(stderr, "%s: arm %s, seed %lld (%d of %d)%s\n", b->recipe->name, arm_name(b, arm), (long long)b->seed[seed],
+                arm * b->n_seeds + seed + 1, b->n_arms * b->n_seeds, done ? " is done" : "");
 }
 
 static qt_err reproduce(qt_arena *a, const char *file, const qt_reproduce_opts *o, const char *root, FILE *out)

@@ -119,13 +119,15 @@ static qt_err init_file(qt_run *r, const char **file)
     if (c->checkpoint) *file = c->checkpoint;
     else if (c->run) *file = qt_arena_sprintf(a, "%s/ckpt/last.h5", c->run);
     else {
-        *file = qt_arena_sprintf(a, "%.*s%s%s-s%lld/ckpt/last.h5", slash ? (int)(slash - r->dir) : 0, r->dir, slash ? "/" : "", c->arm, (long long)seed);
+        *file =
+            qt_arena_sprintf(a, "%.*s%s%s-s%lld/ckpt/last.h5", slash ? (int)(slash - r->dir) : 0, r->dir, slash ? "/" : "", c->arm, (long long)seed);
         if (*file && !qt_file_exists(*file)) *file = qt_arena_sprintf(a, "runs/%s/%s-s%lld/ckpt/last.h5", r->recipe->name, c->arm, (long long)seed);
     }
     if (!*file) return QT_EMEM;
     if (qt_file_exists(*file)) return QT_OK;
     if (c->arm)
-        QT_FAIL(QT_EIO, "init: there is no checkpoint of arm '%s' (%s); train it first: qtape train %s --arm %s", c->arm, *file, r->recipe->file, c->arm);
+        QT_FAIL(QT_EIO, "init: there is no checkpoint of arm '%s' (%s); train it first: qtape train %s --arm %s", c->arm, *file, r->recipe->file,
+                c->arm);
     QT_FAIL(QT_EIO, "init: there is no checkpoint %s", *file);
 }
 
@@ -389,10 +391,11 @@ static qt_err finish(qt_run *r, qt_result *res)
     else if (!qt_recipe_trains(r->recipe)) QT_TRY(qt_run_eval_event(r, split, res));
     else QT_TRY(qt_run_eval(r, split, res, NULL, NULL));
     res->seconds = seconds;
-    qt_metrics_eval(r, "final", split, res, seconds > 0 ? samples / seconds : 0);
+    qt_metrics_eval(r, "final", split, res, r->busy > 0 ? samples / r->busy : 0);
     QT_CHECK(!fflush(r->metrics) && !fsync(fileno(r->metrics)), QT_EIO, "%s/metrics.jsonl: cannot write: %s", r->dir, strerror(errno));
     QT_TRY(qt_file_write(file_in(r, "DONE"), "", 0));
-    if (res->classes) qt_run_log(r, "%s  done: %s accuracy %.2f %%, loss %.4f, %.1f s", r->arm, qt_split_name[split], 100 * res->accuracy, res->loss, seconds);
+    if (res->classes)
+        qt_run_log(r, "%s  done: %s accuracy %.2f %%, loss %.4f, %.1f s", r->arm, qt_split_name[split], 100 * res->accuracy, res->loss, seconds);
     else qt_run_log(r, "%s  done: %s loss %.6g, %.1f s", r->arm, qt_split_name[split], res->loss, seconds);
     return QT_OK;
 }
@@ -410,9 +413,15 @@ static qt_err finished(qt_run *r, qt_result *res)
     const qt_yaml *y;
     QT_TRY(qt_metrics_last(&r->arena, r->dir, "final", NULL, &y));
     QT_CHECK(y, QT_EDATA, "%s/metrics.jsonl: has no final event, though the run is done", r->dir);
-    *res = (qt_result){.loss = number(y, "loss"), .accuracy = number(y, "accuracy"), .bits_per_weight = number(y, "bits_per_weight"), .bytes = number(y, "bytes"),
-                       .seconds = number(y, "seconds"), .peak_rss_mb = number(y, "peak_rss_mb"), .n = (int64_t)number(y, "n"),
-                       .params = (int64_t)number(y, "params"), .classes = qt_yaml_get(y, "accuracy") != NULL};
+    *res = (qt_result){.loss = number(y, "loss"),
+                       .accuracy = number(y, "accuracy"),
+                       .bits_per_weight = number(y, "bits_per_weight"),
+                       .bytes = number(y, "bytes"),
+                       .seconds = number(y, "seconds"),
+                       .peak_rss_mb = number(y, "peak_rss_mb"),
+                       .n = (int64_t)number(y, "n"),
+                       .params = (int64_t)number(y, "params"),
+                       .classes = qt_yaml_get(y, "accuracy") != NULL};
     qt_run_log(r, "%s: is done already", r->dir);
     return QT_OK;
 }

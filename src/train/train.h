@@ -103,6 +103,7 @@ typedef struct qt_run {
     FILE        *metrics, *log;
     int64_t      metrics_bytes;
     double       seconds;         /* of training so far, over resumes */
+    double       busy;            /* of these, in training steps: without evaluation and saving */
     double       began;           /* clock when this process began to train */
     double       best;            /* best val (or test) metric so far: accuracy, or minus the loss */
     bool         has_best;
@@ -114,7 +115,6 @@ typedef struct qt_run {
     int          lock;            /* file descriptor of LOCK, -1 if not held */
     int32_t    **codes;           /* [store->n_site] codes of weight sites at the last quant event, NULL before */
     volatile int *stop;           /* set by SIGINT */
-    int          n_events;
     qt_result    last_eval;       /* of eval_step and eval_split, so that the final evaluation need not be run twice */
     int64_t      eval_step;
     qt_split     eval_split;
@@ -220,6 +220,13 @@ double qt_sample_mean(const qt_sample *s);
 double qt_sample_sd(const qt_sample *s); /* with n - 1; 0 for one value */
 
 /* threads 0: what each recipe says. stop as in qt_run. */
-typedef struct qt_reproduce_opts { const char *run_root, *tag; int n_seeds; int64_t seeds[64]; qt_progress progress; int threads; volatile int *stop; } qt_reproduce_opts;
+typedef struct qt_reproduce_opts {
+    const char   *run_root, *tag;
+    int           n_seeds;
+    int64_t       seeds[64];
+    qt_progress   progress;
+    int           threads;
+    volatile int *stop;
+} qt_reproduce_opts;
 qt_err qt_reproduce(const char *recipe, const qt_reproduce_opts *o, FILE *out);
 #endif

@@ -15,13 +15,17 @@ static qt_err diverged(const qt_run *r, double loss)
     const qt_node *nd = qt_tape_nonfinite(r->tape, &which);
     int64_t        step = r->step + 1;
     if (nd)
-        QT_FAIL(QT_EDIVERGED, "diverged at step %lld: loss is %g; the first tensor that is not finite is the %s of %s in layer '%s' (a smaller optim.lr or clip_grad_norm may help)",
+        QT_FAIL(QT_EDIVERGED,
+                "diverged at step %lld: loss is %g; the first tensor that is not finite is the %s of %s in layer '%s' (a smaller optim.lr or "
+                "clip_grad_norm may help)",
                 (long long)step, loss, which, nd->op->d.name, nd->path ? nd->path : "loss");
     for (int i = 0; i < r->store->n; i++) {
         const qt_param *p = r->store->p[i];
-        if (!qt_all_finite(p->t.data, p->t.n)) QT_FAIL(QT_EDIVERGED, "diverged at step %lld: loss is %g; parameter '%s' is not finite", (long long)step, loss, p->t.name);
+        if (!qt_all_finite(p->t.data, p->t.n))
+            QT_FAIL(QT_EDIVERGED, "diverged at step %lld: loss is %g; parameter '%s' is not finite", (long long)step, loss, p->t.name);
         if (p->t.grad && !qt_all_finite(p->t.grad, p->t.n))
-            QT_FAIL(QT_EDIVERGED, "diverged at step %lld: loss is %g; the gradient of parameter '%s' is not finite", (long long)step, loss, p->t.name);
+            QT_FAIL(QT_EDIVERGED, "diverged at step %lld: loss is %g; the gradient of parameter '%s' is not finite", (long long)step, loss,
+                    p->t.name);
     }
     QT_FAIL(QT_EDIVERGED, "diverged at step %lld: loss is %g", (long long)step, loss);
 }
@@ -87,7 +91,8 @@ static qt_err evaluate(qt_run *r)
     QT_TRY(qt_run_eval_event(r, split, &res));
     value = res.classes ? res.accuracy : -res.loss;
     if (res.classes)
-        qt_run_log(r, "%s  step %lld/%lld  %s loss %.4f  accuracy %.2f %%", r->arm, (long long)r->step, (long long)r->steps, qt_split_name[split], res.loss, 100 * res.accuracy);
+        qt_run_log(r, "%s  step %lld/%lld  %s loss %.4f  accuracy %.2f %%", r->arm, (long long)r->step, (long long)r->steps, qt_split_name[split],
+                   res.loss, 100 * res.accuracy);
     else qt_run_log(r, "%s  step %lld/%lld  %s loss %.6g", r->arm, (long long)r->step, (long long)r->steps, qt_split_name[split], res.loss);
     QT_TRY(qt_metrics_sync(r));
     if (r->has_best && !(value > r->best)) return QT_OK;
@@ -116,21 +121,33 @@ static qt_err between(qt_run *r, const outcome *o, double rate)
 /* Accuracy of a training batch is wanted where a step event or a progress line will show it. */
 static bool measured(const qt_run *r) { return every(r->step + 1, r->recipe->train.log_every) || r->progress != QT_PROGRESS_QUIET; }
 
+/* Samples a second over the last half second or more of steps; evaluation and saving are no training. */
+typedef struct speed {
+    double  busy, rate;
+    int64_t samples;
+} speed;
+
+static void add_step(speed *s, double seconds, int64_t samples)
+{
+    s->busy += seconds, s->samples += samples;
+    if (s->rate > 0 && s->busy < 0.5) return;
+    *s = (speed){0, (double)s->samples / s->busy, 0};
+}
+
 static qt_err loop(qt_run *r)
 {
     const qt_batch *b;
     outcome         o = {0};
-    double          mark = qt_clock(), rate = 0;
-    int64_t         samples = 0;
+    speed           s = {0};
     while (r->step < r->steps) {
+        double start = qt_clock(), took;
         QT_TRY(qt_loader_next(r->loader, &b));
         qt_run_schedule(r, r->step);
         QT_TRY(train_step(r, b, measured(r), &o));
-        samples += b->n;
-        double now = qt_clock();
-        if (now - mark > 0.5 || rate == 0) rate = (double)samples / (now - mark), mark = now, samples = 0;
-        QT_TRY(between(r, &o, rate));
-        if (qt_clock() - now > 0.05) mark = qt_clock(), samples = 0; /* evaluation and saving are no training */
+        took = qt_clock() - start;
+        r->busy += took;
+        add_step(&s, took, b->n);
+        QT_TRY(between(r, &o, s.rate));
     }
     return QT_OK;
 }
