@@ -1,5 +1,5 @@
 /* Decoding PNG, JPEG and BMP is stb_image's work (public domain; Debian's libstb-dev). Around it stand the checks that it leaves out:
- * chunk checksums of PNG, truncated BMP, and a bound on memory that follows from the size that the header states. */
+ * chunk checksums of PNG, truncated BMP, Huffman tables of JPEG, and a bound on memory that follows from the size that the header states. */
 #include "files.h"
 #include "image.h"
 #include <stdlib.h>
@@ -36,6 +36,8 @@ static uint32_t little32(const uint8_t *p) { return (uint32_t)p[3] << 24 | (uint
 
 static bool is_png(const uint8_t *p, size_t n) { return n >= 24 && !memcmp(p, "\x89PNG\r\n\x1a\n", 8); }
 
+static bool is_bmp(const uint8_t *p, size_t n) { return n >= 2 && !memcmp(p, "BM", 2); }
+
 /* Width and height that the header states. stb_image refuses to tell those of a PNG that it finds too large. */
 static bool size_of(const uint8_t *p, size_t n, int64_t *w, int64_t *h)
 {
@@ -68,18 +70,48 @@ static const char *bmp_damage(const uint8_t *p, size_t n, uint64_t w, uint64_t h
     return little32(p + 10) + (w * bits + 31) / 32 * 4 * h > n ? "truncated" : NULL;
 }
 
-static const char *damage(const uint8_t *p, size_t n, uint64_t w, uint64_t h)
+/* Do the tables of a DHT segment hold at most 256 symbols each? p is at its length. */
+static bool huffman_fits(const uint8_t *p, size_t n)
 {
-    if (is_png(p, n)) return png_damage(p, n);
-    if (n >= 2 && !memcmp(p, "BM", 2)) return bmp_damage(p, n, w, h);
+    int64_t left = n < 2 ? 0 : (p[0] << 8 | p[1]) - 2;
+    for (size_t at = 2; left > 0;) {
+        size_t count = 0;
+        if (n - at < 17) return false;
+        for (int i = 1; i <= 16; i++) count += p[at + (size_t)i];
+        if (count > 256 || count > n - at - 17) return false;
+        at += 17 + count, left -= 17 + (int64_t)count;
+    }
+    return true;
+}
+
+/* stb_image writes past its tables when a Huffman table is too long. Wherever it might see the marker FF C4, the table must be sound; the
+ * contents of comments, where these bytes mean nothing, are first wiped. */
+static const char *jpeg_damage(uint8_t *p, size_t n)
+{
+    for (size_t at = 2, len; n - at >= 4 && p[at] == 0xFF && p[at + 1] != 0xDA; at += 2 + len) {
+        bool comment = p[at + 1] == 0xFE || (p[at + 1] > 0xE0 && p[at + 1] <= 0xEF && p[at + 1] != 0xEE);
+        len = (size_t)p[at + 2] << 8 | p[at + 3];
+        if (len < 2 || len > n - at - 2) break;
+        if (comment) memset(p + at + 4, 0, len - 2);
+    }
+    for (size_t at = 2; at + 1 < n; at++)
+        if (p[at] == 0xFF && p[at + 1] == 0xC4 && !huffman_fits(p + at + 2, n - at - 2)) return "bad Huffman table";
     return NULL;
 }
 
-static qt_err decode(const char *file, const uint8_t *bytes, size_t n, int64_t *w, int64_t *h, uint8_t **p)
+static const char *damage(const uint8_t *p, size_t n, uint64_t w, uint64_t h)
+{
+    if (is_png(p, n)) return png_damage(p, n);
+    return is_bmp(p, n) ? bmp_damage(p, n, w, h) : NULL;
+}
+
+static qt_err decode(const char *file, uint8_t *bytes, size_t n, int64_t *w, int64_t *h, uint8_t **p)
 {
     const char *what;
     int         iw, ih, comp;
     most = 1 << 20;
+    what = is_png(bytes, n) || is_bmp(bytes, n) ? NULL : jpeg_damage(bytes, n); /* before stb_image sees a byte of it */
+    QT_CHECK(!what, QT_EDATA, "%s: damaged image: %s", file, what);
     QT_CHECK(size_of(bytes, n, w, h), QT_EDATA, "%s: no PNG, JPEG or BMP image that can be read: %s", file, stbi_failure_reason());
     QT_CHECK(*w > 0 && *h > 0 && *w <= MAX_SIDE && *h <= MAX_SIDE && *w * *h <= MAX_PIXELS, QT_EDATA,
              "%s: image of %lld x %lld pixels, expected 1..%d a side and at most %d million", file, (long long)*h, (long long)*w, MAX_SIDE,

@@ -43,7 +43,7 @@ static qt_err read_all(const char *file, gzFile f, size_t max, char **bytes, siz
         *n += (size_t)got;
     }
     (*bytes)[*n] = 0;
-    return gzclose_r(f) == Z_OK ? QT_OK : qt_fail(QT_EDATA, "%s: truncated: the gzip stream ends too early", file);
+    return QT_OK;
 }
 
 qt_err qt_unpacked_read(const char *file, size_t max, char **bytes, size_t *n)
@@ -54,6 +54,7 @@ qt_err qt_unpacked_read(const char *file, size_t max, char **bytes, size_t *n)
     *bytes = NULL, *n = 0;
     QT_TRY(open_gz(file, &f));
     e = read_all(file, f, max, bytes, n);
+    if (gzclose_r(f) != Z_OK && e == QT_OK) e = qt_fail(QT_EDATA, "%s: truncated: the gzip stream ends too early", file);
     if (e != QT_OK) {
         qt_free(*bytes);
         *bytes = NULL;
