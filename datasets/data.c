@@ -96,7 +96,7 @@ static qt_err read_split(part *p, const qt_yaml *y, const char *path)
     if (!qt_yaml_str(y, &p->text))
         return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected a split expression such as train[:90%%], found %s", path, qt_yaml_kind_name(y));
     if (read_range(p->text, &p->range)) return QT_OK;
-    return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected train, val or test, or a range such as train[:90%%], train[1000:2000], test[-10%%:], found '%s'",
+    return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected train, val or test, or a range such as train[:90%%], train[1000:2000], found '%s'",
                       path, p->text);
 }
 

@@ -44,7 +44,7 @@ static qt_err fit_samples(const char *file, const char *name, int rank, const in
 {
     char    found[128], want[128];
     int64_t n = 1, have = 1;
-    QT_CHECK(rank >= 1 && rank <= QT_MAX_DIM && dim[0] > 0, QT_EDATA, "%s: %s is %s, expected [N, ...] with 1 to %d dimensions and samples in it", file,
+    QT_CHECK(rank >= 1 && rank <= QT_MAX_DIM && dim[0] > 0, QT_EDATA, "%s: %s is %s, expected [N, ...] with 1 to %d dimensions, N > 0", file,
              name, shape_text(found, rank, dim), QT_MAX_DIM);
     if (!info->rank) {
         info->rank = rank > 1 ? rank - 1 : 1, info->dim[0] = 1;

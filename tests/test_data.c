@@ -123,7 +123,8 @@ static void test_bad_sections(void **state)
     READ_FAILS("found 'train[:200%]'", "{use: digits, val: 'train[:200%%]'}");
     READ_FAILS("found 'train[:nan]'", "{use: digits, val: 'train[:nan]'}");
     READ_FAILS("found 'train[1:2]x'", "{use: digits, val: 'train[1:2]x'}");
-    READ_FAILS("data.test: spirals gives samples of [2] with 3 classes, but data.train gives samples of [1, 8, 8] with 10 classes", "{train: digits, test: spirals}");
+    READ_FAILS("data.test: spirals gives samples of [2] with 3 classes, but data.train gives samples of [1, 8, 8] with 10 classes",
+               "{train: digits, test: spirals}");
     /* all errors in one pass */
     qt_data *d;
     expect(read_section(&d, "{train: {use: digit}, test: {use: spirals, nois: 1}, batch_size: x}"), QT_ERECIPE, "did you mean 'digits'");
@@ -340,7 +341,8 @@ static void test_csv(void **state)
     qt_data *d;
     R        x[2], t;
     int32_t  y;
-    char    *path = write_text("a.csv", "\xef\xbb\xbfwidth,\"the \"\"kind\"\"\",height\r\n1.5,pear,-2\r\n\r\n2.5, apple ,3e2\r\n\"3\",\"pear\",4\r\n5,fig,6");
+    char    *path = write_text("a.csv",
+                               "\xef\xbb\xbfwidth,\"the \"\"kind\"\"\",height\r\n1.5,pear,-2\r\n\r\n2.5, apple ,3e2\r\n\"3\",\"pear\",4\r\n5,fig,6");
     (void)state;
     OPEN(d, "{use: csv, path: %s, target: 'the \"kind\"', test_every: 2}", path);
     assert_int_equal(qt_data_info_of(d)->classes, 3);
@@ -400,8 +402,8 @@ static void test_bad_csv(void **state)
     OPEN_FAILS(QT_EDATA, "holds a zero byte", "{use: csv, path: %s}", path_of("zero.csv"));
     OPEN_FAILS(QT_EIO, "No such file", "{use: csv, path: %s}", path_of("none.csv"));
     OPEN_FAILS(QT_EIO, "is a folder", "{use: csv, path: %s}", scratch);
-    OPEN_FAILS(QT_EDATA, "class 'c' is not among those of the training file", "{use: csv, path: %s, test_path: %s}", write_text("p.csv", "1,a\n2,b\n"),
-               write_text("q.csv", "1,c\n"));
+    OPEN_FAILS(QT_EDATA, "class 'c' is not among those of the training file", "{use: csv, path: %s, test_path: %s}",
+               write_text("p.csv", "1,a\n2,b\n"), write_text("q.csv", "1,c\n"));
     READ_FAILS("exclude each other", "{use: csv, path: a, test_path: b, test_every: 2}");
     READ_FAILS("data.target: expected a column, found a list", "{use: csv, path: a, target: [1, 2]}");
     READ_FAILS("data.delimiter: expected one letter", "{use: csv, path: a, delimiter: ', '}");
@@ -478,7 +480,8 @@ static void test_hdf5(void **state)
 
 static void test_bad_hdf5(void **state)
 {
-    char *path = write_h5("b.h5", (R[]){0, 2, 1, 0}), *half = write_h5("half.h5", (R[]){0, (R)0.5, 1, 0}), *nan_ = write_h5("nan.h5", (R[]){0, (R)NAN, 1, 0});
+    char *path = write_h5("b.h5", (R[]){0, 2, 1, 0}), *half = write_h5("half.h5", (R[]){0, (R)0.5, 1, 0});
+    char *nan_ = write_h5("nan.h5", (R[]){0, (R)NAN, 1, 0});
     (void)state;
     OPEN_FAILS(QT_EIO, "no such file", "{use: hdf5, path: %s}", path_of("none.h5"));
     OPEN_FAILS(QT_EDATA, "b.h5: train/y: label 1 is 2, expected a class 0..1", "{use: hdf5, path: %s, classes: 2}", path);
