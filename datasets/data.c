@@ -240,7 +240,13 @@ qt_err qt_data_read(qt_arena *a, const qt_yaml *section, qt_data **out)
     return compare_parts(d, QT_ERECIPE);
 }
 
-const qt_data_info *qt_data_info_of(const qt_data *d) { return &d->part[QT_TRAIN].source->info; }
+const qt_data_info *qt_data_info_of(const qt_data *d)
+{
+    static const qt_data_info unknown;
+    return d->part[QT_TRAIN].source ? &d->part[QT_TRAIN].source->info : &unknown;
+}
+
+
 int64_t             qt_data_batch_size(const qt_data *d) { return d->cfg.batch_size; }
 int64_t             qt_data_size(const qt_data *d, qt_split s) { return d->part[s].n; }
 

@@ -111,14 +111,14 @@ static void test_variables(void **state)
 {
     (void)state;
     put_file("r.yaml", "recipe: 1\nvars: {d: 16, twice: \"${d}${d}\", last: ten, n: ${d}, list: [1, 2]}\n"
-                       "name: net-${d}-${twice}\ndoc: \"${d}\"\nseed: ${n}\nseeds: ${list}\n"
-                       "model:\n  - flatten\n  - {use: linear, out: ${d}}\n  - {use: linear, out: 10, name: \"${last}\"}\n"
+                       "name: net-${d}-${twice}\ndoc: \"d ${d}\"\nseed: ${n}\nseeds: ${list}\n"
+                       "model:\n  - flatten\n  - {use: linear, out: \"${d}\"}\n  - {use: linear, out: 10, name: \"${last}\"}\n"
                        "data: {use: digits, batch_size: ${d}}\ntrain: {steps: ${d}}\n"
                        "arms: {wide: {vars.d: 32}}\n");
     qt_recipe *r = load_ok("r.yaml", 0, NULL, NULL);
     int64_t    seeds[64];
     assert_string_equal(r->name, "net-16-1616");
-    assert_string_equal(r->doc, "16");
+    assert_string_equal(r->doc, "d 16");
     assert_int_equal(r->seed, 16);
     assert_int_equal(qt_recipe_seeds(r, seeds), 2);
     assert_int_equal(seeds[1], 2);
@@ -239,7 +239,9 @@ static void test_include_position(void **state)
 static void test_top_level(void **state)
 {
     (void)state;
-    refuses(BASE "modle: 3\nseed: x\nseed: 2\n", 0, NULL, NULL, "r.yaml:9:1: duplicate key 'seed', first at line 8:1");
+    refuses(BASE "modle: 3\nseed: x\nseed: 2\n", 0, NULL, NULL, "r.yaml:7:1: modle: unknown key, did you mean 'model'?\n"
+            "r.yaml:8:7: seed: expected an integer, found the string 'x'\n"
+            "r.yaml:9:1: duplicate key 'seed', first at line 8:1");
     refuses(BASE "optin: {}\nseed: x\nengine: int\nname: a/b\n", 0, NULL, NULL,
             "r.yaml:7:1: optin: unknown key, did you mean 'optim'?\n"
             "r.yaml:8:7: seed: expected an integer, found the string 'x'\n"

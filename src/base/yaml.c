@@ -598,7 +598,6 @@ qt_err qt_yaml_parse(qt_arena *a, const char *text, size_t n, const char *name, 
         }
         err = p->err;
     }
-    if (err) *out = NULL;
     qt_free(p->text);
     qt_free(p);
     return err;

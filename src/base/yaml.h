@@ -20,7 +20,8 @@ typedef struct qt_yaml {
     qt_pos          *key_pos;
 } qt_yaml;
 
-/* All nodes and strings live in the arena. Errors: QT_ERECIPE with every position (QT_EIO if the file cannot be read). */
+/* All nodes and strings live in the arena. After errors of meaning alone (duplicate keys, unknown tags) *out is the tree without the
+ * offenders, so that a reader can go on and tell the rest too; otherwise NULL. Errors: QT_ERECIPE with every position (QT_EIO if the file cannot be read). */
 qt_err qt_yaml_load(qt_arena *a, const char *file, qt_yaml **out);
 /* The same from memory; name stands for the file in positions. An empty document gives a NULL-kind node. */
 qt_err qt_yaml_parse(qt_arena *a, const char *text, size_t n, const char *name, qt_yaml **out);

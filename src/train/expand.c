@@ -65,38 +65,47 @@ static qt_err join(qt_arena *a, const qt_yaml *base, const qt_yaml *over, qt_yam
 
 static qt_err load(qt_arena *a, const char *file, qt_pos at, const chain *up, qt_yaml **out);
 
-static qt_err include(qt_arena *a, const qt_yaml *y, const chain *now, qt_yaml **tree)
+/* Joins an included file under the tree; *whole becomes false if there is none. */
+static qt_err include(qt_arena *a, const qt_yaml *y, const chain *now, qt_yaml **tree, bool *whole)
 {
     const char *name;
-    qt_yaml    *other;
-    if (!qt_yaml_str(y, &name)) return qt_fail_at(QT_ERECIPE, y->pos, "include: expected the path of a file, found %s", qt_yaml_kind_name(y));
-    if (!(name = beside(a, now->file, name))) return QT_EMEM;
-    QT_TRY(load(a, name, y->pos, now, &other));
-    return join(a, *tree, other, tree);
+    qt_yaml    *other = NULL;
+    qt_err      e;
+    if (!qt_yaml_str(y, &name)) e = qt_fail_at(QT_ERECIPE, y->pos, "include: expected the path of a file, found %s", qt_yaml_kind_name(y));
+    else if (!(name = beside(a, now->file, name))) e = QT_EMEM;
+    else e = load(a, name, y->pos, now, &other);
+    if (!other) return *whole = false, e;
+    QT_TRY(join(a, *tree, other, tree));
+    return e;
 }
 
-/* The tree of a file with its includes below it. All includes are tried, so that each can tell its errors. */
+/* The tree of a file with its includes below it. All includes are tried, so that each can tell its errors; after errors of meaning alone
+ * (duplicate keys) there is a tree nevertheless. */
 static qt_err load(qt_arena *a, const char *file, qt_pos at, const chain *up, qt_yaml **out)
 {
     chain          now = {file, "", up};
     qt_yaml       *root, *tree;
     const qt_yaml *list;
     qt_err         e = QT_OK;
+    bool           whole = true; /* no include is missing */
+    *out = NULL;
     if (!realpath(file, now.real)) return qt_fail_at(QT_ERECIPE, at, at.file ? "include: no such file: '%s'" : "%s: no such recipe file", file);
     QT_TRY(check_cycle(&now, at));
-    QT_TRY(qt_yaml_load(a, file, &root) == QT_OK ? QT_OK : QT_ERECIPE);
+    if (qt_yaml_load(a, file, &root) != QT_OK) e = QT_ERECIPE;
+    if (!root) return e;
     if (root->kind != QT_YAML_MAP)
         return qt_fail_at(QT_ERECIPE, (qt_pos){file, root->pos.line ? root->pos.line : 1, root->pos.col ? root->pos.col : 1},
                           "a recipe is a map of keys, found %s", root->kind == QT_YAML_NULL ? "nothing" : qt_yaml_kind_name(root));
     if (!(tree = qt_yaml_map(a, root->pos))) return QT_EMEM;
     list = qt_yaml_get(root, "include");
-    if (list && list->kind == QT_YAML_SCALAR) e = include(a, list, &now, &tree);
+    if (list && list->kind == QT_YAML_SCALAR) e = include(a, list, &now, &tree, &whole) == QT_OK ? e : QT_ERECIPE;
     else if (list && list->kind == QT_YAML_LIST)
-        for (int i = 0; i < list->n; i++) e = include(a, list->item[i], &now, &tree) == QT_OK ? e : QT_ERECIPE;
+        for (int i = 0; i < list->n; i++) e = include(a, list->item[i], &now, &tree, &whole) == QT_OK ? e : QT_ERECIPE;
     else if (list) e = qt_fail_at(QT_ERECIPE, list->pos, "include: expected a list of files, found %s", qt_yaml_kind_name(list));
-    QT_TRY(e);
+    if (!whole) return e;
     if (list) QT_TRY(qt_yaml_remove(a, root, "include", list->pos));
-    return join(a, tree, root, out);
+    QT_TRY(join(a, tree, root, out));
+    return e;
 }
 
 /* ---- the arm --------------------------------------------------------------------------------------------------------------- */
@@ -238,7 +247,7 @@ static qt_err substitute(qt_arena *a, qt_yaml **slot, const qt_yaml *vars, int n
     for (int i = 0; i < y->n; i++) e = substitute(a, &y->item[i], vars, n) == QT_OK ? e : QT_ERECIPE;
     if (y->kind != QT_YAML_SCALAR || !strstr(y->text, "${")) return e;
     const char *close = strchr(y->text, '}');
-    if (y->quoted || strncmp(y->text, "${", 2) || !close || close[1]) return substitute_text(a, y, vars, n, &y->text);
+    if (strncmp(y->text, "${", 2) || !close || close[1]) return substitute_text(a, y, vars, n, &y->text);
     const qt_yaml *v = variable(vars, n, y->text + 2, (size_t)(close - y->text) - 2, y->pos);
     qt_pos         at = y->pos;
     if (!v) return QT_ERECIPE;
@@ -262,10 +271,9 @@ static qt_err expand_variables(qt_arena *a, qt_yaml *root)
 
 qt_err qt_recipe_tree(qt_arena *a, const char *file, qt_sets sets, const char *arm, qt_yaml **out)
 {
-    qt_err e = QT_OK;
-    *out = NULL;
-    QT_TRY(load(a, file, (qt_pos){0}, NULL, out));
-    if (arm) e = apply_arm(a, *out, arm);
+    qt_err e = load(a, file, (qt_pos){0}, NULL, out);
+    if (!*out) return e;
+    if (arm && apply_arm(a, *out, arm) != QT_OK) e = QT_ERECIPE;
     for (int i = 0; i < sets.n; i++) e = apply_word(a, *out, sets.word[i], i + 1) == QT_OK ? e : QT_ERECIPE;
     return expand_variables(a, *out) == QT_OK ? e : QT_ERECIPE;
 }

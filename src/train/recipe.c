@@ -281,7 +281,8 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section, bool claims)
     qt_err                    e = QT_OK;
     qt_store                 *s = qt_store_new((uint64_t)r->seed);
     if (!s) return QT_EMEM;
-    if (section && (e = qt_data_read(r->arena, section, &data)) == QT_OK) info = qt_data_info_of(data);
+    if (section) e = qt_data_read(r->arena, section, &data);
+    if (data) info = qt_data_info_of(data); /* known even where something else in the section is wrong */
     if (info->known) in.rank = info->rank, memcpy(in.dim, info->dim, sizeof in.dim);
     if (r->model) gather(&e, qt_model_build(r->arena, s, r->model, r->quant, in, info->classes, &m));
     if (claims && m && info->known && e == QT_OK) gather(&e, qt_claims_check_sites(r, s));
