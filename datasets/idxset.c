@@ -69,7 +69,8 @@ static qt_err check_labels(const char *file, const qt_idx *y, int64_t images)
 static qt_err read_files(qt_arena *a, const qt_idx_set *set, const qt_idx_cfg *cfg, qt_idx x[FILES])
 {
     const char *folder = qt_idx_find(a, set, cfg), *file;
-    QT_CHECK(folder || !cfg->path, QT_EIO, "%s: holds no %s(.gz); data.path is the folder with the four IDX files", cfg->path, names[0]);
+    QT_CHECK(folder || !cfg->path, QT_EIO, "%s: holds no %s(.gz); data.path is the folder with the four IDX files, which `qtape data get %s` brings", cfg->path,
+             names[0], set->name);
     QT_CHECK(folder, QT_EIO, "data set %s not found; `qtape data get %s` installs it, or use data.use=digits", set->name, set->name);
     for (int i = 0; i < FILES; i++) {
         QT_CHECK((file = find_file(a, folder, i)), QT_EIO, "%s/%s(.gz): not found; `qtape data get %s` installs it", folder, names[i], set->name);
