@@ -123,8 +123,12 @@ static qt_err dispatch(int argc, char **argv)
  * spin, unless the user has settings of his own. */
 static void spin_less(char **argv)
 {
+    char    self[4096];
+    ssize_t n;
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || setenv("GOMP_SPINCOUNT", "10000", 1)) return;
-    execv("/proc/self/exe", argv);
+    if ((n = readlink("/proc/self/exe", self, sizeof self - 1)) <= 0) return;
+    self[n] = 0;
+    execv(self, argv);
 }
 
 int main(int argc, char **argv)
