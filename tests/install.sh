@@ -10,7 +10,7 @@ for f in bin/qtape libexec/qtape/qtape-f64 include/qtape.h include/qtape/ops.def
     share/qtape/recipes/quickstart.yaml; do
     [ -s "$tmp/prefix/$f" ] || { echo "install: $f is missing"; exit 1; }
 done
-quietly cmake -S "$QTAPE_SOURCE/examples" -B "$tmp/example" -DCMAKE_PREFIX_PATH="$tmp/prefix"
+quietly cmake -G Ninja -S "$QTAPE_SOURCE/examples" -B "$tmp/example" -DCMAKE_PREFIX_PATH="$tmp/prefix"
 quietly cmake --build "$tmp/example"
 cd "$tmp"
 "$tmp/example/train_quantized" | tee "$tmp/out"
