@@ -2,7 +2,8 @@
 #include "cli/run.h"
 #include <string.h>
 
-static const qt_option options[] = {{"arm", 0, "NAME", "check with this arm applied (all arms are checked in any case)"}, {0}};
+static const qt_option options[] = {
+    {"arm", 0, "NAME", "check with this arm applied (all arms are checked where the command line changes nothing)"}, {0}};
 
 static bool says(const qt_yaml *match, const char *word)
 {

@@ -23,10 +23,6 @@ typedef struct bench {
 
 /* ---- which recipe ---------------------------------------------------------------------------------------------------------- */
 
-#ifndef QTAPE_DATADIR
-#define QTAPE_DATADIR "/usr/local/share/qtape"
-#endif
-
 /* Folders that may hold recipes, best first. */
 static int recipe_folders(const char *folder[3])
 {
