@@ -88,10 +88,14 @@ QT_API const char *qt_version(void);
 
 enum { QT_NEEDS_GRAD = 1, QT_IDS = 2, QT_PERSISTENT = 4 };
 
+struct qt_icodes;
+
 /* A contiguous row-major tensor. data holds n numbers, or ids holds n integers (flag QT_IDS: class ids, token ids, indices).
- * grad is NULL, or n numbers that backward adds into. */
+ * grad is NULL, or n numbers that backward adds into. codes are the integers of what a quantizer gave, NULL for any other tensor: where
+ * both operands of a layer have them, its product is computed in integers. */
 typedef struct qt_tensor {
     qt_real    *data, *grad;
+    const struct qt_icodes *codes;
     int32_t    *ids;
     int64_t     dim[QT_MAX_DIM], n;
     int8_t      rank;
@@ -139,6 +143,8 @@ QT_API void     qt_tape_free(qt_tape *t);
 QT_API void     qt_tape_reset(qt_tape *t);
 /* train: dropout drops, batch norm uses batch statistics, observers observe. grad: what backward needs is kept. */
 QT_API void     qt_tape_mode(qt_tape *t, bool train, bool grad);
+/* on: quantized layers compute in float on the quantized numbers. off, as at first: in integers wherever both operands are. */
+QT_API void     qt_tape_simulate(qt_tape *t, bool on);
 QT_API qt_err   qt_tape_error(const qt_tape *t);
 /* A tensor to fill with data, zero at first; needs no gradient. */
 QT_API qt_tensor *qt_input(qt_tape *t, int rank, const int64_t *dim);

@@ -28,6 +28,7 @@ void qt_tape_reset(qt_tape *t)
 }
 
 void   qt_tape_mode(qt_tape *t, bool train, bool grad) { t->train = train, t->grad = grad; }
+void   qt_tape_simulate(qt_tape *t, bool on) { t->simulate = on; }
 qt_err qt_tape_error(const qt_tape *t) { return t->err; }
 
 void qt_tape_fail(qt_tape *t, qt_err e)

@@ -56,6 +56,7 @@ struct qt_tape {
     int         n, cap;
     qt_err      err;
     bool        train, grad;
+    bool        simulate; /* quantizers attach no codes, so that layers compute in float */
     bool        naive;    /* run naive twins where they exist (tests) */
     uint64_t    seed;     /* for ops that draw: qt_rng_at(seed, hash(path) ^ step) */
     int64_t     step;

@@ -1,0 +1,15 @@
+/* Convolution in integers, forward only: the codes of x [N,C,H,W] (uint8) and w [O,C/groups,KH,KW] (int8) into y [N,O,OH,OW], by the rule of
+ * codes.h. Outside the image stands the value 0, that is, the stored zero. An implicit matrix product: columns are never built. */
+#ifndef QT_KERNELS_ICONV_H
+#define QT_KERNELS_ICONV_H
+#include "kernels/codes.h"
+#include "kernels/conv.h"
+
+/* x per tensor or per image (inner = C*H*W); w per tensor or per output channel; C/groups*KH*KW within qt_longest_block. */
+bool   qt_iconv_suits(const qt_conv *c, const qt_icodes *x, const qt_icodes *w);
+/* c has its sizes (first row of qt_conv) and OH, OW. Bytes of work space. */
+size_t qt_iconv_work(const qt_conv *c, const qt_icodes *x, const qt_icodes *w);
+void   qt_iconv(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, void *work, R *y);
+/* The slow twin: plain loops in int64. The same bits. */
+void   qt_iconv_naive(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, R *y);
+#endif
