@@ -25,7 +25,7 @@ static qt_err build(qt_module *m, qt_store *s)
 }
 
 /* cfg stands for the options in the call. */
-#define ACTIVATION(name, text, fields, size, call)                                    \
+#define ACTIVATION(name, text, fields, size, rectified, call)                         \
     static qt_tensor *forward_##name(qt_tape *t, qt_module *m, qt_tensor **in)        \
     {                                                                                 \
         qt_tensor  *x = in[0];                                                        \
@@ -38,13 +38,14 @@ static qt_err build(qt_module *m, qt_store *s)
         .token_rank = 1,                                                              \
         .build = build,                                                               \
         .forward = forward_##name,                                                    \
+        .rectifies = rectified,                                                       \
     };
 
-ACTIVATION(relu, "max(x, 0)", NULL, 0, qt_relu(t, x))
-ACTIVATION(leaky_relu, "x above zero, slope x below", leaky_fields, sizeof(leaky_config), qt_leaky_relu(t, x, ((const leaky_config *)cfg)->slope))
-ACTIVATION(gelu, "x times the share of the normal distribution below x", gelu_fields, sizeof(gelu_config),
+ACTIVATION(relu, "max(x, 0)", NULL, 0, true, qt_relu(t, x))
+ACTIVATION(leaky_relu, "x above zero, slope x below", leaky_fields, sizeof(leaky_config), false, qt_leaky_relu(t, x, ((const leaky_config *)cfg)->slope))
+ACTIVATION(gelu, "x times the share of the normal distribution below x", gelu_fields, sizeof(gelu_config), false,
            ((const gelu_config *)cfg)->approximate ? qt_gelu_tanh(t, x) : qt_gelu(t, x))
-ACTIVATION(silu, "x sigmoid(x)", NULL, 0, qt_silu(t, x))
-ACTIVATION(sigmoid, "1 / (1 + exp(-x))", NULL, 0, qt_sigmoid(t, x))
-ACTIVATION(tanh, "hyperbolic tangent", NULL, 0, qt_tanh(t, x))
-ACTIVATION(softmax, "exp(x) over the sum of its row", NULL, 0, qt_softmax(t, x))
+ACTIVATION(silu, "x sigmoid(x)", NULL, 0, false, qt_silu(t, x))
+ACTIVATION(sigmoid, "1 / (1 + exp(-x))", NULL, 0, false, qt_sigmoid(t, x))
+ACTIVATION(tanh, "hyperbolic tangent", NULL, 0, false, qt_tanh(t, x))
+ACTIVATION(softmax, "exp(x) over the sum of its row", NULL, 0, false, qt_softmax(t, x))

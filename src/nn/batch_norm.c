@@ -2,6 +2,7 @@
  * updates and evaluation uses. After schedule.freeze_bn_at (frozen_stats) training uses them too and leaves them alone, so that what
  * is trained then is the network that will be shipped. Ioffe, Szegedy, "Batch normalization", ICML 2015. */
 #include "nn/nn.h"
+#include <math.h>
 
 enum { WEIGHT, BIAS, MEAN, VAR };
 
@@ -37,6 +38,21 @@ static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
     return qt_batch_norm(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[VAR], !m->frozen_stats, c->momentum, c->eps);
 }
 
+/* (x - mean) gain + bias = x gain + (bias - mean gain) */
+static qt_err affine(qt_tape *t, const qt_module *m, R **mul, R **add)
+{
+    const config    *c = m->cfg;
+    const qt_tensor *w = m->p[WEIGHT], *b = m->p[BIAS], *mean = m->p[MEAN], *var = m->p[VAR];
+    R               *gain = qt_tape_alloc(t, 2 * (size_t)mean->n * sizeof(R)), *offset = gain + mean->n;
+    if (!gain) return QT_EMEM;
+    for (int64_t k = 0; k < mean->n; k++) {
+        gain[k] = (R)((w ? (double)w->data[k] : 1) / sqrt((double)var->data[k] + c->eps));
+        offset[k] = (R)((b ? (double)b->data[k] : 0) - (double)mean->data[k] * (double)gain[k]);
+    }
+    *mul = gain, *add = offset;
+    return QT_OK;
+}
+
 static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)
 {
     (void)bias;
@@ -49,5 +65,6 @@ const qt_layer qt_layer_batch_norm = {
     .token_rank = 3,
     .build = build,
     .forward = forward,
+    .affine = affine,
     .sizes = sizes,
 };

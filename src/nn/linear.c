@@ -1,6 +1,7 @@
 /* Linear layer: y = x w^T + b over the last axis of x, w [out, in], b [out]. Both begin as U(-1/sqrt(in), 1/sqrt(in)), PyTorch's way.
- * Input and weight come through the layer's quantizer sites; the bias stays as it is. */
+ * Input and weight come through the layer's quantizer sites; the bias stays as it is. Where both give integers, so does the product. */
 #include "nn/nn.h"
+#include "ops/ops.h"
 
 typedef struct config {
     int64_t out;
@@ -27,7 +28,11 @@ static qt_err build(qt_module *m, qt_store *s)
 
 static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
 {
-    return qt_linear(t, qt_module_act(t, m, in[0]), qt_module_weight(t, m), m->p[1]);
+    qt_tensor *x = qt_module_act(t, m, in[0]), *w = qt_module_weight(t, m);
+    qt_iend    end = {0};
+    m->integer = !t->err && qt_linear_integer(x, w);
+    if (m->integer) end = qt_module_end(t, m);
+    return qt_linear_end(t, x, w, m->p[1], &end);
 }
 
 static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)

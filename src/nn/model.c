@@ -43,7 +43,21 @@ qt_err qt_module_param(qt_module *m, qt_store *s, int k, const char *name, qt_pa
 }
 
 qt_tensor *qt_module_act(qt_tape *t, qt_module *m, qt_tensor *x) { return m->act ? qt_quantize(t, m->act, x) : x; }
-qt_tensor *qt_module_weight(qt_tape *t, qt_module *m) { return m->weight ? qt_quantize(t, m->weight, m->p[0]) : m->p[0]; }
+/* A weight that holds integers already, as the deployment engine's do, is what its quantizer would give. */
+qt_tensor *qt_module_weight(qt_tape *t, qt_module *m) { return m->weight && !m->p[0]->codes ? qt_quantize(t, m->weight, m->p[0]) : m->p[0]; }
+
+qt_iend qt_module_end(qt_tape *t, qt_module *m)
+{
+    qt_iend end = {0};
+    R      *mul = NULL, *add = NULL;
+    if (t->train || t->grad) return end;
+    if (m->then[0]) {
+        qt_tape_fail(t, m->then[0]->layer->affine(t, m->then[0], &mul, &add));
+        m->then[0]->folded = true, end.mul = mul, end.add = add;
+    }
+    if (m->then[1]) m->then[1]->folded = end.relu = true;
+    return end;
+}
 
 /* ---- building -------------------------------------------------------------------------------------------------------------- */
 
@@ -88,6 +102,27 @@ static qt_err check_classes(const qt_model *m, const qt_yaml *const *from, int64
                       (long long)n, (long long)classes);
 }
 
+/* The only module that reads module i, if it reads nothing else. */
+static qt_module *only_reader(const qt_model *m, int i)
+{
+    qt_module *reader = NULL;
+    for (int k = 0; k < m->n; k++)
+        for (int j = 0; j < m->m[k].n_in; j++) {
+            if (m->m[k].in[j] != i) continue;
+            if (reader) return NULL;
+            reader = &m->m[k];
+        }
+    return reader && reader->n_in == 1 && reader->layer ? reader : NULL;
+}
+
+/* What follows module i and can be done to its sums: an affine map of the channels, then a relu; either may be missing. */
+static void plan_ends(qt_model *m, int i)
+{
+    qt_module *mod = &m->m[i], *next = only_reader(m, i);
+    if (next && next->layer->affine) mod->then[0] = next, next = only_reader(m, (int)(next - m->m));
+    if (next && next->layer->rectifies) mod->then[1] = next;
+}
+
 static qt_err build_model(qt_build *b, const qt_yaml *quant, int64_t classes, qt_model *m)
 {
     qt_err e = QT_OK;
@@ -97,6 +132,8 @@ static qt_err build_model(qt_build *b, const qt_yaml *quant, int64_t classes, qt
     if (!m->m || !m->value) return QT_EMEM;
     if (b->n) memcpy(m->m, b->m, (size_t)b->n * sizeof *m->m);
     for (int i = 0; i < m->n; i++) e = qt_first(e, shape_module(m, i));
+    for (int i = 0; i < m->n; i++)
+        if (m->m[i].layer && m->m[i].layer->quantizes) plan_ends(m, i);
     if (m->n) {
         m->out = m->m[m->n - 1].out_shape;
         e = qt_first(e, check_classes(m, b->from, classes));
@@ -124,12 +161,13 @@ qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_y
 qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x)
 {
     const char *path = t->path;
+    for (int i = 0; i < m->n; i++) m->m[i].folded = false;
     for (int i = 0; i < m->n; i++) {
         qt_module *mod = &m->m[i];
         qt_tensor *in[2] = {NULL};
         for (int k = 0; k < mod->n_in; k++) in[k] = mod->in[k] < 0 ? x : m->value[mod->in[k]];
         t->path = mod->path;
-        m->value[i] = mod->layer->forward(t, mod, in);
+        m->value[i] = mod->folded ? in[0] : mod->layer->forward(t, mod, in);
     }
     t->path = path;
     return m->value[m->n - 1];

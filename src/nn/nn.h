@@ -4,6 +4,7 @@
 #define QT_NN_NN_H
 #include "autograd/store.h"
 #include "base/match.h"
+#include "kernels/codes.h"
 #include "qat/quant.h"
 
 typedef struct qt_shape {
@@ -24,6 +25,10 @@ typedef struct qt_module {
     qt_tensor  *p[QT_MODULE_PARAMS];  /* by the layer's own order (weight, bias, ...) */
     qt_site    *weight, *act, *gradq; /* quantizer sites, NULL where not quantized */
     bool        frozen_stats;         /* batch norm after freeze_bn_at */
+    struct qt_module *then[2];        /* a batch norm and a relu that follow and alone read this module's result, or NULL: evaluated in
+                                         integers, the module does their work on its sums */
+    bool        folded;               /* in this step the module before has done this one's work */
+    bool        integer;              /* the last forward was in integers */
 } qt_module;
 
 typedef struct qt_layer {
@@ -36,6 +41,9 @@ typedef struct qt_layer {
     /* REQUIRED: checks in_shape, sets out_shape, adds parameters with qt_module_param (the weight first). Messages name both layers. */
     qt_err (*build)(qt_module *m, qt_store *s);
     qt_tensor *(*forward)(qt_tape *t, qt_module *m, qt_tensor **in); /* REQUIRED */
+    /* OPTIONAL: what the layer does in evaluation as an affine map of each channel, x mul + add; from the tape's memory */
+    qt_err (*affine)(qt_tape *t, const qt_module *m, R **mul, R **add);
+    bool    rectifies;  /* it is max(x, 0) */
     /* OPTIONAL, for probe: fills sizes in cfg from the shapes of given tensors (found by name, NULL if absent) */
     void   (*sizes)(void *cfg, const qt_tensor *weight, const qt_tensor *bias);
     int64_t (*macs)(const qt_module *m); /* OPTIONAL: multiply-adds a sample, for show --cost */
@@ -85,6 +93,8 @@ qt_err qt_module_param(qt_module *m, qt_store *s, int k, const char *name, qt_pa
 /* For layers: the input and weight as their sites give them (or as they are). */
 qt_tensor *qt_module_act(qt_tape *t, qt_module *m, qt_tensor *x);
 qt_tensor *qt_module_weight(qt_tape *t, qt_module *m);
+/* The work of the modules that follow, to be done to the integer sums of m; nothing in training. Marks them as folded. */
+qt_iend qt_module_end(qt_tape *t, qt_module *m);
 qt_err qt_module_fail(const qt_module *m, const char *fmt, ...) QT_PRINTF(2, 3); /* QT_ESHAPE at the module's position */
 /* "fc2: expects WHAT, but conv1 gives [16, 28, 28] (HINT)" about input k; hint may be NULL. */
 qt_err qt_module_misfit(const qt_module *m, int k, const char *what, const char *hint);

@@ -1,26 +1,53 @@
 /* Two-dimensional convolution (cross-correlation, as everywhere in deep learning), x [N,C,H,W], w [O,C/groups,KH,KW], b [O] or NULL:
  *     y[n,o,oh,ow] = b[o] + sum_{c,i,j} w[o,c,i,j] x[n, c of o's group, oh*stride + i*dilation - padding, ow*stride + j*dilation - padding]
  * Backward: y is linear in each of x, w and b, so dx is the sum over the outputs that read x of w dy, dw the sum over batch and
- * positions of dy x, db the sum of dy. How they are computed is in kernels/conv.h.
+ * positions of dy x, db the sum of dy. How they are computed is in kernels/conv.h. Where x and w are quantized the forward is computed on
+ * their integers and scaled once (kernels/iconv.h); backward works on the numbers that the integers stand for.
  * Left out: different strides, paddings or dilations for the two axes, and paddings of other than zero. */
 #include "kernels/conv.h"
+#include "kernels/iconv.h"
+#include "kernels/packed.h"
 #include "ops/ops.h"
 
 typedef struct settings {
-    int stride, padding, dilation, groups;
+    int     stride, padding, dilation, groups;
+    qt_iend end;
 } settings;
 
 typedef struct plan {
-    qt_conv c;
-    R      *work;
+    qt_conv   c;
+    R        *work;
+    bool      integer;
+    qt_iend   end;
+    qt_icodes w; /* of the weight; unpacked, where it is kept packed */
+    void     *iwork;
 } plan;
 
 static R *grad_of(const qt_tensor *x) { return qt_wants_grad(x) ? x->grad : NULL; }
 
+static qt_conv sizes(const settings *s, const qt_tensor *x, const qt_tensor *w)
+{
+    return (qt_conv){x->dim[0], x->dim[1], x->dim[2], x->dim[3], w->dim[0], w->dim[2], w->dim[3], s->stride, s->padding, s->dilation, s->groups};
+}
+
 qt_tensor *qt_conv2d(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, int stride, int padding, int dilation, int groups)
 {
-    settings s = {stride, padding, dilation, groups};
+    return qt_conv2d_end(t, x, w, b, stride, padding, dilation, groups, &(qt_iend){0});
+}
+
+qt_tensor *qt_conv2d_end(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, int stride, int padding, int dilation, int groups, const qt_iend *end)
+{
+    settings s = {stride, padding, dilation, groups, *end};
     return QT_EMIT(t, &qt_op_conv2d, &s, sizeof s, x, w, b);
+}
+
+bool qt_conv2d_integer(const qt_tensor *x, const qt_tensor *w, int stride, int padding, int dilation, int groups)
+{
+    settings s = {stride, padding, dilation, groups};
+    qt_conv  c;
+    if (!x->codes || !w->codes || x->rank != 4 || w->rank != 4) return false;
+    c = sizes(&s, x, w);
+    return qt_iconv_suits(&c, x->codes, w->codes);
 }
 
 static qt_err check(const qt_node *nd, const settings *s, const qt_tensor *x, const qt_tensor *w, const qt_tensor *b)
@@ -47,26 +74,44 @@ static qt_err check(const qt_node *nd, const settings *s, const qt_tensor *x, co
     return QT_OK;
 }
 
+/* Work space of the forward in integers. */
+static qt_err plan_integers(qt_node *nd, plan *p)
+{
+    const qt_icodes *x = nd->in[0]->codes, *w = nd->in[1]->codes;
+    p->w = *w;
+    if (w->packed && !(p->w.q = qt_tape_alloc(nd->tape, (size_t)w->n + QT_CODES_SLACK))) return QT_EMEM;
+    p->iwork = qt_tape_alloc(nd->tape, qt_iconv_work(&p->c, x, w));
+    return p->iwork ? QT_OK : QT_EMEM;
+}
+
 static qt_err shape(qt_node *nd)
 {
     const qt_tensor *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
     const settings  *s = nd->arg;
     plan            *p;
     size_t           work;
+    bool             grad = nd->tape->grad && (qt_wants_grad(w) || qt_wants_grad(b));
     QT_TRY(check(nd, s, x, w, b));
     QT_TRY(qt_node_save(nd, sizeof *p));
     p = nd->saved;
-    p->c = (qt_conv){x->dim[0], x->dim[1], x->dim[2], x->dim[3], w->dim[0], w->dim[2], w->dim[3], s->stride, s->padding, s->dilation, s->groups};
-    work = qt_conv_plan(&p->c, nd->tape->grad && (qt_wants_grad(w) || qt_wants_grad(b)));
-    p->work = qt_tape_alloc(nd->tape, work);
-    if (!p->work) return QT_EMEM;
+    *p = (plan){sizes(s, x, w), .integer = qt_conv2d_integer(x, w, s->stride, s->padding, s->dilation, s->groups), .end = s->end};
+    p->end.bias = b ? b->data : NULL;
+    work = qt_conv_plan(&p->c, grad);
+    if (p->integer) QT_TRY(plan_integers(nd, p));
+    if ((!p->integer || nd->tape->grad) && !(p->work = qt_tape_alloc(nd->tape, work))) return QT_EMEM;
     return qt_node_out(nd, 4, (int64_t[]){p->c.N, p->c.O, p->c.OH, p->c.OW});
 }
 
 static void forward(qt_node *nd)
 {
-    const plan *p = nd->saved;
-    qt_conv_forward(&p->c, nd->in[0]->data, nd->in[1]->data, nd->in[2] ? nd->in[2]->data : NULL, p->work, nd->out->data);
+    plan            *p = nd->saved;
+    const qt_tensor *x = nd->in[0], *w = nd->in[1];
+    if (!p->integer) {
+        qt_conv_forward(&p->c, x->data, w->data, p->end.bias, p->work, nd->out->data);
+        return;
+    }
+    if (p->w.packed) qt_packed_unpack(p->w.packed, 0, p->w.packed->N, p->w.q);
+    qt_iconv(&p->c, x->codes, &p->w, &p->end, p->iwork, nd->out->data);
 }
 
 static void naive(qt_node *nd)

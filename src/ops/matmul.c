@@ -5,9 +5,13 @@
  *     d op(A) = G op(B)^T,   d op(B) = op(A)^T G,   a transposed operand gets the transpose: dA = op(B) G^T,  dB = G^T op(A).
  * linear: y = x w^T + b over the last axis of x, the product of every fully connected layer:
  *     dx = dy w,   dw = dy^T x,   db = column sums of dy.
+ * Where x and w are quantized its forward is a product of their integers, scaled once (kernels/codes.h); backward works on the numbers
+ * that the integers stand for.
  * Left out: broadcasting over more than one batch axis, and vectors as operands. */
 #include "kernels/gemm.h"
 #include "base/par.h"
+#include "kernels/igemm.h"
+#include "kernels/packed.h"
 #include "kernels/reduce.h"
 #include "ops/ops.h"
 #include <string.h>
@@ -106,19 +110,51 @@ const qt_op qt_op_matmul = {.d = {"matmul", "matrix product, either operand tran
 
 /* ---- linear ---- */
 
-qt_tensor *qt_linear(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b) { return QT_EMIT(t, &qt_op_linear, NULL, 0, x, w, b); }
+typedef struct linear {
+    int64_t M, N, K;
+    qt_iend end;
+    bool    integer;
+    void   *work; /* of the integer product */
+} linear;
 
-static qt_err linear_shape(qt_node *nd)
+bool qt_linear_integer(const qt_tensor *x, const qt_tensor *w)
 {
-    const qt_tensor *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
-    char             sx[96], sw[96];
-    int64_t          dim[QT_MAX_DIM];
+    return x->codes && w->codes && qt_ilinear_suits(x->n / w->dim[1], w->dim[0], w->dim[1], x->codes, w->codes);
+}
+
+qt_tensor *qt_linear(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b) { return qt_linear_end(t, x, w, b, &(qt_iend){0}); }
+
+qt_tensor *qt_linear_end(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, const qt_iend *end)
+{
+    return QT_EMIT(t, &qt_op_linear, end, sizeof *end, x, w, b);
+}
+
+static qt_err linear_check(const qt_node *nd, const qt_tensor *x, const qt_tensor *w, const qt_tensor *b)
+{
+    char sx[96], sw[96];
     if (w->rank != 2 || x->rank < 1 || x->dim[x->rank - 1] != w->dim[1])
         return qt_node_fail(nd, "input %s does not fit weight %s: wants [..., in] and [out, in]", qt_shape_str(x, sx), qt_shape_str(w, sw));
     if (b && (b->rank != 1 || b->dim[0] != w->dim[0]))
         return qt_node_fail(nd, "bias %s does not fit weight %s: wants [out] and [out, in]", qt_shape_str(b, sx), qt_shape_str(w, sw));
+    return QT_OK;
+}
+
+static qt_err linear_shape(qt_node *nd)
+{
+    const qt_tensor *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
+    int64_t          dim[QT_MAX_DIM];
+    linear          *p;
+    QT_TRY(linear_check(nd, x, w, b));
+    QT_TRY(qt_node_save(nd, sizeof *p));
+    p = nd->saved;
+    *p = (linear){x->n / w->dim[1], w->dim[0], w->dim[1], *(const qt_iend *)nd->arg, .integer = qt_linear_integer(x, w)};
+    p->end.bias = b ? b->data : NULL;
+    if (p->integer) {
+        size_t work = w->codes->packed ? qt_packed_work(p->M, x->codes, w->codes) : qt_ilinear_work(p->M, p->N, p->K, x->codes, w->codes);
+        if (!(p->work = qt_tape_alloc(nd->tape, work))) return QT_EMEM;
+    }
     memcpy(dim, x->dim, sizeof dim);
-    dim[x->rank - 1] = w->dim[0];
+    dim[x->rank - 1] = p->N;
     return qt_node_out(nd, x->rank, dim);
 }
 
@@ -132,17 +168,24 @@ static void fill_rows(R *y, const R *b, int64_t M, int64_t N)
 static void linear_forward(qt_node *nd)
 {
     const qt_tensor *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
-    int64_t          N = w->dim[0], K = w->dim[1], M = x->n / K;
-    if (b) fill_rows(nd->out->data, b->data, M, N);
-    qt_gemm(false, true, M, N, K, 1, x->data, w->data, b ? 1 : 0, nd->out->data);
+    const linear    *p = nd->saved;
+    R               *y = nd->out->data;
+    if (p->integer && w->codes->packed) {
+        qt_packed_linear(p->M, x->codes, w->codes, &p->end, p->work, y);
+    } else if (p->integer) {
+        qt_ilinear(p->M, p->N, p->K, x->codes, w->codes, &p->end, p->work, y);
+    } else {
+        if (b) fill_rows(y, b->data, p->M, p->N);
+        qt_gemm(false, true, p->M, p->N, p->K, 1, x->data, w->data, b ? 1 : 0, y);
+    }
 }
 
 static void linear_naive(qt_node *nd)
 {
     const qt_tensor *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
-    int64_t          N = w->dim[0], K = w->dim[1], M = x->n / K;
-    if (b) fill_rows(nd->out->data, b->data, M, N);
-    qt_gemm_naive(false, true, M, N, K, 1, x->data, w->data, b ? 1 : 0, nd->out->data);
+    const linear    *p = nd->saved;
+    if (b) fill_rows(nd->out->data, b->data, p->M, p->N);
+    qt_gemm_naive(false, true, p->M, p->N, p->K, 1, x->data, w->data, b ? 1 : 0, nd->out->data);
 }
 
 static void linear_backward(const qt_node *nd)

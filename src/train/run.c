@@ -69,6 +69,7 @@ static qt_err build(qt_run *r)
     QT_TRY(qt_lr_make(&r->arena, rc->lr_schedule, &r->lr));
     QT_TRY(qt_store_seal(r->store, qt_optimizer_slots(r->optim)));
     if (!(r->tape = qt_tape_new())) return QT_EMEM;
+    qt_tape_simulate(r->tape, r->recipe->engine_float);
     r->tape->seed = (uint64_t)rc->seed;
     r->loss = rc->loss, r->loss_cfg = rc->loss_cfg;
     if (!r->loss) {
