@@ -44,18 +44,35 @@ static void bits(char buf[16], const qt_module *m, qt_site *q)
 
 static void print_cost(FILE *f, const qt_model *m)
 {
-    int64_t sum_p = 0, sum_macs = 0;
-    fprintf(f, "# %-24s %-16s %-20s %12s %14s %7s %7s\n", "layer", "kind", "output", "parameters", "multiply-adds", "w bits", "a bits");
+    int64_t sum_p = 0, sum_macs = 0, sum_int = 0;
+    fprintf(f, "# %-24s %-16s %-20s %12s %14s %7s %7s %7s\n", "layer", "kind", "output", "parameters", "multiply-adds", "w bits", "a bits",
+            "engine");
     for (int i = 0; i < m->n; i++) {
         const qt_module *l = &m->m[i];
         char             shape[96], w[16], a[16];
         int64_t          p = parameters(l), macs = l->layer->macs ? l->layer->macs(l) : 0;
         bits(w, l, l->weight), bits(a, l, l->act);
-        fprintf(f, "# %-24s %-16s %-20s %12lld %14lld %7s %7s\n", l->path, l->layer->d.name, qt_shape_text(&l->out_shape, shape), (long long)p,
-                (long long)macs, w, a);
-        sum_p += p, sum_macs += macs;
+        fprintf(f, "# %-24s %-16s %-20s %12lld %14lld %7s %7s %7s\n", l->path, l->layer->d.name, qt_shape_text(&l->out_shape, shape),
+                (long long)p, (long long)macs, w, a, !l->layer->quantizes ? "-" : l->integer ? "int" : "float");
+        sum_p += p, sum_macs += macs, sum_int += l->integer ? macs : 0;
     }
-    fprintf(f, "# %-24s %-16s %-20s %12lld %14lld\n", "sum", "", "", (long long)sum_p, (long long)sum_macs);
+    fprintf(f, "# %-24s %-16s %-20s %12lld %14lld   %.0f %% of them in integers\n", "sum", "", "", (long long)sum_p, (long long)sum_macs,
+            sum_macs ? 100 * (double)sum_int / (double)sum_macs : 0);
+}
+
+/* One sample of zeros through the model: afterwards each module knows whether it computes in integers. */
+static qt_err run_once(const qt_recipe *r, qt_store *s, qt_model *m)
+{
+    int64_t  dim[QT_MAX_DIM] = {1};
+    qt_tape *t = qt_tape_new();
+    if (!t) return QT_EMEM;
+    memcpy(dim + 1, m->in.dim, (size_t)m->in.rank * sizeof *dim);
+    qt_tape_mode(t, true, false);
+    qt_tape_simulate(t, r->engine_float);
+    qt_err e = qt_store_seal(s, 0);
+    if (e == QT_OK) qt_model_forward(t, m, qt_input(t, 1 + m->in.rank, dim)), e = qt_tape_error(t);
+    qt_tape_free(t);
+    return e;
 }
 
 static qt_err show_cost(FILE *f, qt_recipe *r)
@@ -70,6 +87,7 @@ static qt_err show_cost(FILE *f, qt_recipe *r)
     qt_store *s = qt_store_new((uint64_t)r->seed);
     if (!s) return QT_EMEM;
     qt_err e = qt_model_build(r->arena, s, r->model, r->quant, in, info->classes, &m);
+    if (e == QT_OK) e = run_once(r, s, m);
     if (e == QT_OK) print_cost(f, m);
     qt_store_free(s);
     return e;
