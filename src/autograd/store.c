@@ -95,6 +95,23 @@ qt_err qt_store_seal(qt_store *s, int n_slots)
     return QT_OK;
 }
 
+qt_err qt_store_seal_values(qt_store *s)
+{
+    QT_ASSERT(!s->sealed);
+    s->size = 0;
+    for (int i = 0; i < s->n; i++) {
+        s->p[i]->at = s->size;
+        if (!s->p[i]->outside) s->size += (s->p[i]->t.n + ROW - 1) / ROW * ROW;
+    }
+    if (!(s->value = qt_alloc((size_t)s->size * sizeof(R)))) return QT_EMEM;
+    s->sealed = true;
+    for (int i = 0; i < s->n; i++) {
+        s->p[i]->t.flags &= (uint8_t)~QT_NEEDS_GRAD;
+        if (!s->p[i]->outside) s->p[i]->t.data = s->value + s->p[i]->at;
+    }
+    return QT_OK;
+}
+
 void qt_store_zero_grad(qt_store *s) { memset(s->grad, 0, (size_t)s->size * sizeof(R)); }
 
 void qt_store_freeze(qt_param *p, R *grad_block)

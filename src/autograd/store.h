@@ -12,6 +12,7 @@ typedef struct qt_param {
     qt_init       init;
     int64_t       at;     /* offset of the first element, a multiple of 16: rows of SIMD width never straddle parameters */
     bool          frozen; /* trained kind, but not now: no gradient is kept and no optimizer touches it */
+    bool          outside; /* has no place in the block of values: data is NULL */
 } qt_param;
 
 struct qt_store {
@@ -32,6 +33,8 @@ qt_param *qt_store_param(const qt_store *s, const char *name);
 qt_param *qt_store_param_of(const qt_store *s, const qt_tensor *t);
 /* Freezes a parameter, or thaws it (thawing takes the store's gradient block, freezing NULL). */
 void      qt_store_freeze(qt_param *p, R *grad_block);
+/* Seals for inference: no gradients, values all 0. Parameters that were marked `outside` before have none: weights that are integers only. */
+qt_err    qt_store_seal_values(qt_store *s);
 /* Numbers trained: weights, biases, norms, step sizes. */
 int64_t   qt_store_trained(const qt_store *s);
 /* Rescales gradients so that their norm is at most max (fixed order of summation); returns the norm before. */
