@@ -179,6 +179,21 @@ QT_API void          qt_optimizer_free(qt_optimizer *o);
 /* One step with the learning rate scaled by lr_factor; zeroes the gradients. */
 QT_API qt_err        qt_optimizer_step(qt_optimizer *o, double lr_factor);
 
+/* ---- deployment ---------------------------------------------------------------------------------------------------------- */
+
+/* A model from a file that `qtape export --format h5` has written. Layers that were trained in integers keep their weights packed, in 1 to 8 bits
+ * a number, and compute in integers; the answers have the bits of the training graph's evaluation. One thread at a time for each engine. */
+typedef struct qt_engine qt_engine;
+
+/* NULL and a message if the file is damaged, no exported model, or of a newer format version. */
+QT_API qt_engine *qt_engine_open(const char *file);
+QT_API void       qt_engine_free(qt_engine *e);
+/* Numbers of one sample: its input (row-major, as the data set gives it), and the model's answer. */
+QT_API int64_t    qt_engine_inputs(const qt_engine *e);
+QT_API int64_t    qt_engine_outputs(const qt_engine *e);
+/* n samples as one batch: x [n, inputs] to y [n, outputs]. */
+QT_API qt_err     qt_engine_run(qt_engine *e, int64_t n, const qt_real *x, qt_real *y);
+
 #ifdef __cplusplus
 }
 #endif

@@ -338,6 +338,17 @@ qt_err qt_h5_read_ids(qt_h5 *f, const char *name, int64_t n, int32_t *x)
     return e;
 }
 
+qt_err qt_h5_read_bytes(qt_h5 *f, const char *name, int64_t n, uint8_t *x)
+{
+    hid_t set;
+    char  text[24];
+    QT_TRY(open_set(f, name, &set));
+    type_name(set, text);
+    H5Dclose(set);
+    QT_CHECK(!strcmp(text, "uint8"), QT_EDATA, "%s: data set '%s' is of type %s, expected uint8", f->name, name, text);
+    return read_set(f, name, 0, -1, n, H5T_NATIVE_UINT8, x);
+}
+
 /* ---- writing ----------------------------------------------------------------------------------------------------------------- */
 
 /* Creates the groups of "a/b/x" that are missing. libhdf5 would, but with time stamps. */
@@ -386,6 +397,11 @@ qt_err qt_h5_write(qt_h5 *f, const char *name, int rank, const int64_t *dim, con
 qt_err qt_h5_write_ids(qt_h5 *f, const char *name, int rank, const int64_t *dim, const int32_t *x)
 {
     return write_set(f, name, rank, dim, H5T_NATIVE_INT32, H5T_STD_I32LE, x);
+}
+
+qt_err qt_h5_write_bytes(qt_h5 *f, const char *name, int rank, const int64_t *dim, const uint8_t *x)
+{
+    return write_set(f, name, rank, dim, H5T_NATIVE_UINT8, H5T_STD_U8LE, x);
 }
 
 /* ---- attributes of the root group -------------------------------------------------------------------------------------------- */

@@ -26,6 +26,9 @@ qt_err qt_h5_read_rows(qt_h5 *f, const char *name, int64_t begin, int64_t rows, 
 /* as_float32: stored as float32 even in the double build. Groups in the name ("params/fc1.weight") are made. */
 qt_err qt_h5_write(qt_h5 *f, const char *name, int rank, const int64_t *dim, const qt_real *x, bool as_float32);
 qt_err qt_h5_write_ids(qt_h5 *f, const char *name, int rank, const int64_t *dim, const int32_t *x);
+/* Bytes, stored as they are: a data set of type uint8. */
+qt_err qt_h5_read_bytes(qt_h5 *f, const char *name, int64_t n, uint8_t *x);
+qt_err qt_h5_write_bytes(qt_h5 *f, const char *name, int rank, const int64_t *dim, const uint8_t *x);
 /* Attributes of the root group. */
 qt_err qt_h5_put_str(qt_h5 *f, const char *key, const char *value);
 qt_err qt_h5_put_int(qt_h5 *f, const char *key, int64_t value);

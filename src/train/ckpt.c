@@ -4,62 +4,16 @@
  *   codes/PATH        codes of a weight site at the last quant event, which flip_rate compares with
  *   manifest/NAME     kind, frozen, and the shape
  *   attributes        step, phase, optimizer_count, best, seed, metrics_bytes, seconds, busy, version ...
- * In front of the HDF5 part stands a user block of 512 bytes, "QTAPE-CKPT 1 crc32=XXXXXXXX bytes=N", the CRC-32 and the length of the
- * rest. It is verified before libhdf5 opens the file, so a damaged checkpoint is a message and never a crash. */
+ * In front of the HDF5 part stands a user block with a CRC-32 (seal.c). It is verified before libhdf5 opens the file, so a damaged
+ * checkpoint is a message and never a crash. */
 #include "base/h5.h"
 #include "train/train.h"
-#include <errno.h>
 #include <string.h>
 #include <unistd.h>
-#include <zlib.h>
 
-/* ---- the user block -------------------------------------------------------------------------------------------------------- */
+static const qt_seal seal = {"QTAPE-CKPT", "checkpoint", "saved", 1};
 
-static const char block_format[] = "QTAPE-CKPT 1 crc32=%08lx bytes=%lld\n";
-
-/* CRC-32 and length of what follows the user block. */
-static bool crc_of(FILE *f, unsigned long *crc, long long *bytes)
-{
-    unsigned char buf[65536];
-    *crc = crc32(0, NULL, 0), *bytes = 0;
-    if (fseek(f, QT_H5_USERBLOCK, SEEK_SET)) return false;
-    for (size_t n; (n = fread(buf, 1, sizeof buf, f)) > 0; *bytes += (long long)n) *crc = crc32(*crc, buf, (unsigned)n);
-    return !ferror(f);
-}
-
-static qt_err seal(const char *file)
-{
-    char          block[QT_H5_USERBLOCK] = "";
-    unsigned long crc;
-    long long     bytes;
-    FILE         *f = fopen(file, "r+b");
-    bool          ok = f && crc_of(f, &crc, &bytes);
-    if (ok) {
-        snprintf(block, sizeof block, block_format, crc, bytes);
-        ok = !fseek(f, 0, SEEK_SET) && fwrite(block, 1, sizeof block, f) == sizeof block;
-    }
-    if (f && fclose(f)) ok = false;
-    return ok ? QT_OK : qt_fail(QT_EIO, "%s: cannot write: %s", file, strerror(errno));
-}
-
-qt_err qt_ckpt_verify(const char *file)
-{
-    char          block[QT_H5_USERBLOCK + 1] = "", end;
-    unsigned long crc, want;
-    long long     bytes, want_bytes;
-    FILE         *f = fopen(file, "rb");
-    QT_CHECK(f, QT_EIO, "%s: cannot read: %s", file, strerror(errno));
-    size_t n = fread(block, 1, QT_H5_USERBLOCK, f);
-    bool   is_one = n == QT_H5_USERBLOCK && sscanf(block, "QTAPE-CKPT 1 crc32=%lx bytes=%lld%c", &want, &want_bytes, &end) == 3 && end == '\n';
-    bool   ok = is_one && crc_of(f, &crc, &bytes);
-    fclose(f);
-    QT_CHECK(is_one, QT_EDATA, "%s: is no qtape checkpoint, or its first bytes are damaged", file);
-    QT_CHECK(ok, QT_EIO, "%s: cannot read: %s", file, strerror(errno));
-    QT_CHECK(bytes == want_bytes, QT_EDATA, "%s: damaged checkpoint: %lld bytes after the first %d, expected %lld", file, bytes, QT_H5_USERBLOCK,
-             want_bytes);
-    QT_CHECK(crc == want, QT_EDATA, "%s: damaged checkpoint: its checksum is %08lx, expected %08lx", file, crc, want);
-    return QT_OK;
-}
+qt_err qt_ckpt_verify(const char *file) { return qt_seal_verify(&seal, file); }
 
 /* ---- saving ---------------------------------------------------------------------------------------------------------------- */
 
@@ -123,7 +77,7 @@ qt_err qt_ckpt_save(const qt_run *r, const char *file)
     qt_err e = qt_h5_create(part, QT_H5_USERBLOCK, &f), closed = QT_OK;
     if (e == QT_OK) e = write_all(f, r), closed = qt_h5_close(f);
     if (e == QT_OK) e = closed;
-    if (e == QT_OK) e = seal(part);
+    if (e == QT_OK) e = qt_seal_write(&seal, part);
     if (e == QT_OK) return qt_file_commit(part, file);
     unlink(part);
     return e;

@@ -41,11 +41,11 @@ qt_split qt_run_eval_split(const qt_run *r)
 
 /* ---- averaged weights ------------------------------------------------------------------------------------------------------ */
 
-static void swap_average(qt_run *r)
+bool qt_run_swap_average(qt_run *r)
 {
-    int       k = qt_optimizer_ema_slot(r->optim);
+    int       k = r->optim ? qt_optimizer_ema_slot(r->optim) : -1; /* an exported model has no optimizer */
     qt_store *s = r->store;
-    if (k < 0 || !qt_optimizer_count(r->optim)) return;
+    if (k < 0 || !qt_optimizer_count(r->optim)) return false;
     for (int i = 0; i < s->n; i++) {
         if (s->p[i]->kind == QT_BUFFER || s->p[i]->frozen) continue;
         R *w = s->value + s->p[i]->at, *mean = s->slot[k] + s->p[i]->at;
@@ -54,6 +54,7 @@ static void swap_average(qt_run *r)
             w[j] = mean[j], mean[j] = keep;
         }
     }
+    return true;
 }
 
 /* ---- quant events ---------------------------------------------------------------------------------------------------------- */
@@ -159,9 +160,9 @@ static qt_err evaluate(qt_run *r, qt_split split, bool events, qt_result *res, R
     sums   s = {0};
     qt_err e;
     QT_CHECK(qt_data_size(r->data, split) > 0, QT_EUSAGE, "the data have no split '%s'", qt_split_name[split]);
-    swap_average(r);
+    qt_run_swap_average(r);
     e = pass(r, split, &s, events, logits, target);
-    swap_average(r);
+    qt_run_swap_average(r);
     qt_tape_reset(r->tape);
     if (e != QT_OK) return e;
     *res = (qt_result){.n = s.n, .loss = s.loss / (double)s.n, .classes = r->loss->classes, .params = qt_store_trained(r->store)};

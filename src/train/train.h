@@ -128,6 +128,25 @@ typedef struct qt_phase {
 #include "train/phases.def"
 #undef QT_P
 
+/* What an export has made. */
+typedef struct qt_exported {
+    const char *file;
+    int         layers, integers; /* layers with weights; those that compute in integers */
+} qt_exported;
+
+struct qt_snapshot;
+/* A file format of deployment: src/export. */
+typedef struct qt_exporter {
+    qt_desc     d;
+    const char *ext;     /* of its files */
+    int         version; /* of the format */
+    /* Exports a run as it stands, and export.json beside it. file NULL: DIR/export/NAME.EXT */
+    qt_err (*run)(const struct qt_exporter *x, qt_run *r, const void *cfg, const char *file, qt_exported *out);
+    /* For run: writes the file; answers a batch x [n, inputs] from it, y [n, outputs] */
+    qt_err (*write)(struct qt_snapshot *s, const void *cfg, const char *file);
+    qt_err (*answer)(const char *file, int64_t n, const R *x, R *y);
+} qt_exporter;
+
 /* Makes the directory (refusing one that is not empty, unless force), builds everything. dir NULL: runs/NAME/ARM-sSEED. Leaves nothing
  * behind on error. */
 qt_err qt_run_new(qt_recipe *r, const char *dir, const char *arm, bool force, qt_progress p, qt_run **out);
@@ -151,6 +170,8 @@ double qt_clock(void); /* seconds, monotonic */
 qt_err qt_run_eval(qt_run *r, qt_split split, qt_result *res, R *logits, R *target);
 /* The same as one event of metrics.jsonl, with one quant event a site. */
 qt_err qt_run_eval_event(qt_run *r, qt_split split, qt_result *res);
+/* Averaged weights and weights change places, where the optimizer keeps averages. Call it twice. True if there are any. */
+bool   qt_run_swap_average(qt_run *r);
 /* A batch through the model: its output, and its target as the loss wants it. The loss is what is returned. */
 qt_tensor *qt_run_forward(qt_run *r, const qt_batch *b, qt_tensor **out);
 /* Sum of a metric over a batch. */
@@ -192,6 +213,16 @@ qt_err qt_ckpt_load(qt_run *r, const char *file);
 qt_err qt_ckpt_init(qt_run *r, const char *file);
 /* QT_EDATA if the file is no whole checkpoint. */
 qt_err qt_ckpt_verify(const char *file);
+
+/* ---- seal.c: the checksum in front of qtape's own HDF5 files ------------------------------------------------------------------------ */
+
+typedef struct qt_seal {
+    const char *magic, *what, *made; /* "QTAPE-CKPT", "checkpoint", "saved" */
+    int         version;             /* of the format that this qtape writes, and the newest one that it reads */
+} qt_seal;
+qt_err qt_seal_write(const qt_seal *s, const char *file);
+/* QT_EDATA if the file is damaged, no such file, or of a newer version. */
+qt_err qt_seal_verify(const qt_seal *s, const char *file);
 
 /* ---- files.c: files that are whole or not there ----------------------------------------------------------------------------------- */
 
