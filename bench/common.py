@@ -1,0 +1,75 @@
+"""What the scripts here share: data, and training runs of qtape whose speed is read from metrics.jsonl."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+WINDOW = 0.5  # seconds: a rate is a mean over at least so much time
+
+DATA = """
+import sys, h5py, numpy as np
+r = np.random.default_rng(1)
+with h5py.File(sys.argv[1], "w") as f:
+    for split, n in (("train", int(sys.argv[2])), ("test", 64)):
+        f[split + "/x"] = r.random((n, 1, 28, 28), dtype=np.float32)
+        f[split + "/y"] = r.integers(0, 10, n).astype(np.int32)
+"""
+
+
+def make_data(file, train):
+    """Random images 1x28x28 in 10 classes. In a process of its own: what this one holds in memory would count as its children's."""
+    subprocess.run([sys.executable, "-c", DATA, file, str(train)], check=True)
+    return file
+
+
+def recipe(net):
+    return os.path.join(HERE, "recipes", net + ".yaml")
+
+
+def optim_words(name):
+    return ["optim.use=adam", "optim.lr=1e-3", "~optim.momentum"] if name == "adam" else []
+
+
+def train(qtape, net, arm, words, steps, threads, log_every, run):
+    """One training run; the lines of its metrics."""
+    command = [qtape, "train", recipe(net), "--arm", arm, "train.steps=%d" % steps, "train.log_every=%d" % log_every] + words
+    done = subprocess.run(command + ["--threads", str(threads), "--run", run, "--quiet"], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit("%s\n%s" % (" ".join(command), done.stderr))
+    with open(os.path.join(run, "metrics.jsonl")) as f:
+        return [json.loads(line) for line in f]
+
+
+def windows(lines):
+    """Rates of whole windows: qtape gives the rate of its last half second of steps (loading included, evaluation not). The first is that
+    of the first step, the second that of the first half second; both are warm-up."""
+    rates = []
+    for m in lines:
+        if m["event"] == "step" and (not rates or m["samples_per_s"] != rates[-1]):
+            rates.append(m["samples_per_s"])
+    return rates[2:] or rates[-1:]
+
+
+class Qtape:
+    """Runs of one arm at one batch size; knows from the last how many steps fill a given time."""
+
+    def __init__(self, qtape, net, arm, words, batch, threads):
+        self.qtape, self.net, self.arm, self.batch, self.threads = qtape, net, arm, batch, threads
+        self.words, self.rates, self.rss, self.rate = words + ["data.batch_size=%d" % batch], [], 0, None
+
+    def run(self, seconds):
+        """Rates of one run; the first call runs twice, for the speed is not known before."""
+        if not self.rate:
+            self.rate = self.once(3 if self.batch > 64 else 10)[0][-1]
+        rates, self.rss = self.once(int(self.rate * (seconds + 2 * WINDOW) / self.batch) + 3)
+        self.rate = rates[-1]
+        self.rates += rates
+        return rates
+
+    def once(self, steps):
+        every = max(1, int((self.rate or 0) * WINDOW / 4 / self.batch))
+        with tempfile.TemporaryDirectory() as folder:
+            lines = train(self.qtape, self.net, self.arm, self.words, steps, self.threads, every, os.path.join(folder, "run"))
+        return windows(lines), lines[-1]["peak_rss_mb"]

@@ -1,0 +1,246 @@
+"""The networks of bench/recipes/*.yaml in PyTorch: MLP, ResNet-8 and ResNet-20, each in fp32, LSQ W4A4 (first and last layer 8 bits) and
+BitNet b1.58 (ternary weights, 8-bit activations a token; the MLP with an RMSNorm before each layer).
+
+Parameters have the names that they have in qtape's checkpoints, but for steps, which are called fc1.weight.scale there and
+fc1.weight_q.scale here (params_of). There are several ways to write the same quantizer in PyTorch, called forms here; the benchmark counts
+the fastest:
+
+    ops       a composition of PyTorch's operations, with detach() for the straight-through estimator
+    function  torch.autograd.Function with a backward of its own, as few passes over memory as can be written
+    fused     PyTorch's own operator of learned steps (LSQ only). It is near to LSQ but not the same: it multiplies by 1/s, and lets the
+              gradient through where the rounded number is inside, not the number. Only on demand
+
+Each may be laid out with channels last ("nhwc") and compiled, where this PyTorch has torch.compile."""
+import math
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+# ---- quantizers ---------------------------------------------------------------------------------------------------------------------
+
+class LsqFunction(torch.autograd.Function):
+    """y = clamp(round(u), n, p) s, u = x/s; the gradient stops outside, and ds = g sum dy (round(u) - u inside, n or p outside)."""
+
+    @staticmethod
+    def forward(ctx, x, s, n, p, g):
+        u = x / s
+        q = u.clamp(n, p).round_()
+        ctx.save_for_backward(u, q)
+        ctx.bounds = n, p, g
+        return q * s
+
+    @staticmethod
+    def backward(ctx, dy):
+        u, q = ctx.saved_tensors
+        n, p, g = ctx.bounds
+        inside = (u > n) & (u < p)
+        ds = (dy * (q - u * inside)).sum().mul_(g).reshape(1)
+        return dy * inside, ds, None, None, None
+
+
+def lsq_ops(x, s, n, p, g):
+    s = (s - s * g).detach() + s * g  # the value of s, g times its gradient
+    u = (x / s).clamp(n, p)
+    return ((u.round() - u).detach() + u) * s
+
+
+class Lsq(nn.Module):
+    def __init__(self, form, bits, signed, is_weight):
+        super().__init__()
+        self.n, self.p = (-2 ** (bits - 1), 2 ** (bits - 1) - 1) if signed else (0, 2 ** bits - 1)
+        self.form, self.is_weight, self.started = form, is_weight, False
+        self.scale = nn.Parameter(torch.ones(1))
+        self.register_buffer("zero", torch.zeros(1), persistent=False)
+
+    def start(self, x):
+        self.scale.data.fill_(2 * x.detach().abs().mean().item() / math.sqrt(self.p))
+        self.started = True
+
+    def forward(self, x):
+        if not self.started:
+            self.start(x)
+        g = 1 / math.sqrt((x.numel() if self.is_weight else x.numel() // x.shape[0]) * self.p)
+        if self.form == "fused":
+            return torch._fake_quantize_learnable_per_tensor_affine(x, self.scale, self.zero, self.n, self.p, g)
+        return (LsqFunction.apply if self.form == "function" else lsq_ops)(x, self.scale, self.n, self.p, g)
+
+
+def ternary(w):
+    s = w.abs().mean().clamp_min(1e-5)
+    return (w / s).round_().clamp_(-1, 1).mul_(s)
+
+
+def int8(x):
+    s = x.abs().amax(dim=tuple(range(1, x.dim())), keepdim=True).clamp_min(1e-5) / 127
+    return (x / s).round_().clamp_(-128, 127).mul_(s)
+
+
+class Straight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, quantize):
+        return quantize(x)
+
+    @staticmethod
+    def backward(ctx, dy):
+        return dy, None
+
+
+class Through(nn.Module):
+    """quantize(x) forward, the identity backward."""
+
+    def __init__(self, form, quantize):
+        super().__init__()
+        self.form, self.quantize = form, quantize
+
+    def forward(self, x):
+        if self.form == "function":
+            return Straight.apply(x, self.quantize)
+        with torch.no_grad():
+            y = self.quantize(x) - x
+        return x + y
+
+
+# ---- layers -------------------------------------------------------------------------------------------------------------------------
+
+def quantized(layer, arm, form, bits):
+    """The layer with quantizers of its weight and input."""
+    if arm == "lsq-w4a4":
+        layer.weight_q, layer.input_q = Lsq(form, bits, True, True), Lsq(form, bits, False, False)
+    elif arm == "ternary":
+        layer.weight_q, layer.input_q = Through(form, ternary), Through(form, int8)
+    else:
+        layer.weight_q, layer.input_q = nn.Identity(), nn.Identity()
+    return layer
+
+
+class Linear(nn.Linear):
+    def forward(self, x):
+        return F.linear(self.input_q(x), self.weight_q(self.weight), self.bias)
+
+
+class Conv(nn.Conv2d):
+    def forward(self, x):
+        return F.conv2d(self.input_q(x), self.weight_q(self.weight), None, self.stride, self.padding)
+
+
+class RmsNorm(nn.Module):
+    def __init__(self, n, eps=1e-5):
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(n)), eps
+
+    def forward(self, x):
+        if hasattr(F, "rms_norm"):
+            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+# ---- networks -----------------------------------------------------------------------------------------------------------------------
+
+class Mlp(nn.Module):
+    def __init__(self, arm, form, widths=(784, 512, 512, 10)):
+        super().__init__()
+        self.normed = arm in ("ternary", "fp32-norm")
+        self.depth = len(widths) - 1
+        for i in range(1, self.depth + 1):
+            bits = 8 if i in (1, self.depth) else 4
+            setattr(self, "fc%d" % i, quantized(Linear(widths[i - 1], widths[i], not self.normed), arm, form, bits))
+            if self.normed:
+                setattr(self, "rms_norm%d" % i, RmsNorm(widths[i - 1]))
+
+    def forward(self, x):
+        x = x.flatten(1)
+        for i in range(1, self.depth + 1):
+            if self.normed:
+                x = getattr(self, "rms_norm%d" % i)(x)
+            x = getattr(self, "fc%d" % i)(x)
+            if i < self.depth:
+                x = F.relu(x, inplace=True)
+        return x
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and the way past them, which is a 1x1 convolution where the shape changes."""
+
+    def __init__(self, conv, cin, cout, stride):
+        super().__init__()
+        self.conv1, self.bn1 = conv(cin, cout, 3, stride), nn.BatchNorm2d(cout)
+        self.conv2, self.bn2 = conv(cout, cout, 3, 1), nn.BatchNorm2d(cout)
+        self.shortcut, self.bn3 = (conv(cin, cout, 1, stride), nn.BatchNorm2d(cout)) if cin != cout else (None, None)
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
+        return F.relu(y + (self.bn3(self.shortcut(x)) if self.shortcut is not None else x), inplace=True)
+
+
+class ResNet(nn.Module):
+    """stem, stages s1 to s3 of `blocks` blocks each, average, head."""
+
+    def __init__(self, arm, form, blocks):
+        super().__init__()
+
+        def conv(cin, cout, kernel, stride, bits=4):
+            return quantized(Conv(cin, cout, kernel, stride, kernel // 2, bias=False), arm, form, bits)
+
+        self.stem, self.batch_norm1 = conv(1, 16, 3, 1, 8), nn.BatchNorm2d(16)
+        for s, (cin, cout) in enumerate(((16, 16), (16, 32), (32, 64)), 1):
+            stage = [Block(conv, cin, cout, 1 if s == 1 else 2)] + [Block(conv, cout, cout, 1) for _ in range(blocks - 1)]
+            setattr(self, "s%d" % s, stage[0] if blocks == 1 else nn.Sequential(*stage))
+        self.head = quantized(Linear(64, 10), arm, form, 8)
+
+    def forward(self, x):
+        x = F.relu(self.batch_norm1(self.stem(x)), inplace=True)
+        return self.head(self.s3(self.s2(self.s1(x))).mean((2, 3)))
+
+
+def build(net, arm, form):
+    """form: eager (fp32), function, ops or fused."""
+    return Mlp(arm, form) if net == "mlp" else ResNet(arm, form, 1 if net == "resnet8" else 3)
+
+
+def optimizer(net, name):
+    """As the recipes have it; fused, where this PyTorch has that for the CPU."""
+    make = {"sgd": lambda **k: torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, **k),
+            "adam": lambda **k: torch.optim.Adam(net.parameters(), lr=1e-3, **k)}[name]
+    if tuple(int(v) for v in torch.__version__.split(".")[:2]) >= (2, 4):
+        return make(fused=True)
+    return make()
+
+
+def step(net, optim, x, y):
+    optim.zero_grad(set_to_none=True)
+    loss = F.cross_entropy(net(x), y)
+    loss.backward()
+    optim.step()
+    return loss
+
+
+# ---- qtape's checkpoints ------------------------------------------------------------------------------------------------------------
+
+def params_of(net):
+    """Name in a checkpoint -> tensor."""
+    found = {}
+    blocks = isinstance(net, ResNet) and isinstance(net.s1, nn.Sequential)
+    for name, t in net.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        name = name.replace("weight_q.", "weight.").replace("input_q.", "input.")
+        if blocks and name[0] == "s" and name[1].isdigit():
+            stage, block, rest = name.split(".", 2)
+            name = "%s.b%s.%s" % (stage, block, rest)
+        found[name] = t
+    return found
+
+
+def load(net, values):
+    """values: name -> array, all parameters of a checkpoint. Nothing may be missing on either side."""
+    params = params_of(net)
+    given = {k: v for k, v in values.items() if not k.endswith(".initialized")}
+    if set(params) != set(given):
+        raise SystemExit("parameters differ: only in PyTorch %s; only in qtape %s" % (sorted(set(params) - set(given)), sorted(set(given) - set(params))))
+    for name, t in params.items():
+        t.copy_(torch.from_numpy(given[name]).reshape(t.shape))
+    for m in net.modules():
+        if isinstance(m, Lsq):
+            m.started = True
