@@ -76,7 +76,8 @@ static qt_err read_spec(qt_arena *a, const qt_yaml *spec, int i, int role)
     char           path[64];
     snprintf(path, sizeof path, "quant[%d].%s", i, role_name[role]);
     QT_TRY(qt_desc_read(a, &qt_quants, spec, path, NULL, &d, &cfg));
-    if (role == GRAD && !is_none(spec)) return qt_fail_at(QT_ERECIPE, spec->pos, "%s: the quantizer '%s' is not made for gradients", path, d->name);
+    if (role == GRAD && !is_none(spec) && !((const qt_quant *)d)->gradient)
+        return qt_fail_at(QT_ERECIPE, spec->pos, "%s: the quantizer '%s' is not made for gradients; shiftq is", path, d->name);
     return QT_OK;
 }
 
@@ -119,18 +120,33 @@ static qt_err input_site(qt_store *s, qt_module *m, const qt_yaml *spec, const c
     return qt_site_make(s, path, QT_ROLE_ACT, m->layer->token_rank == 1 ? x->rank : 1, m->layer->token_rank, x->rank + 1, dim, spec, where, &m->act);
 }
 
+/* A gradient is quantized against the integers of the weight and of the input: both must have a quantizer. */
+static qt_err grad_site(qt_store *s, qt_module *m, const qt_yaml *spec, const char *where)
+{
+    const qt_shape *y = &m->out_shape;
+    int64_t         dim[QT_MAX_DIM] = {0};
+    char            path[256];
+    if (!m->weight || !m->act)
+        return qt_fail_at(QT_ERECIPE, spec->pos, "%s: the gradient of %s can be quantized only where weights and activations are; its %s not", where,
+                          m->path, m->weight ? "activations are" : "weights are");
+    snprintf(path, sizeof path, "%s.grad", m->path);
+    memcpy(dim + 1, y->dim, (size_t)y->rank * sizeof *dim);
+    return qt_site_make(s, path, QT_ROLE_GRAD, 1, m->layer->token_rank, y->rank + 1, dim, spec, where, &m->gradq);
+}
+
 /* Sites of module i: for each role the last rule that matches and has the role. */
 static qt_err make_sites(qt_model *m, int i, const rule *r, int n)
 {
     qt_module *mod = &m->m[i];
     qt_err     e = QT_OK;
-    for (int k = WEIGHTS; k <= ACTIVATIONS; k++) {
+    static qt_err (*const make[ROLES])(qt_store *, qt_module *, const qt_yaml *, const char *) = {weight_site, input_site, grad_site};
+    for (int k = 0; k < ROLES; k++) {
         int  j = n - 1;
         char where[64];
         while (j >= 0 && !(r[j].spec[k] && r[j].match && matches(r[j].match, m, i))) j--;
         if (j < 0 || !r[j].good[k] || is_none(r[j].spec[k]) || (k == ACTIVATIONS && mod->layer->reads_ids)) continue;
         snprintf(where, sizeof where, "quant[%d].%s", j, role_name[k]);
-        e = qt_first(e, (k == WEIGHTS ? weight_site : input_site)(m->store, mod, r[j].spec[k], where));
+        e = qt_first(e, make[k](m->store, mod, r[j].spec[k], where));
     }
     return e;
 }

@@ -26,11 +26,13 @@ typedef struct qt_codes {
     R        *scale;      /* [layout.count] */
     R        *zero_point; /* [layout.count], NULL: all 0 */
     R        *offset;     /* [layout.count] real offset added after scaling (LSQ+), NULL: none */
+    uint8_t  *exponent;   /* [layout.count] e of scales s0 2^-e (ShiftQuant), NULL: none */
     double    bits;       /* stored bits of one code: 4, 8, 1.58 is written as log2(3) */
 } qt_codes;
 
 enum { QT_SITE_PARAMS = 6 };
 struct qt_quant;
+struct qt_shiftq;
 struct qt_site {
     const struct qt_quant *quant;
     qt_arena    arena;                 /* holds cfg and the names */
@@ -48,6 +50,7 @@ struct qt_site {
     bool        observing;             /* calibration or training before the freeze */
     qt_span     freeze_at;             /* own freezing point, or unset: schedule.freeze_observers_at counts */
     bool        bypass;                /* calibration: observe, do not quantize */
+    int64_t     step;                  /* training step of the last apply, for what draws random numbers */
     const qt_tensor *last_x;           /* input of the last apply, for quant events; valid until the tape is reset */
     const qt_tensor *last_y;
 };
@@ -63,6 +66,7 @@ typedef struct qt_quant {
     double    (*bits)(const qt_site *);                                /* REQUIRED: stored bits of one code */
     /* promises that the conformance suite checks */
     bool        idempotent, monotone, zero_to_zero;
+    void      (*gradient)(const qt_site *, struct qt_shiftq *);        /* OPTIONAL: how backward's operands are quantized; for role grad */
     const qt_op *op;                                                   /* the op that apply emits, for gradient tests; may be NULL */
 } qt_quant;
 

@@ -1,0 +1,35 @@
+/* ShiftQuant: unbiased low-bit integers whose scales change along one axis, by powers of two only. A scale leaves an integer matrix
+ * product only if it is constant along the inner axis; a power of two need not leave, for it can be shifted into the other operand.
+ *
+ * A gradient is seen as x [A,C,B], and its numbers are grouped by a key: c, or the pair (a, b). For a layer y = x w^T with dy [N,M] that
+ * is A = N, C = M, B = 1, for a convolution A = N, C = O, B = OH*OW; dx sums over c, dw over (a, b). With
+ *     r_k = max |x| over the numbers of key k,   rmax = max r_k,   Q = 2^(bits-1) - 1,   s0 = rmax / Q
+ *     e_k = min(groups - 1, floor(log2(rmax / r_k))),   s_k = s0 2^-e_k
+ * a code is q = floor(x/s_k + u), u uniform in [0,1): nothing clips, E[q s_k] = x, and the variance is s_k^2 f (1-f), f = frac(x/s_k).
+ * A product over the key then is an integer one: sum_k q_k s_k b_k = s0 2^-(groups-1) sum_k q_k (b_k << (groups-1-e_k)).
+ *
+ * Guo et al. 2024, "Towards Accurate and Efficient Sub-8-Bit Integer Training" (arXiv 2411.10948); thresholds and bounds are our own. */
+#ifndef QT_KERNELS_SHIFTQ_H
+#define QT_KERNELS_SHIFTQ_H
+#include "base/rng.h"
+typedef qt_real R;
+
+enum { QT_SHIFTQ_GROUPS = 16 };
+
+typedef struct qt_shiftq {
+    int64_t A, C, B;
+    bool    pairs;   /* keys are (a, b), a*B + b; otherwise c */
+    int     bits;    /* 2..8 */
+    int     groups;  /* 1..QT_SHIFTQ_GROUPS; 1: one scale */
+    bool    exact;   /* s_k = r_k / Q instead: the finest there is, but not for integer products. e is not set */
+    bool    nearest; /* round half to even instead of up with the probability of the fraction */
+    const R *by;     /* [C], with pairs [A], or NULL: x[a,c,b] is multiplied by it first. How the other operand's scale comes in */
+} qt_shiftq;
+
+int64_t qt_shiftq_keys(const qt_shiftq *p);
+/* Scales of all keys: e [keys] (uint8), s [keys]; returns s0. A key of zeros gets the last group; only zeros: s0 = 1, and all codes are 0.
+ * Where x has an infinity or a NaN s0 is not finite. */
+R       qt_shiftq_scales(const qt_shiftq *p, const R *x, uint8_t *e, R *s);
+/* Codes q [A,C,B], |q| <= Q. Number i of the stream rounds element i. */
+void    qt_shiftq_codes(const qt_shiftq *p, const R *x, const R *s, const qt_rng *u, int8_t *q);
+#endif
