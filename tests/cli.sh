@@ -37,7 +37,11 @@ expect 2 '--quiet and --json exclude' train recipes/quickstart.yaml --quiet --js
 expect 2 '--seeds 1,x: expected' reproduce recipes/quickstart.yaml --seeds 1,x
 expect 2 '--tag chooses among all' reproduce recipes/quickstart.yaml --tag smoke
 expect 2 'expected train, val or test' eval "$tmp" --split tset
-expect 2 'integer engine is not in this version' eval "$tmp" --engine int
+expect 2 'expected float or int' eval "$tmp" --engine integer
+expect 2 "option '--format' is missing" export "$tmp"
+expect 2 "unknown exporter 'h6', did you mean 'h5'" export "$tmp" --format h6
+expect 2 "level: unknown key" export "$tmp" --format h5 level=3
+expect 2 'no run directory' export "$tmp" --format h5
 expect 2 'no-such.yaml' train no-such.yaml
 expect 2 'no-such.yaml' check no-such.yaml
 expect 2 'no run directory' resume "$tmp"
@@ -62,7 +66,7 @@ expect 2 "did you mean 'lsq'\?" list quants lqs
 expect 0 'num_bits' list quants lsq
 expect 0 'qt_tensor \*qt_conv2d\(qt_tape \*t' list ops conv2d
 expect 0 'from src/qat/lsq.c' explain quant lsq
-for k in op quant layer loss metric optim schedule dataset phase; do
+for k in op quant layer loss metric optim schedule dataset phase exporter; do
     case $k in loss) s=losses ;; *) s=${k}s ;; esac
     for n in $("$QTAPE_BIN" list $s | cut -d' ' -f1); do expect 0 '^from [a-z/_0-9]*\.c:' explain $k "$n"; done
 done
@@ -101,6 +105,34 @@ expect 0 'logits +\[449, 10\]' inspect "$tmp/logits.h5"
 expect 0 'fc.weight +\[10, 64\]' inspect "$tmp/run/ckpt/last.h5"
 expect 0 'run directory, finished' inspect "$tmp/run"
 expect 0 '' resume "$tmp/run"
+
+# ---- export, the deployment engine
+four='quant=[{match: "*", weights: {use: lsq, num_bits: 4}, activations: {use: lsq, num_bits: 4, signed: false}}]'
+expect 0 'exported .*wrong.h5, 1 of 1 layers in integers' train "$tmp/right.yaml" --run "$tmp/four" "$four" 'export=[{format: h5}]'
+[ -e "$tmp/four/export/export.json" ] || say 'a recipe with export: leaves no export.json'
+expect 0 "^$tmp/four/export/wrong.h5\$" export "$tmp/four" --format h5
+expect 0 "^$tmp/m.h5\$" export "$tmp/four" -f h5 -o "$tmp/m.h5"
+! command -v python3 > /dev/null || python3 - "$tmp" << 'PYTHON' || say 'export.json: not as expected'
+import hashlib, json, sys
+j = json.load(open(sys.argv[1] + '/export.json'))
+assert j['sha256'] == hashlib.sha256(open(sys.argv[1] + '/m.h5', 'rb').read()).hexdigest()
+assert j['format_version'] == 1 and j['verified'] == {'logits_equal': True, 'samples': 64}
+assert [l['engine'] for l in j['layers']] == ['int'] and {t['name']: t['bits'] for t in j['tensors']}['fc.weight'] == 4
+PYTHON
+expect 0 '"engine": "float"' eval "$tmp/four" --json --out "$tmp/a.h5"
+expect 0 '"engine": "int"' eval "$tmp/four" --engine int --json --out "$tmp/b.h5"
+expect 0 '"engine": "int"' eval "$tmp/m.h5" --json --out "$tmp/c.h5"
+cmp -s "$tmp/a.h5" "$tmp/b.h5" || say 'engine int: other logits than engine float'
+cmp -s "$tmp/a.h5" "$tmp/c.h5" || say 'an exported file: other logits than engine float'
+expect 2 'which only the engine .int. runs' eval "$tmp/m.h5" --engine float
+expect 0 'exported model.*checksum ok' inspect "$tmp/m.h5"
+expect 0 'fc +\[10, 64\] +codes -8 to 7, 1 scale' inspect "$tmp/m.h5"
+expect 0 'no layer of .* computes in integers' eval "$tmp/run" --engine int
+head -c 3000 "$tmp/m.h5" > "$tmp/cut.h5"
+expect 1 'cut.h5: damaged exported model' eval "$tmp/cut.h5"
+expect 1 'is no qtape exported model' eval "$tmp/run/ckpt/last.h5"
+sed '1s/QTAPE-MODEL 1/QTAPE-MODEL 2/' "$tmp/m.h5" > "$tmp/newer.h5"
+expect 1 'exported for a newer format version, 2' eval "$tmp/newer.h5"
 cp "$tmp/run/ckpt/last.h5" "$tmp/bad.h5"
 printf 'X' | dd of="$tmp/bad.h5" bs=1 seek=2000 conv=notrunc 2> /dev/null
 expect 1 'bad.h5' inspect "$tmp/bad.h5"

@@ -1,10 +1,15 @@
-/* qtape eval: evaluate the newest checkpoint of a run on one split. */
+/* qtape eval: evaluate the newest checkpoint of a run, or an exported model, on one split. */
 #include "base/h5.h"
 #include "cli/run.h"
+#include "export/engine.h"
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static const qt_option options[] = {{"split", 's', "NAME", "train, val or test (default: test)"},
-                                    {"engine", 'e', "NAME", "float, or int where integers are trained (default: float)"},
+                                    {"engine", 'e', "NAME", "float: the training graph; int: the deployment engine (default: float; int for a file)"},
                                     QT_OPTION_JSON,
                                     {"out", 'o', "FILE.h5", "write logits [N, classes] and target [N]"},
                                     QT_OPTION_THREADS,
@@ -34,7 +39,8 @@ static qt_err save(const char *file, int64_t n, int64_t outputs, const R *logits
     return e;
 }
 
-static qt_err evaluate(qt_run *r, int split, const char *name, const qt_args *a)
+/* engine NULL: the training graph. */
+static qt_err evaluate(qt_run *r, const qt_engine *engine, int split, const char *name, const qt_args *a)
 {
     const char *out = qt_arg(&qt_command_eval, a, "out");
     qt_result   res = {0};
@@ -47,33 +53,91 @@ static qt_err evaluate(qt_run *r, int split, const char *name, const qt_args *a)
         if (!logits || !target) return qt_free(logits), qt_free(target), QT_EMEM;
     }
     qt_err e = qt_run_eval(r, split, &res, logits, target);
+    if (engine) res.params = engine->params, res.bits_per_weight = engine->bits_per_weight, res.bytes = engine->bytes;
     if (e == QT_OK && out) e = save(out, n, outputs, logits, target);
-    if (e == QT_OK) qt_result_print(name, "float", &res, qt_arg(&qt_command_eval, a, "json") != NULL);
+    if (e == QT_OK) qt_result_print(name, engine ? "int" : "float", &res, qt_arg(&qt_command_eval, a, "json") != NULL);
     qt_free(logits), qt_free(target);
     return e;
 }
 
-static qt_err run(const qt_args *a)
+/* ---- the training graph of a run ----------------------------------------------------------------------------------------------------- */
+
+static qt_err eval_run(int split, const char *name, const qt_args *a)
 {
-    const char *split = qt_arg(&qt_command_eval, a, "split"), *engine = qt_arg(&qt_command_eval, a, "engine");
-    if (!split) split = "test";
-    int at = qt_choice("train|val|test", split);
-    QT_CHECK(at >= 0, QT_EUSAGE, "eval: --split %s: expected train, val or test", split);
-    QT_CHECK(!engine || qt_choice("float|int", engine) >= 0, QT_EUSAGE, "eval: --engine %s: expected float or int", engine);
-    QT_CHECK(!engine || !strcmp(engine, "float"), QT_EUSAGE, "eval: the integer engine is not in this version; leave --engine away");
     qt_run *r = NULL;
     qt_err  e = qt_run_resume(a->word[0], QT_PROGRESS_QUIET, &r);
-    if (e == QT_OK) e = evaluate(r, at, split, a);
+    if (e == QT_OK) e = evaluate(r, NULL, split, name, a);
     qt_run_free(r);
     return e;
 }
 
+/* ---- the deployment engine ----------------------------------------------------------------------------------------------------------- */
+
+static qt_err eval_file(const char *file, int split, const char *name, const qt_args *a)
+{
+    qt_engine *engine;
+    qt_run     r;
+    QT_TRY(qt_engine_load(file, &engine));
+    if (!engine->integers) fprintf(stderr, "qtape: note: no layer of %s computes in integers\n", a->word[0]);
+    qt_err e = qt_engine_as_run(engine, &r);
+    if (e == QT_OK) e = evaluate(&r, engine, split, name, a);
+    qt_data_close(r.data);
+    qt_engine_free(engine);
+    return e;
+}
+
+static qt_err export_to(const char *dir, const char *file)
+{
+    qt_run     *r = NULL;
+    qt_snapshot s = {0};
+    qt_err      e = qt_run_resume(dir, QT_PROGRESS_QUIET, &r);
+    if (e == QT_OK) e = qt_snapshot_take(r, &s);
+    if (e == QT_OK) e = qt_exporter_h5.write(&s, NULL, file);
+    qt_snapshot_free(&s);
+    qt_run_free(r);
+    return e;
+}
+
+/* The run as a file that exists for the time of the evaluation. */
+static qt_err eval_exported(int split, const char *name, const qt_args *a)
+{
+    const char *folder = getenv("TMPDIR");
+    char       *file = qt_sprintf("%s/qtape-eval-XXXXXX", folder && *folder ? folder : "/tmp");
+    int         fd = file ? mkstemp(file) : -1;
+    qt_err      e = fd < 0 ? qt_fail(QT_EIO, "%s: cannot write: %s", file ? file : "/tmp", strerror(errno)) : QT_OK;
+    if (e == QT_OK) e = export_to(a->word[0], file);
+    if (e == QT_OK) e = eval_file(file, split, name, a);
+    if (fd >= 0) close(fd), unlink(file);
+    qt_free(file);
+    return e;
+}
+
+/* ---- the command --------------------------------------------------------------------------------------------------------------------- */
+
+static qt_err run(const qt_args *a)
+{
+    const char *split = qt_arg(&qt_command_eval, a, "split"), *engine = qt_arg(&qt_command_eval, a, "engine"), *what = a->word[0];
+    struct stat st;
+    if (!split) split = "test";
+    int  at = qt_choice("train|val|test", split);
+    bool integers = engine && !strcmp(engine, "int");
+    QT_CHECK(at >= 0, QT_EUSAGE, "eval: --split %s: expected train, val or test", split);
+    QT_CHECK(!engine || qt_choice("float|int", engine) >= 0, QT_EUSAGE, "eval: --engine %s: expected float or int", engine);
+    if (stat(what, &st) || S_ISDIR(st.st_mode)) return integers ? eval_exported(at, split, a) : eval_run(at, split, a);
+    QT_CHECK(!engine || integers, QT_EUSAGE, "eval: %s is a file, which only the engine 'int' runs; --engine float wants a run directory", what);
+    return eval_file(what, at, split, a);
+}
+
 const qt_command qt_command_eval = {
-    {"eval", "evaluate a trained run"},
-    "DIR [--split test] [--engine float|int] [--json] [--out FILE.h5]",
+    {"eval", "evaluate a trained run or an exported model"},
+    "DIR|FILE.h5 [--split test] [--engine float|int] [--json] [--out FILE.h5]",
     "Loads the last checkpoint of a run directory and evaluates one split of its data. --out keeps what the\n"
     "network answered, for a confusion matrix or a calibration plot in the language of your choice.\n\n"
+    "--engine int exports the checkpoint and evaluates it with the deployment engine, which holds no float values of integer weights. A file\n"
+    "of `qtape export --format h5` is evaluated in the same way. Both engines give the same answers to the bit.\n\n"
     "  qtape eval runs/quickstart/ternary-s1\n"
     "  qtape eval runs/quickstart/ternary-s1 --split train --json\n"
-    "  qtape eval runs/quickstart/ternary-s1 --out logits.h5",
+    "  qtape eval runs/quickstart/ternary-s1 --out logits.h5\n"
+    "  qtape eval runs/quickstart/ternary-s1 --engine int\n"
+    "  qtape eval model.h5",
     options, 1, 1, run};

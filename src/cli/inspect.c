@@ -1,8 +1,8 @@
-/* qtape inspect: what is in a file. A checkpoint of qtape, HDF5 from elsewhere, or a run directory. */
+/* qtape inspect: what is in a file. A checkpoint of qtape, an exported model, HDF5 from elsewhere, or a run directory. */
 #include "base/h5.h"
 #include "cli/command.h"
+#include "export/engine.h"
 #include "kernels/reduce.h"
-#include "train/train.h"
 #include <errno.h>
 #include <math.h>
 #include <string.h>
@@ -82,6 +82,31 @@ static qt_err inspect_h5(const char *file, bool own)
     return e == QT_OK ? closed : e;
 }
 
+/* ---- an exported model ----------------------------------------------------------------------------------------------------------- */
+
+static void print_layer(const qt_module *m)
+{
+    const qt_tensor *w = m->p[0];
+    char             text[160];
+    shape_text(text, w->rank, w->dim);
+    if (!w->codes) printf("  %-36s %-18s float\n", m->path, text);
+    else
+        printf("  %-36s %-18s codes %d to %d, %lld scale%s\n", m->path, text, w->codes->lo, w->codes->hi, (long long)w->codes->count,
+               w->codes->count == 1 ? "" : "s");
+}
+
+static qt_err inspect_model(const char *file)
+{
+    qt_engine *e;
+    QT_TRY(qt_engine_load(file, &e));
+    printf("%s: exported model '%s' of qtape, checksum ok, %d of %d layers with weights in integers, %.3g bits a weight\n", file, e->name, e->integers,
+           e->layers, e->bits_per_weight);
+    for (int i = 0; i < e->model->n; i++)
+        if (e->model->m[i].layer->quantizes) print_layer(&e->model->m[i]);
+    qt_engine_free(e);
+    return QT_OK;
+}
+
 /* ---- run directory --------------------------------------------------------------------------------------------------------------- */
 
 static qt_err inspect_run(const char *dir)
@@ -114,17 +139,19 @@ static qt_err run(const qt_args *a)
     size_t n = fread(head, 1, sizeof head, f);
     fclose(f);
     if (n >= 8 && !memcmp(head, magic, 8)) return inspect_h5(file, false);
+    if (!strncmp(head, qt_engine_seal.magic, strlen(qt_engine_seal.magic))) return inspect_model(file);
     if (!memcmp(head + QT_H5_USERBLOCK, magic, 8) || !strncmp(head, "QTAPE-CKPT", 10)) return inspect_h5(file, true);
     if (dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"))) return qt_fail(QT_EUSAGE, "%s: a recipe; `qtape show %s` shows it", file, file);
     return qt_fail(QT_EDATA, "%s: neither HDF5 nor a run directory", file);
 }
 
 const qt_command qt_command_inspect = {
-    {"inspect", "look into a checkpoint, an HDF5 file or a run directory"},
+    {"inspect", "look into a checkpoint, an exported model, an HDF5 file or a run directory"},
     "FILE",
     "A checkpoint of qtape has its checksum verified before it is opened; its parameters are listed with shape,\n"
     "kind, smallest and largest number and mean, quantizer scales among them. Other HDF5 files are first walked in a\n"
-    "child process, so that a damaged one is an error message and not a crash. A run directory is summed up.\n\n"
+    "child process, so that a damaged one is an error message and not a crash. Of an exported model the layers are listed\n"
+    "that compute in integers. A run directory is summed up.\n\n"
     "  qtape inspect runs/quickstart/ternary-s1\n"
     "  qtape inspect runs/quickstart/ternary-s1/ckpt/last.h5\n"
     "  qtape inspect data.h5",

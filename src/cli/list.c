@@ -8,10 +8,9 @@
 #include <unistd.h>
 
 static const qt_desc *const none[] = {NULL};
-static const qt_kind        exporters = {"exporters", "exporter", "file formats of deployment; this version has none", none};
 static const qt_kind        recipes = {"recipes", "recipe", "recipe files: below ./recipes, or where qtape was installed", none};
 const qt_kind *const        qt_kinds[] = {&qt_ops,    &qt_quants,    &qt_layers,   &qt_losses, &qt_metrics,  &qt_optims,
-                                          &qt_schedules, &qt_datasets, &qt_phases, &exporters, &qt_commands, &recipes, NULL};
+                                          &qt_schedules, &qt_datasets, &qt_phases, &qt_exporters, &qt_commands, &recipes, NULL};
 
 qt_err qt_kind_find(const char *word, const qt_kind **k)
 {

@@ -4,8 +4,6 @@
 #include "export/engine.h"
 #include <string.h>
 
-/* ---- public ----------------------------------------------------------------------------------------------------------------------------- */
-
 qt_engine *qt_engine_open(const char *file)
 {
     qt_engine *e;

@@ -1,4 +1,5 @@
 /* env.json: what a run was made with. Nothing in it is read back; it is for people who compare two runs. */
+#include "kernels/igemm.h"
 #include "train/train.h"
 #include <cblas.h>
 #include <hdf5.h>
@@ -65,8 +66,8 @@ qt_err qt_env_write(const qt_run *r, const char *file)
     fprintf(f, "{\"version\": \"%s\", \"git\": \"%s\", \"precision\": \"%s\",\n", qt_version(), QTAPE_GIT, sizeof(R) == 8 ? "double" : "float");
     fprintf(f, " \"system\": \"%s %s %s\", \"cpu\": \"%s\", \"cpu_flags\": [", os.sysname, os.release, os.machine, cpu_name(cpu));
     cpu_flags(f);
-    fprintf(f, "],\n \"kernels\": {\"loops\": \"%s\", \"gemm\": \"openblas %s\"}, \"threads\": %d,\n", clones(), openblas_get_corename(),
-            qt_threads());
+    fprintf(f, "],\n \"kernels\": {\"loops\": \"%s\", \"gemm\": \"openblas %s\", \"integers\": \"%s\"}, \"threads\": %d,\n", clones(),
+            openblas_get_corename(), qt_igemm_name(qt_igemm_chosen()), qt_threads());
     fprintf(f, " \"libraries\": {\"openblas\": \"%s\", \"hdf5\": \"%u.%u.%u\", \"zlib\": \"%s\", \"libyaml\": \"%s\"},\n", openblas_get_config(),
             h[0], h[1], h[2], zlibVersion(), yaml_get_version_string());
     fprintf(f, " \"data\": \"%s\", \"fallback\": %s}\n", use && use->kind == QT_YAML_SCALAR ? use->text : "",

@@ -10,8 +10,8 @@ typedef struct top {
     int64_t        recipe, seed;
     const char    *name, *doc, *paper;
     int            engine;
-    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *schedule, *optim, *lr_schedule, *train, *init, *phases, *arms, *seeds,
-        *claims;
+    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *schedule, *optim, *lr_schedule, *train, *init, *phases, *export, *arms,
+        *seeds, *claims;
 } top;
 
 static const qt_field top_fields[] = {
@@ -34,6 +34,7 @@ static const qt_field top_fields[] = {
     QT_F_TREE(top, train, "~", "length of the training, evaluation, saving"),
     QT_F_TREE(top, init, "~", "where start values come from: arm, run or checkpoint"),
     QT_F_TREE(top, phases, "~", "list of phases (default: train)"),
+    QT_F_TREE(top, export, "~", "list of {format: NAME, ...}: files of deployment to write when the run ends"),
     QT_F_TREE(top, arms, "~", "map of name -> {path: value}: variants that `reproduce` compares"),
     QT_F_TREE(top, seeds, "~", "list of the seeds that `reproduce` runs (default: the seed)"),
     QT_F_TREE(top, claims, "~", "list of what the arms must show"),
@@ -41,8 +42,8 @@ static const qt_field top_fields[] = {
 };
 
 /* Keys of the schema that this version has no use for: refused rather than ignored. */
-static const char *const later[] = {"lora", "distill", "export"};
-static const char        later_keys[] = "lora|distill|export";
+static const char *const later[] = {"lora", "distill"};
+static const char        later_keys[] = "lora|distill";
 
 static const qt_field train_fields[] = {
     QT_F_INT(qt_train_cfg, steps, "0", 0, 1e12, "batches to train on; this or epochs"),
@@ -151,6 +152,34 @@ static qt_err read_phases(qt_recipe *r, const qt_yaml *y)
     return e;
 }
 
+static qt_err read_export(qt_recipe *r, const qt_yaml *y, const char *path)
+{
+    const qt_yaml *format = qt_yaml_get(y, "format");
+    const qt_desc *d;
+    const char    *name;
+    void          *cfg;
+    if (!qt_yaml_str(format, &name)) return wrong(format ? format : y, path, "{format: NAME, ...}");
+    if (!(d = qt_desc_find(&qt_exporters, name, format->pos))) return QT_ERECIPE;
+    for (int i = 0; i < r->n_exports; i++)
+        if ((const qt_desc *)r->export[i].exporter == d) return qt_fail_at(QT_ERECIPE, format->pos, "%s: format %s stands here twice", path, name);
+    if (!(cfg = qt_arena_zalloc(r->arena, d->cfg_size))) return QT_EMEM;
+    r->export[r->n_exports].exporter = (const qt_exporter *)d, r->export[r->n_exports++].cfg = cfg;
+    return qt_fields_read(y, path, d->fields, "format", cfg);
+}
+
+static qt_err read_exports(qt_recipe *r, const qt_yaml *y)
+{
+    qt_err e = QT_OK;
+    char   path[32];
+    if (!y) return QT_OK;
+    if (y->kind != QT_YAML_LIST || y->n > QT_MAX_EXPORTS) return wrong(y, "export", "a list of at most 8 {format: NAME, ...}");
+    for (int i = 0; i < y->n; i++) {
+        snprintf(path, sizeof path, "export[%d]", i);
+        gather(&e, read_export(r, y->item[i], path));
+    }
+    return e;
+}
+
 static qt_err read_init(qt_recipe *r, const qt_yaml *y)
 {
     int n;
@@ -213,6 +242,7 @@ static qt_err read_sections(qt_recipe *r)
     void          *metric_cfg;
     qt_err         e = read_top(r, &t);
     gather(&e, read_phases(r, t.phases));
+    gather(&e, read_exports(r, t.export));
     gather(&e, qt_fields_read(t.train, "train", train_fields, NULL, &r->train));
     gather(&e, read_length(r, t.train));
     gather(&e, qt_fields_read(t.schedule, "schedule", schedule_fields, NULL, &r->schedule));

@@ -383,7 +383,19 @@ static qt_err begin(qt_run *r)
     return QT_OK;
 }
 
-/* The final evaluation, its event, DONE. */
+/* What the recipe says to ship. */
+static qt_err export(qt_run *r)
+{
+    for (int i = 0; i < r->recipe->n_exports; i++) {
+        const qt_exporter *x = r->recipe->export[i].exporter;
+        qt_exported        made;
+        QT_TRY(x->run(x, r, r->recipe->export[i].cfg, NULL, &made));
+        qt_run_log(r, "%s  exported %s, %d of %d layers in integers", r->arm, made.file, made.integers, made.layers);
+    }
+    return QT_OK;
+}
+
+/* The final evaluation, its event, the exports, DONE. */
 static qt_err finish(qt_run *r, qt_result *res)
 {
     qt_split split = qt_data_size(r->data, QT_TEST) ? QT_TEST : qt_run_eval_split(r);
@@ -394,6 +406,7 @@ static qt_err finish(qt_run *r, qt_result *res)
     res->seconds = seconds;
     qt_metrics_eval(r, "final", split, res, r->busy > 0 ? samples / r->busy : 0);
     QT_CHECK(!fflush(r->metrics) && !fsync(fileno(r->metrics)), QT_EIO, "%s/metrics.jsonl: cannot write: %s", r->dir, strerror(errno));
+    QT_TRY(export(r));
     QT_TRY(qt_file_write(file_in(r, "DONE"), "", 0));
     if (res->classes)
         qt_run_log(r, "%s  done: %s accuracy %.2f %%, loss %.4f, %.1f s", r->arm, qt_split_name[split], 100 * res->accuracy, res->loss, seconds);

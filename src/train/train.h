@@ -32,7 +32,8 @@ typedef struct qt_train_cfg { int64_t steps, epochs, eval_every, save_every, kee
 typedef struct qt_schedule_cfg { qt_span fake_quant_after, freeze_observers_at, freeze_bn_at; } qt_schedule_cfg;
 
 struct qt_phase;
-enum { QT_MAX_PHASES = 8 };
+struct qt_exporter;
+enum { QT_MAX_PHASES = 8, QT_MAX_EXPORTS = 8 };
 
 /* Where a run gets its start values: another arm, a run directory or a checkpoint; all NULL: its own initialisation. */
 typedef struct qt_init_cfg { const char *arm, *run, *checkpoint; } qt_init_cfg;
@@ -57,6 +58,8 @@ typedef struct qt_recipe {
     const qt_metric *metric;         /* reported beside loss and accuracy, or NULL */
     int             n_phases;
     struct { const struct qt_phase *phase; void *cfg; } phase[QT_MAX_PHASES];
+    int              n_exports;
+    struct { const struct qt_exporter *exporter; void *cfg; } export[QT_MAX_EXPORTS]; /* made when the run ends */
     const qt_yaml  *model, *quant, *data, *optim, *lr_schedule, *arms, *seeds, *claims;
     const qt_yaml  *fallback;        /* data section to use when the files of `data` are missing, or NULL */
 } qt_recipe;
