@@ -148,6 +148,7 @@ static qt_err linear_shape(qt_node *nd)
     QT_TRY(qt_node_save(nd, sizeof *p));
     p = nd->saved;
     *p = (linear){x->n / w->dim[1], w->dim[0], w->dim[1], *(const qt_iend *)nd->arg, .integer = qt_linear_integer(x, w)};
+    if (!p->integer && !w->data) return qt_node_fail(nd, "the weight is there as integers only, and the input has none that go with them");
     p->end.bias = b ? b->data : NULL;
     if (p->integer) {
         size_t work = w->codes->packed ? qt_packed_work(p->M, x->codes, w->codes) : qt_ilinear_work(p->M, p->N, p->K, x->codes, w->codes);
