@@ -25,4 +25,13 @@ void   qt_packed_unpack(const qt_packed *p, int64_t n, int64_t rows, int8_t *q);
 /* y [M,N] = x w^T as qt_ilinear, w->packed given. Few rows of x: codes are unpacked in registers; many: panel by panel into the integer GEMM. */
 size_t qt_packed_work(int64_t M, const qt_icodes *x, const qt_icodes *w);
 void   qt_packed_linear(int64_t M, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, void *work, R *y);
+
+/* ---- the ways to compute it: scalar, AVX2, AVX512-VNNI; all give the same bits ------------------------------------------------------ */
+
+typedef struct qt_packed_path qt_packed_path;
+const char           *qt_packed_name(const qt_packed_path *p);
+bool                  qt_packed_has(const qt_packed_path *p);   /* this CPU can run it */
+const qt_packed_path *qt_packed_path_at(int i);                 /* best first; NULL behind the last one */
+const qt_packed_path *qt_packed_chosen(void);
+void                  qt_packed_force(const qt_packed_path *p); /* tests and benchmarks; NULL: choose the fastest */
 #endif
