@@ -157,6 +157,104 @@ static void test_codes(void **state)
     qt_free(x), qt_free(back);
 }
 
+/* Byte codes: in range, (q - zero) scale is y bit for bit, q + base is encode's code, and they are there whenever 8 bits suffice. */
+static void check_bytes(rig *r, const char *spec, bool expected)
+{
+    const qt_icodes *b = r->y->codes;
+    qt_arena         a = {0};
+    qt_codes         c;
+    if (!expected) {
+        if (b) fail_msg("%s: has codes", spec);
+        return;
+    }
+    if (!b) fail_msg("%s: no codes", spec);
+    assert_int_equal(r->site->quant->encode(r->site, r->x, &a, &c), QT_OK);
+    assert_true(b->n == c.n && b->inner == c.layout.inner && b->count == c.layout.count && !b->packed);
+    assert_true(b->is_signed == (r->site->role == W) && b->hi - b->lo <= 255);
+    int base = c.code[0] - (b->is_signed ? ((const int8_t *)b->q)[0] : ((const uint8_t *)b->q)[0]);
+    for (int64_t i = 0; i < b->n; i++) {
+        int64_t k = i / b->inner % b->count;
+        int     q = b->is_signed ? ((const int8_t *)b->q)[i] : ((const uint8_t *)b->q)[i], z = b->zero ? b->zero[k] : 0;
+        R       y = (R)(q - z) * b->scale[k];
+        if (q < b->lo || q > b->hi) fail_msg("%s: code %d outside [%d, %d]", spec, q, b->lo, b->hi);
+        if (q + base != c.code[i]) fail_msg("%s: element %lld: byte %d is not code %d", spec, (long long)i, q, c.code[i]);
+        if (memcmp(&y, &r->y->data[i], sizeof y)) fail_msg("%s: element %lld: %g, not %g", spec, (long long)i, (double)y, (double)r->y->data[i]);
+        assert_int_equal(z + base, c.zero_point ? (int)c.zero_point[k] : 0);
+    }
+    assert_int_equal(b->is_signed && base ? base : 128, 128);
+    qt_arena_free(&a);
+}
+
+static void test_bytes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spec;
+        bool        weight, act;
+    } more[] = {
+        {"{use: uniform, num_bits: 8, symmetric: false}", true, true},
+        {"{use: uniform, num_bits: 8, symmetric: false, granularity: channel}", true, true},
+        {"{use: uniform, num_bits: 8, symmetric: false, granularity: token}", true, true},
+        {"{use: uniform, num_bits: 7, granularity: group, group_size: 16}", true, true},
+        {"{use: uniform, num_bits: 9}", false, false},
+        {"{use: int, num_bits: 9}", false, false},
+        {"{use: lsq, num_bits: 8, signed: false, granularity: channel}", true, true},
+        {"{use: lsq, num_bits: 9, signed: false}", false, false},
+        {"{use: pact, num_bits: 8}", true, true},
+        {"{use: pact, num_bits: 9}", false, false},
+        {"{use: dorefa, num_bits: 7}", true, true},
+        {"{use: dorefa, num_bits: 8}", false, true},
+        {"{use: dorefa, num_bits: 9}", false, false},
+        {"{use: lsq_plus, num_bits: 4, granularity: channel}", false, false},
+    };
+    const int64_t image[4] = {2, 3, 8, 16};
+    R            *x = sample(1);
+    for (int role = 0; role < 2; role++)
+        for (int i = 0; i < CONFIGS + (int)(sizeof more / sizeof *more); i++)
+            for (int rank = 2; rank <= 4; rank += 2) {
+                const char *spec = i < CONFIGS ? configs[i].spec : more[i - CONFIGS].spec;
+                const bool  any = !strstr(spec, "none") && !strstr(spec, "lsq_plus");
+                const bool  expected = i < CONFIGS ? any : role ? more[i - CONFIGS].act : more[i - CONFIGS].weight;
+                rig         r = rig_new(role ? A : W, spec, rank, rank == 2 ? DIM : image);
+                rig_run(&r, rank, rank == 2 ? DIM : image, x, NULL);
+                check_bytes(&r, spec, expected);
+                qt_tape_simulate(r.tape, true);
+                rig_run(&r, rank, rank == 2 ? DIM : image, x, NULL);
+                check_bytes(&r, spec, false);
+                rig_free(&r);
+            }
+    qt_free(x);
+}
+
+/* A zero point that is not a code, which only foreign state can bring, has no place in bytes; and a NaN must not vanish in them. */
+static void test_bytes_refused(void **state)
+{
+    (void)state;
+    R  *x = sample(2);
+    rig r = rig_new(A, "{use: uniform, num_bits: 4, symmetric: false}", 2, DIM);
+    for (int i = 0; i < 4; i++) {
+        param(&r, "scale")->data[0] = (R)0.25, param(&r, "initialized")->data[0] = 1;
+        param(&r, "zero_point")->data[0] = ((const R[]){15, 16, -1, (R)0.5})[i];
+        r.site->observing = false;
+        rig_run(&r, 2, DIM, x, NULL);
+        assert_true((r.y->codes != NULL) == (i == 0));
+    }
+    rig_free(&r);
+    FOR_CONFIGS(i) {
+        if (strstr(configs[i].spec, "mse") || strstr(configs[i].spec, "entropy") || strstr(configs[i].spec, "percentile")) continue;
+        r = rig_new(configs[i].role, configs[i].spec, 2, DIM);
+        rig_run(&r, 2, DIM, x, NULL);
+        x[70] = (R)NAN;
+        r.site->observing = false;
+        rig_run(&r, 2, DIM, x, NULL);
+        x[70] = 0;
+        assert_true(isnan(r.y->data[70]));
+        if (r.y->codes && !isnan(r.y->codes->scale[70 / r.y->codes->inner % r.y->codes->count])) fail_msg("%s: NaN is hidden", configs[i].spec);
+        rig_free(&r);
+    }
+    qt_free(x);
+}
+
 static int ascending(const void *a, const void *b) { return (*(const R *)a > *(const R *)b) - (*(const R *)a < *(const R *)b); }
 
 static void test_promises(void **state)
@@ -642,7 +740,7 @@ int main(void)
         cmocka_unit_test(test_codes),           cmocka_unit_test(test_promises),      cmocka_unit_test(test_channels),
         cmocka_unit_test(test_threads),         cmocka_unit_test(test_tiny),          cmocka_unit_test(test_state),
         cmocka_unit_test(test_no_allocation),   cmocka_unit_test(test_frozen_rounding), cmocka_unit_test(test_gradients_add),
-        cmocka_unit_test(test_slices),
+        cmocka_unit_test(test_slices),          cmocka_unit_test(test_bytes),         cmocka_unit_test(test_bytes_refused),
         cmocka_unit_test(test_penalty),         cmocka_unit_test(test_steps),         cmocka_unit_test(test_offset_pays),
         cmocka_unit_test(test_mse_never_worse), cmocka_unit_test(test_outlier),       cmocka_unit_test(test_running_range),
         cmocka_unit_test(test_median_resists),  cmocka_unit_test(test_errors),        cmocka_unit_test(test_uncalibrated),

@@ -7,6 +7,7 @@
  * (arXiv 1602.02830), eq. 4, for the mask. Left out: the gradient through s. */
 #include "kernels/reduce.h"
 #include "qat/grid.h"
+#include <string.h>
 
 typedef struct cfg {
     int     granularity, ste;
@@ -25,6 +26,8 @@ typedef struct arg {
     qt_layout layout;
     R        *scale;
     bool      clip;
+    qt_role   role;
+    qt_bytes  bytes; /* set by shape */
 } arg;
 
 static qt_granularity granularity_of(const cfg *c) { return c->granularity == CHANNEL ? QT_PER_CHANNEL : QT_PER_TENSOR; }
@@ -40,7 +43,7 @@ static qt_err init(qt_site *q)
 static qt_err arg_of(const qt_site *q, const qt_tensor *x, qt_arena *a, arg *g)
 {
     const cfg *c = q->cfg;
-    g->clip = c->ste == CLIP;
+    g->clip = c->ste == CLIP, g->role = q->role;
     QT_TRY(qt_site_layout(q, granularity_of(c), &c->axis, 0, x, &g->layout));
     int64_t inner = g->layout.inner, count = g->layout.count;
     if (!(g->scale = qt_arena_alloc(a, (size_t)count * sizeof(R)))) return QT_EMEM;
@@ -57,22 +60,36 @@ QT_CLONES static void quantize(R *y, const R *x, int64_t n, R s)
     for (int64_t i = 0; i < n; i++) y[i] = x[i] < 0 ? -s : x[i] >= 0 ? s : x[i]; /* NaN stays */
 }
 
+/* Codes as bytes. A NaN needs no care here: it makes the mean magnitude, and so the scale, NaN. */
+QT_CLONES static void signs(uint8_t *restrict q, const R *restrict x, int64_t n, int base)
+{
+    for (int64_t i = 0; i < n; i++) q[i] = (uint8_t)((x[i] < 0 ? -1 : 1) - base);
+}
+
 QT_CLONES static void pass_inside(R *dx, const R *dy, const R *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) dx[i] += ((x[i] >= -1) & (x[i] <= 1)) ? dy[i] : 0;
 }
 
-static qt_err shape(qt_node *nd) { return qt_node_out_like(nd, nd->in[0]); }
+static qt_err shape(qt_node *nd)
+{
+    arg *g = nd->arg;
+    QT_TRY(qt_node_out_like(nd, nd->in[0]));
+    return qt_bytes_attach(nd, g->role, g->layout, -1, 1, NULL, &g->bytes);
+}
 
 static void forward(qt_node *nd)
 {
     const arg *g = nd->arg;
     const R   *x = nd->in[0]->data;
     R         *y = nd->out->data;
+    uint8_t   *q = g->bytes.q;
     qt_cut     c = qt_cut_of(g->layout, nd->out->n);
+    if (q) memcpy(g->bytes.scale, g->scale, (size_t)c.count * sizeof(R));
     QT_FOR_EACH(j, c.pieces, c.many) {
         qt_piece p = qt_piece_of(&c, j);
         quantize(y + p.at, x + p.at, p.n, g->scale[p.k]);
+        if (q) signs(q + p.at, x + p.at, p.n, g->bytes.base);
     }
 }
 
@@ -109,7 +126,7 @@ static double bits(const qt_site *q) { return (void)q, 1; }
 
 static qt_tensor *build(qt_tape *t, qt_tensor **in)
 {
-    arg g = {{8, 6}, in[1]->data, true};
+    arg g = {.layout = {8, 6}, .scale = in[1]->data, .clip = true};
     return QT_EMIT(t, &op, &g, sizeof g, in[0]);
 }
 

@@ -18,9 +18,11 @@ static const qt_field fields[] = {QT_F_INT(cfg, num_bits, "8", 1, 16, "bits of a
 
 typedef enum kind { WEIGHT, SIGN, ACT } kind;
 typedef struct arg {
-    kind kind;
-    R    n, m, s; /* levels - 1; max|tanh w|; scale */
-    R   *v;       /* WEIGHT: tanh(w) */
+    kind     kind;
+    R        n, m, s; /* levels - 1; max|tanh w|; scale */
+    R       *v;       /* WEIGHT: tanh(w) */
+    qt_role  role;
+    qt_bytes bytes;   /* set by shape */
 } arg;
 
 static qt_err init(qt_site *q) { return (void)q, QT_OK; }
@@ -36,6 +38,7 @@ static qt_err arg_of(const qt_site *q, const qt_tensor *x, qt_arena *arena, arg 
 {
     const cfg *c = q->cfg;
     a->kind = q->role != QT_ROLE_WEIGHT ? ACT : c->num_bits == 1 ? SIGN : WEIGHT;
+    a->role = q->role;
     a->n = (R)((1 << c->num_bits) - 1), a->s = 1 / a->n, a->m = 1;
     if (a->kind == SIGN) a->s = (R)(qt_reduce_sum_abs(x->data, x->n) / (double)x->n);
     if (a->kind != WEIGHT) return QT_OK;
@@ -62,16 +65,39 @@ QT_CLONES static void quantize(R *y, const arg *a, const R *x, int64_t b, int64_
     for (int64_t i = b; i < e; i++) y[i] = code_of(a, x, i) * a->s;
 }
 
+/* Codes as bytes; false if one of x is NaN. */
+QT_CLONES static bool bytes_of(uint8_t *restrict q, const arg *a, const R *restrict x, int64_t b, int64_t e)
+{
+    qt_code_bits seen = 0;
+    for (int64_t i = b; i < e; i++) {
+        qt_code_bits bits = qt_bits_of_code(code_of(a, x, i));
+        q[i] = (uint8_t)(bits - (qt_code_bits)a->bytes.base);
+        seen |= bits;
+    }
+    return (seen & QT_CODE_EXPONENT) != QT_CODE_EXPONENT;
+}
+
 /* ---- the op ---------------------------------------------------------------------------------------------------------------------- */
 
-static qt_err shape(qt_node *nd) { return qt_node_out_like(nd, nd->in[0]); }
+static qt_err shape(qt_node *nd)
+{
+    arg *a = nd->arg;
+    R    qp = a->kind == SIGN ? 1 : a->n;
+    QT_TRY(qt_node_out_like(nd, nd->in[0]));
+    return qt_bytes_attach(nd, a->role, (qt_layout){nd->out->n, 1}, a->kind == ACT ? 0 : -qp, qp, NULL, &a->bytes);
+}
 
 static void forward(qt_node *nd)
 {
     const arg *a = nd->arg;
     const R   *x = nd->in[0]->data;
     R         *y = nd->out->data;
-    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN) quantize(y, a, x, b, e);
+    uint8_t   *q = a->bytes.q;
+    if (q) a->bytes.scale[0] = a->s;
+    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN) {
+        quantize(y, a, x, b, e);
+        if (q && !bytes_of(q, a, x, b, e)) qt_bytes_spoil(&a->bytes, 0);
+    }
 }
 
 static void backward(const qt_node *nd)
@@ -112,7 +138,7 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *
 
 static qt_tensor *build(qt_tape *t, qt_tensor **in)
 {
-    arg a = {ACT, 15, 1, (R)1 / 15, NULL};
+    arg a = {.kind = ACT, .n = 15, .m = 1, .s = (R)1 / 15, .role = QT_ROLE_ACT};
     return QT_EMIT(t, &op, &a, sizeof a, in[0]);
 }
 

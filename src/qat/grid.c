@@ -3,10 +3,11 @@
  *     forward   q = clamp(round(x/s) + z, qn, qp),  y = (q - z) s
  *     backward  dx = dy [qn <= round(x/s) + z <= qp]   (mask), or dx = dy (identity)
  *
- * round() has derivative 0 almost everywhere; the straight-through estimator (Bengio et al. 2013, arXiv 1308.3432) puts 1 in its place,
- * and clamp then gives the mask. The index is computed again in backward: a division costs less than storing and loading a mask.
- * Adding z = +0 turns a rounded -0 into +0, so that a value and its decoded code have the same bits. */
+ * Forward also gives q as bytes for the integer kernels, in the same pass. round() has derivative 0 almost everywhere; the straight-through
+ * estimator (Bengio et al. 2013, arXiv 1308.3432) puts 1 in its place, and clamp then gives the mask. The index is computed again in
+ * backward: a division costs less than storing and loading a mask. */
 #include "qat/grid.h"
+#include <string.h>
 
 double qt_cut_sum(const qt_cut *c, const double *partial, int64_t k)
 {
@@ -18,14 +19,27 @@ double qt_cut_sum(const qt_cut *c, const double *partial, int64_t k)
 
 /* ---- leaf loops over one piece -------------------------------------------------------------------------------------------------- */
 
-QT_CLONES static void quantize(R *y, const R *x, int64_t n, R s, R z, R qn, R qp)
+QT_CLONES static void quantize(R *restrict y, const R *restrict x, int64_t n, R s, R z, R qn, R qp)
 {
-    for (int64_t i = 0; i < n; i++) y[i] = (qt_clip(qt_round(x[i] / s) + z, qn, qp) - z) * s;
+    for (int64_t i = 0; i < n; i++) y[i] = qt_value(qt_code(x[i], s, z, qn, qp), s, z);
+}
+
+QT_CLONES static bool quantize_bytes(R *restrict y, uint8_t *restrict q, const R *restrict x, int64_t n, R s, R z, R qn, R qp, int base)
+{
+    qt_code_bits seen = 0;
+    for (int64_t i = 0; i < n; i++) {
+        R            code = qt_code(x[i], s, z, qn, qp);
+        qt_code_bits bits = qt_bits_of_code(code);
+        y[i] = qt_value(code, s, z);
+        q[i] = (uint8_t)(bits - (qt_code_bits)base);
+        seen |= bits;
+    }
+    return (seen & QT_CODE_EXPONENT) != QT_CODE_EXPONENT; /* only NaN has all exponent bits */
 }
 
 QT_CLONES static void encode(int32_t *code, const R *x, int64_t n, R s, R z, R o, R qn, R qp)
 {
-    for (int64_t i = 0; i < n; i++) code[i] = (int32_t)qt_clip(qt_round((x[i] - o) / s) + z, qn, qp);
+    for (int64_t i = 0; i < n; i++) code[i] = (int32_t)qt_code(x[i] - o, s, z, qn, qp);
 }
 
 QT_CLONES static void pass_inside(R *dx, const R *dy, const R *x, int64_t n, R s, R z, R qn, R qp)
@@ -45,17 +59,32 @@ QT_CLONES static void pass(R *dx, const R *dy, int64_t n)
 
 static R zero_of(const qt_grid *g, int64_t k) { return g->zero ? g->zero[k] : 0; }
 
-qt_err qt_grid_shape(qt_node *nd) { return qt_node_out_like(nd, nd->in[0]); }
+qt_err qt_grid_shape(qt_node *nd)
+{
+    qt_grid *g = nd->arg;
+    QT_TRY(qt_node_out_like(nd, nd->in[0]));
+    return qt_bytes_attach(nd, g->role, g->layout, g->qn, g->qp, g->zero, &g->bytes);
+}
+
+bool qt_quantize_run(R *restrict y, uint8_t *restrict q, const R *restrict x, int64_t n, R s, R z, R qn, R qp, int base)
+{
+    if (q) return quantize_bytes(y, q, x, n, s, z, qn, qp, base);
+    quantize(y, x, n, s, z, qn, qp);
+    return true;
+}
 
 void qt_grid_forward(qt_node *nd)
 {
     const qt_grid *g = nd->arg;
     const R       *x = nd->in[0]->data;
     R             *y = nd->out->data;
+    uint8_t       *q = g->bytes.q;
     qt_cut         c = qt_cut_of(g->layout, nd->out->n);
+    if (q) memcpy(g->bytes.scale, g->scale, (size_t)c.count * sizeof(R));
     QT_FOR_EACH(j, c.pieces, c.many) {
         qt_piece p = qt_piece_of(&c, j);
-        quantize(y + p.at, x + p.at, p.n, g->scale[p.k], zero_of(g, p.k), g->qn, g->qp);
+        bool     numbers = qt_quantize_run(y + p.at, q ? q + p.at : NULL, x + p.at, p.n, g->scale[p.k], zero_of(g, p.k), g->qn, g->qp, g->bytes.base);
+        if (!numbers) qt_bytes_spoil(&g->bytes, p.k);
     }
 }
 
@@ -79,6 +108,49 @@ void qt_grid_backward(const qt_node *nd)
 void qt_pass_gradient(R *dx, const R *dy, int64_t n)
 {
     QT_FOR_CHUNKS(b, e, n, QT_GRAIN) pass(dx + b, dy + b, e - b);
+}
+
+/* ---- byte codes ------------------------------------------------------------------------------------------------------------------ */
+
+/* Zero points in units of the stored byte into *stored, NULL if all are 0. false if one of them is not a code. */
+static qt_err stored_zeros(qt_arena *a, int64_t count, const R *zero, R qn, R qp, int base, const int32_t **stored, bool *codes)
+{
+    bool     any = base != 0;
+    int32_t *z;
+    *stored = NULL;
+    for (int64_t k = 0; zero && k < count; k++) {
+        if (!(zero[k] >= qn && zero[k] <= qp) || zero[k] != qt_round(zero[k])) return *codes = false, QT_OK;
+        any |= (int)zero[k] != base;
+    }
+    if (!any) return QT_OK;
+    if (!(*stored = z = qt_arena_alloc(a, (size_t)count * sizeof *z))) return QT_EMEM;
+    for (int64_t k = 0; k < count; k++) z[k] = (zero ? (int32_t)zero[k] : 0) - base;
+    return QT_OK;
+}
+
+qt_err qt_bytes_attach(qt_node *nd, qt_role role, qt_layout l, R qn, R qp, const R *zero, qt_bytes *b)
+{
+    qt_arena  *a = &nd->tape->arena;
+    bool       is_signed = role == QT_ROLE_WEIGHT, codes = !nd->tape->simulate && qp - qn <= 255;
+    qt_icodes *c;
+    *b = (qt_bytes){NULL};
+    if (!codes) return QT_OK;
+    b->base = !is_signed ? (int)qn : qn >= -128 && qp <= 127 ? 0 : 128;
+    if (!(c = qt_arena_alloc(a, sizeof *c)) || !(b->scale = qt_arena_alloc(a, (size_t)l.count * sizeof(R)))) return QT_EMEM;
+    *c = (qt_icodes){.is_signed = is_signed, .lo = (int)qn - b->base, .hi = (int)qp - b->base, .n = nd->out->n, .inner = l.inner, .count = l.count,
+                     .scale = b->scale};
+    QT_TRY(stored_zeros(a, l.count, zero, qn, qp, b->base, &c->zero, &codes));
+    if (!codes) return QT_OK;
+    if (!(c->q = b->q = qt_arena_alloc(a, (size_t)c->n + QT_CODES_SLACK))) return QT_EMEM;
+    nd->out->codes = c;
+    return QT_OK;
+}
+
+void qt_bytes_spoil(const qt_bytes *b, int64_t k)
+{
+    R *s = &b->scale[k];
+#pragma omp atomic write
+    *s = (R)NAN;
 }
 
 /* ---- codes ---------------------------------------------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 #ifndef QT_QAT_GRID_H
 #define QT_QAT_GRID_H
 #include "base/par.h"
+#include "kernels/codes.h"
 #include "ops/vmath.h"
 #include "qat/quant.h"
 #include "qat/round.h"
@@ -40,6 +41,21 @@ static inline qt_piece qt_piece_of(const qt_cut *c, int64_t j)
 /* Sum of partial[pieces] over the pieces of scale k. */
 double qt_cut_sum(const qt_cut *c, const double *partial, int64_t k);
 
+/* ---- byte codes for the integer kernels ------------------------------------------------------------------------------------------- */
+
+/* Where forward writes the codes of its result: q[i] = code - base. */
+typedef struct qt_bytes {
+    uint8_t *q;     /* NULL: nowhere. The bytes of a weight are read as int8_t */
+    int      base;
+    R       *scale; /* [count], for forward to fill in */
+} qt_bytes;
+
+/* For shape(), after nd->out is made: attaches codes within [qn, qp] to it (kernels/codes.h) and says in b where they go. No codes, and
+ * b->q = NULL, if the tape simulates, if they need more than 8 bits, or if a zero point (zero NULL: all 0) is not itself a code. */
+qt_err qt_bytes_attach(qt_node *nd, qt_role role, qt_layout l, R qn, R qp, const R *zero, qt_bytes *b);
+/* A number of scale k is NaN, which has no code: makes the scale NaN, so that no integer product hides it. From any thread. */
+void   qt_bytes_spoil(const qt_bytes *b, int64_t k);
+
 /* ---- the grid ------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct qt_grid {
@@ -49,12 +65,17 @@ typedef struct qt_grid {
     R        *zero;   /* [count] or NULL: 0 */
     R        *offset; /* [count] or NULL: 0 */
     bool      mask;   /* gradient stops where round(x/s) + z is outside [qn, qp]; otherwise it passes everywhere */
+    qt_role   role;
+    qt_bytes  bytes;  /* set by qt_grid_shape */
 } qt_grid;
 
-/* An op whose shape, forward and backward are these has a qt_grid as its argument and constant scales. */
+/* An op whose shape, forward and backward are these has a qt_grid as its argument, or first in it, and constant scales. No offset. */
 qt_err qt_grid_shape(qt_node *nd);
 void   qt_grid_forward(qt_node *nd);
 void   qt_grid_backward(const qt_node *nd);
+
+/* y = values of x [n] and, unless q is NULL, q = codes - base, in one pass. False if q holds the code of a NaN. */
+bool   qt_quantize_run(R *restrict y, uint8_t *restrict q, const R *restrict x, int64_t n, R s, R z, R qn, R qp, int base);
 
 /* Allocates scale (and zero, if with_zero) for a grid. */
 qt_err qt_grid_alloc(qt_arena *a, qt_grid *g, bool with_zero);

@@ -35,7 +35,7 @@ static qt_err grid_of(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_grid
 {
     const cfg     *c = q->cfg;
     qt_granularity granularity = c->granularity == TOKEN ? QT_PER_TOKEN : QT_PER_TENSOR;
-    *g = (qt_grid){.mask = false};
+    *g = (qt_grid){.mask = false, .role = q->role};
     qt_levels((int)c->num_bits, true, false, &g->qn, &g->qp);
     QT_TRY(qt_site_layout(q, granularity, NULL, 0, x, &g->layout));
     QT_TRY(qt_grid_alloc(a, g, false));

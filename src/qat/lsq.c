@@ -43,18 +43,20 @@ static const qt_field fields[] = {
     {0}};
 
 typedef struct arg {
-    qt_layout layout;
-    R         qn, qp;
-    double    g;
+    qt_grid grid; /* its scales are set by shape */
+    double  g;
 } arg;
 
 static R guarded(R s) { return fabs(s) < 1e-8 ? (R)1e-8 : (R)fabs(s); }
 
 /* ---- the op: in[0] is x, in[1] the steps ------------------------------------------------------------------------------------------ */
 
-QT_CLONES static void quantize(R *y, const R *x, int64_t n, R s, R qn, R qp)
+/* Guarded steps as the scales of a grid. */
+static qt_err steps_of(const R *s, qt_arena *arena, qt_grid *g)
 {
-    for (int64_t i = 0; i < n; i++) y[i] = (qt_clip(qt_round(x[i] / s), qn, qp) + 0) * s; /* + 0: a code has no sign of zero */
+    QT_TRY(qt_grid_alloc(arena, g, false));
+    for (int64_t k = 0; k < g->layout.count; k++) g->scale[k] = guarded(s[k]);
+    return QT_OK;
 }
 
 static inline bool inside(R u, R qn, R qp) { return (u > qn) & (u < qp); }
@@ -90,36 +92,26 @@ QT_CLONES static double step_gradient(const R *dy, const R *x, int64_t n, R s, R
 
 static qt_err shape(qt_node *nd)
 {
-    const arg *a = nd->arg;
-    qt_cut     c = qt_cut_of(a->layout, nd->in[0]->n);
-    QT_TRY(qt_node_out_like(nd, nd->in[0]));
-    return nd->out->grad ? qt_node_save(nd, (size_t)c.pieces * sizeof(double)) : QT_OK; /* partial sums of ds */
-}
-
-static void forward(qt_node *nd)
-{
-    const arg *a = nd->arg;
-    const R   *x = nd->in[0]->data, *s = nd->in[1]->data;
-    R         *y = nd->out->data;
-    qt_cut     c = qt_cut_of(a->layout, nd->out->n);
-    QT_FOR_EACH(j, c.pieces, c.many) {
-        qt_piece p = qt_piece_of(&c, j);
-        quantize(y + p.at, x + p.at, p.n, guarded(s[p.k]), a->qn, a->qp);
-    }
+    arg   *a = nd->arg;
+    qt_cut c = qt_cut_of(a->grid.layout, nd->in[0]->n);
+    QT_TRY(steps_of(nd->in[1]->data, &nd->tape->arena, &a->grid));
+    QT_TRY(qt_grid_shape(nd));
+    return qt_wants_grad(nd->out) ? qt_node_save(nd, (size_t)c.pieces * sizeof(double)) : QT_OK; /* partial sums of ds */
 }
 
 static void backward(const qt_node *nd)
 {
-    const arg *a = nd->arg;
-    const R   *x = nd->in[0]->data, *s = nd->in[1]->data, *dy = nd->out->grad;
-    R         *dx = nd->in[0]->grad, *ds = nd->in[1]->grad;
-    double    *partial = nd->saved;
-    qt_cut     c = qt_cut_of(a->layout, nd->out->n);
+    const arg     *a = nd->arg;
+    const qt_grid *g = &a->grid;
+    const R       *x = nd->in[0]->data, *dy = nd->out->grad;
+    R             *dx = nd->in[0]->grad, *ds = nd->in[1]->grad;
+    double        *partial = nd->saved;
+    qt_cut         c = qt_cut_of(g->layout, nd->out->n);
     QT_FOR_EACH(j, c.pieces, c.many) {
         qt_piece p = qt_piece_of(&c, j);
-        R        sk = guarded(s[p.k]);
-        if (dx) partial[j] = gradients(dx + p.at, dy + p.at, x + p.at, p.n, sk, a->qn, a->qp);
-        else partial[j] = step_gradient(dy + p.at, x + p.at, p.n, sk, a->qn, a->qp);
+        R        s = g->scale[p.k];
+        if (dx) partial[j] = gradients(dx + p.at, dy + p.at, x + p.at, p.n, s, g->qn, g->qp);
+        else partial[j] = step_gradient(dy + p.at, x + p.at, p.n, s, g->qn, g->qp);
     }
     for (int64_t k = 0; ds && k < c.count; k++) ds[k] += (R)(a->g * qt_cut_sum(&c, partial, k));
 }
@@ -128,13 +120,13 @@ static const qt_op op;
 
 static qt_tensor *build(qt_tape *t, qt_tensor **in)
 {
-    arg a = {{8, 6}, -4, 3, 1};
+    arg a = {{.layout = {8, 6}, .qn = -4, .qp = 3, .mask = true}, 1};
     return QT_EMIT(t, &op, &a, sizeof a, in[0], in[1]);
 }
 
 static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'p'}}}, {0}};
 
-static const qt_op op = {{"lsq", "learned step size", "arXiv 1902.08153"}, QT_SURROGATE, shape, forward, backward, .cases = cases};
+static const qt_op op = {{"lsq", "learned step size", "arXiv 1902.08153"}, QT_SURROGATE, shape, qt_grid_forward, backward, .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
 
@@ -153,12 +145,14 @@ static qt_err init(qt_site *q)
 static qt_err arg_of(const qt_site *q, const qt_tensor *x, arg *a)
 {
     const cfg *c = q->cfg;
-    QT_TRY(qt_site_layout(q, granularity_of(c), &c->axis, 0, x, &a->layout));
-    QT_CHECK(a->layout.count == q->p[SCALE]->n, QT_ESHAPE, "%s: the tensor has %lld channels, the site %lld steps", q->path,
-             (long long)a->layout.count, (long long)q->p[SCALE]->n);
-    qt_levels((int)c->num_bits, c->is_signed, false, &a->qn, &a->qp);
+    qt_grid   *g = &a->grid;
+    *g = (qt_grid){.mask = true, .role = q->role};
+    QT_TRY(qt_site_layout(q, granularity_of(c), &c->axis, 0, x, &g->layout));
+    QT_CHECK(g->layout.count == q->p[SCALE]->n, QT_ESHAPE, "%s: the tensor has %lld channels, the site %lld steps", q->path,
+             (long long)g->layout.count, (long long)q->p[SCALE]->n);
+    qt_levels((int)c->num_bits, c->is_signed, false, &g->qn, &g->qp);
     int64_t N = c->grad_scale == GRAD_FEATURES && q->role != QT_ROLE_WEIGHT ? x->n / x->dim[0] : x->n;
-    a->g = c->grad_scale == GRAD_NONE ? 1 : 1 / sqrt((double)N * (double)a->qp);
+    a->g = c->grad_scale == GRAD_NONE ? 1 : 1 / sqrt((double)N * (double)g->qp);
     return QT_OK;
 }
 
@@ -177,15 +171,17 @@ static qt_err start(qt_site *q, const qt_tensor *x, qt_arena *arena)
     qt_observer o = {QT_OBSERVE_MSE, true, .power = 2};
     R          *s = q->p[SCALE]->data, *lo = NULL, *hi = NULL;
     QT_TRY(arg_of(q, x, &a));
-    o.qn = a.qn, o.qp = a.qp;
+    const qt_layout l = a.grid.layout;
+    const double    qp = (double)a.grid.qp;
+    o.qn = a.grid.qn, o.qp = a.grid.qp;
     if (c->start == MSE) {
-        size_t n = (size_t)a.layout.count * sizeof(R);
+        size_t n = (size_t)l.count * sizeof(R);
         if (!(lo = qt_arena_alloc(arena, n)) || !(hi = qt_arena_alloc(arena, n))) return QT_EMEM;
-        QT_TRY(qt_observe(&o, x, a.layout, arena, lo, hi));
+        QT_TRY(qt_observe(&o, x, l, arena, lo, hi));
     }
-    for (int64_t k = 0; k < a.layout.count; k++) {
-        double first = c->start == MSE ? fmax(-(double)lo[k], (double)hi[k]) / (double)a.qp : 2 * mean_abs(x, a.layout, k) / sqrt((double)a.qp);
-        s[k] = first > 0 ? (R)(first * c->init_scale_mult) : 1 / a.qp;
+    for (int64_t k = 0; k < l.count; k++) {
+        double first = c->start == MSE ? fmax(-(double)lo[k], (double)hi[k]) / qp : 2 * mean_abs(x, l, k) / sqrt(qp);
+        s[k] = first > 0 ? (R)(first * c->init_scale_mult) : 1 / a.grid.qp;
     }
     q->p[INITIALIZED]->data[0] = 1;
     return QT_OK;
@@ -224,13 +220,10 @@ static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num
 
 static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *codes)
 {
-    arg     a;
-    qt_grid g = {0};
+    arg a;
     QT_TRY(ready(q, x, arena, false, &a));
-    g = (qt_grid){.layout = a.layout, .qn = a.qn, .qp = a.qp};
-    QT_TRY(qt_grid_alloc(arena, &g, false));
-    for (int64_t k = 0; k < a.layout.count; k++) g.scale[k] = guarded(q->p[SCALE]->data[k]);
-    return qt_grid_encode(q, &g, x, arena, bits(q), codes);
+    QT_TRY(steps_of(q->p[SCALE]->data, arena, &a.grid));
+    return qt_grid_encode(q, &a.grid, x, arena, bits(q), codes);
 }
 
 const qt_quant qt_quant_lsq = {

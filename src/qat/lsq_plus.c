@@ -60,7 +60,7 @@ static inline R slope(R u, R qn, R qp) { return inside(u, qn, qp) ? qt_round(u) 
 
 QT_CLONES static void quantize(R *y, const R *x, int64_t n, R s, R o, R qn, R qp)
 {
-    for (int64_t i = 0; i < n; i++) y[i] = (qt_clip(qt_round((x[i] - o) / s), qn, qp) + 0) * s + o;
+    for (int64_t i = 0; i < n; i++) y[i] = qt_value(qt_code(x[i] - o, s, 0, qn, qp), s, 0) + o;
 }
 
 /* dx += dy [inside], unless x wants no gradient; returns sum dy dy/ds and sum dy dy/do. */
@@ -100,7 +100,7 @@ static qt_err shape(qt_node *nd)
     const arg *a = nd->arg;
     qt_cut     c = qt_cut_of(a->layout, nd->in[0]->n);
     QT_TRY(qt_node_out_like(nd, nd->in[0]));
-    return nd->out->grad ? qt_node_save(nd, 2 * (size_t)c.pieces * sizeof(double)) : QT_OK; /* partial sums of ds, then of do */
+    return qt_wants_grad(nd->out) ? qt_node_save(nd, 2 * (size_t)c.pieces * sizeof(double)) : QT_OK; /* partial sums of ds, then of do */
 }
 
 static R offset_of(const qt_node *nd, int64_t k) { return nd->in[2] ? nd->in[2]->data[k] : 0; }

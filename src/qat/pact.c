@@ -25,18 +25,18 @@ static const qt_field fields[] = {
     QT_F_REAL(cfg, lambda, "1e-4", 0, 1e6, "weight of the penalty alpha^2 in the loss"),
     {0}};
 
-typedef struct arg {
-    R levels; /* 2^b - 1 */
-} arg;
-
 static qt_err init(qt_site *q) { return qt_site_param(q, ALPHA, "alpha", QT_QUANT, 1, ((const cfg *)q->cfg)->alpha); }
 static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits; }
 static R      guarded(R a) { return a < (R)1e-8 ? (R)1e-8 : a; }
 static R      levels_of(const qt_site *q) { return (R)((1 << ((const cfg *)q->cfg)->num_bits) - 1); }
 
-QT_CLONES static void quantize(R *y, const R *x, int64_t n, R s, R levels)
+/* The grid of 2^b levels over [0, alpha]. */
+static qt_err grid_of(R alpha, int64_t n, qt_arena *arena, qt_grid *g)
 {
-    for (int64_t i = 0; i < n; i++) y[i] = (qt_clip(qt_round(x[i] / s), 0, levels) + 0) * s;
+    g->layout = (qt_layout){n, 1};
+    QT_TRY(qt_grid_alloc(arena, g, false));
+    g->scale[0] = guarded(alpha) / g->qp;
+    return QT_OK;
 }
 
 /* dx += dy [0 <= x < a] */
@@ -61,19 +61,13 @@ QT_CLONES static double sum_above(const R *dy, const R *x, int64_t n, R a)
     return acc[0];
 }
 
-/* ---- the op: in[0] is x, in[1] alpha ------------------------------------------------------------------------------------------------ */
+/* ---- the op: in[0] is x, in[1] alpha; the argument is a grid with bounds and role ---------------------------------------------------- */
 
 static qt_err shape(qt_node *nd)
 {
-    QT_TRY(qt_node_out_like(nd, nd->in[0]));
-    return nd->out->grad ? qt_node_save(nd, (size_t)QT_CHUNKS(nd->out->n, QT_GRAIN) * sizeof(double)) : QT_OK;
-}
-
-static void forward(qt_node *nd)
-{
-    const R *x = nd->in[0]->data, levels = ((const arg *)nd->arg)->levels, s = guarded(nd->in[1]->data[0]) / levels;
-    R       *y = nd->out->data;
-    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN) quantize(y + b, x + b, e - b, s, levels);
+    QT_TRY(grid_of(nd->in[1]->data[0], nd->in[0]->n, &nd->tape->arena, nd->arg));
+    QT_TRY(qt_grid_shape(nd));
+    return qt_wants_grad(nd->out) ? qt_node_save(nd, (size_t)QT_CHUNKS(nd->out->n, QT_GRAIN) * sizeof(double)) : QT_OK;
 }
 
 static void backward(const qt_node *nd)
@@ -93,19 +87,19 @@ static const qt_op op;
 
 static qt_tensor *build(qt_tape *t, qt_tensor **in)
 {
-    arg g = {15};
+    qt_grid g = {.qp = 15, .mask = true, .role = QT_ROLE_ACT};
     return QT_EMIT(t, &op, &g, sizeof g, in[0], in[1]);
 }
 
 static const qt_case cases[] = {{"tensor", build, {{{6, 8}, 'n'}, {{1}, 'p'}}}, {0}};
 
-static const qt_op op = {{"pact", "clipped ReLU with a learned end", "arXiv 1805.06085"}, QT_SURROGATE, shape, forward, backward, .cases = cases};
+static const qt_op op = {{"pact", "clipped ReLU with a learned end", "arXiv 1805.06085"}, QT_SURROGATE, shape, qt_grid_forward, backward, .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
 
 static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 {
-    arg g = {levels_of(q)};
+    qt_grid g = {.qp = levels_of(q), .mask = true, .role = q->role};
     return QT_EMIT(t, &op, &g, sizeof g, x, q->p[ALPHA]);
 }
 
@@ -123,9 +117,8 @@ static void after_step(qt_site *q, int64_t step)
 
 static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *codes)
 {
-    qt_grid g = {.layout = {x->n, 1}, .qn = 0, .qp = levels_of(q)};
-    QT_TRY(qt_grid_alloc(arena, &g, false));
-    g.scale[0] = guarded(q->p[ALPHA]->data[0]) / g.qp;
+    qt_grid g = {.qp = levels_of(q)};
+    QT_TRY(grid_of(q->p[ALPHA]->data[0], x->n, arena, &g));
     return qt_grid_encode(q, &g, x, arena, bits(q), codes);
 }
 

@@ -51,7 +51,7 @@ static qt_err grid_of(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_grid
 {
     const cfg *c = q->cfg;
     R          m = 0;
-    *g = (qt_grid){.layout = {x->n, 1}, .qn = -1, .qp = 1, .mask = false};
+    *g = (qt_grid){.layout = {x->n, 1}, .qn = -1, .qp = 1, .mask = false, .role = q->role};
     QT_TRY(qt_grid_alloc(a, g, false));
     QT_TRY(measure_of(c, x, a, &m));
     if (m < (R)1e-5) m = (R)1e-5;

@@ -116,7 +116,7 @@ static qt_err grid_of(qt_site *q, const qt_tensor *x, qt_arena *a, qt_grid *g)
 {
     const cfg  *c = q->cfg;
     qt_observer o = observer_of(c);
-    *g = (qt_grid){.qn = o.qn, .qp = o.qp, .mask = c->ste == 0};
+    *g = (qt_grid){.qn = o.qn, .qp = o.qp, .mask = c->ste == 0, .role = q->role};
     QT_TRY(layout_of(q, x, &g->layout));
     if (q->p[INITIALIZED] && q->p[INITIALIZED]->data[0] != 0) {
         g->scale = q->p[SCALE]->data, g->zero = q->p[ZERO]->data;
