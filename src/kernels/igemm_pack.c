@@ -1,0 +1,162 @@
+/* Packing for the integer matrix product: codes into panels [step][lane][4 bytes] (igemm_path.h), in plain C and in AVX2.
+ *
+ * With K contiguous, a step of one row is four neighbouring bytes: packing is a transposition of 32-bit units, eight rows by eight steps
+ * in registers. With K across the rows, four rows are woven byte by byte. Weights are packed anew in each training step, so this must run at
+ * the speed of the cache. Sums of columns are taken on the way, for what is stored is still in a register. */
+#include "kernels/igemm_path.h"
+#include <string.h>
+
+/* ---- plain C ---- */
+
+static inline void put(const qt_ipack_from *f, uint8_t code, uint8_t *to, int64_t k, int32_t *sum)
+{
+    if (f->pairs) {
+        int16_t wide = f->is_signed ? (int8_t)code : code;
+        memcpy(to + 2 * k, &wide, sizeof wide);
+        if (sum) *sum += wide;
+    } else {
+        to[k] = (uint8_t)(code + f->shift);
+        if (sum) *sum += (int8_t)to[k];
+    }
+}
+
+/* A panel from code k of row r at q[r * row + k * step]. */
+static void panel(const qt_ipack_from *f, const uint8_t *q, int64_t rows, int64_t row, int64_t step, int64_t length, uint8_t *to, int32_t *sum)
+{
+    int64_t codes = f->pairs ? 2 : 4, steps = (length + codes - 1) / codes;
+    memset(to, 0, (size_t)(steps * f->lanes * 4));
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < length; k++) put(f, q[r * row + k * step], to + (k / codes * f->lanes + r) * 4, k % codes, sum ? sum + r : NULL);
+}
+
+static void gather(const qt_ipack_from *f, const uint8_t *q, int64_t rows, int64_t length, uint8_t *to, int32_t *sum)
+{
+    panel(f, q, qt_min_i64(rows, f->lanes), f->pitch, 1, length, to, sum);
+}
+
+static void weave(const qt_ipack_from *f, const uint8_t *q, int64_t length, uint8_t *to, int32_t *sum) { panel(f, q, f->lanes, 1, f->pitch, length, to, sum); }
+
+static void copy(const qt_ipack_from *f, const uint8_t *q, int64_t n, uint8_t *to)
+{
+    for (int64_t k = 0; k < n; k++) put(f, q[k], to, k, NULL);
+}
+
+const qt_ipack qt_ipack_portable = {gather, weave, copy};
+
+/* ---- AVX2 ---- */
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+#define AVX2   __attribute__((target("avx2")))
+#define INLINE static inline __attribute__((always_inline, target("avx2")))
+
+INLINE __m128i load16(const uint8_t *p) { return _mm_loadu_si128((const __m128i *)(const void *)p); }
+INLINE __m256i load32(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+INLINE void    store32(void *p, __m256i v) { _mm256_storeu_si256(p, v); }
+INLINE __m256i widened(bool is_signed, __m128i v) { return is_signed ? _mm256_cvtepi8_epi16(v) : _mm256_cvtepu8_epi16(v); }
+
+/* -1 in the first n bytes */
+INLINE __m256i first_bytes(int64_t n)
+{
+    static const int8_t at[64] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+    return _mm256_loadu_si256((const __m256i *)(const void *)(at + 32 - n));
+}
+
+/* Sums of the codes of a step, for eight lanes. */
+INLINE __m256i step_sums(const bool pairs, __m256i v)
+{
+    __m256i one = _mm256_set1_epi16(1);
+    return _mm256_madd_epi16(pairs ? v : _mm256_maddubs_epi16(_mm256_set1_epi8(1), v), one);
+}
+
+/* Eight 32-bit units of eight rows, transposed. */
+INLINE void transpose(__m256i *v)
+{
+    __m256i a[8], b[8];
+    for (int i = 0; i < 8; i += 2) a[i] = _mm256_unpacklo_epi32(v[i], v[i + 1]), a[i + 1] = _mm256_unpackhi_epi32(v[i], v[i + 1]);
+    for (int i = 0; i < 8; i += 4)
+        for (int h = 0; h < 2; h++) b[i + 2 * h] = _mm256_unpacklo_epi64(a[i + h], a[i + h + 2]), b[i + 2 * h + 1] = _mm256_unpackhi_epi64(a[i + h], a[i + h + 2]);
+    for (int i = 0; i < 4; i++) v[i] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x20), v[i + 4] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
+}
+
+/* Eight lanes; per vector 32 bytes, or 16 that are widened. */
+INLINE void gather8(const qt_ipack_from *f, const uint8_t *const *row, int64_t length, const bool pairs, uint8_t *to, int32_t *sum)
+{
+    int64_t codes = pairs ? 16 : 32, pitch = f->lanes * 4;
+    __m256i shift = _mm256_set1_epi8((char)f->shift), total = sum ? load32((const uint8_t *)sum) : _mm256_setzero_si256();
+    for (int64_t k = 0; k < length; k += codes) {
+        int64_t left = qt_min_i64(codes, length - k), steps = pairs ? (left + 1) / 2 : (left + 3) / 4;
+        __m256i keep = first_bytes(pairs ? 2 * left : left), v[8];
+        for (int r = 0; r < 8; r++)
+            v[r] = _mm256_and_si256(keep, pairs ? widened(f->is_signed, load16(row[r] + k)) : _mm256_add_epi8(shift, load32(row[r] + k)));
+        transpose(v);
+        for (int s = 0; s < 8; s++) {
+            if (s < steps) store32(to + s * pitch, v[s]);
+            total = _mm256_add_epi32(total, step_sums(pairs, v[s]));
+        }
+        to += steps * pitch;
+    }
+    if (sum) store32(sum, total);
+}
+
+AVX2 static void gather_avx2(const qt_ipack_from *f, const uint8_t *q, int64_t rows, int64_t length, uint8_t *to, int32_t *sum)
+{
+    for (int l = 0; l < f->lanes; l += 8) {
+        const uint8_t *row[8];
+        for (int r = 0; r < 8; r++) row[r] = q + qt_min_i64(l + r, rows - 1) * f->pitch;
+        if (f->pairs) gather8(f, row, length, true, to + 4 * l, sum ? sum + l : NULL);
+        else gather8(f, row, length, false, to + 4 * l, sum ? sum + l : NULL);
+    }
+}
+
+/* One step of eight columns. Rows beyond the last are zeros. */
+INLINE __m256i weave_bytes(const uint8_t *q, int64_t pitch, int64_t rows, __m128i shift)
+{
+    __m128i r[4], low, high;
+    for (int i = 0; i < 4; i++) r[i] = i < rows ? _mm_add_epi8(shift, _mm_loadl_epi64((const __m128i *)(const void *)(q + i * pitch))) : _mm_setzero_si128();
+    low = _mm_unpacklo_epi8(r[0], r[1]), high = _mm_unpacklo_epi8(r[2], r[3]);
+    return _mm256_set_m128i(_mm_unpackhi_epi16(low, high), _mm_unpacklo_epi16(low, high));
+}
+
+INLINE __m256i weave_pairs(const uint8_t *q, int64_t pitch, int64_t rows, bool is_signed)
+{
+    __m128i first = _mm_loadl_epi64((const __m128i *)(const void *)q);
+    __m128i second = rows > 1 ? _mm_loadl_epi64((const __m128i *)(const void *)(q + pitch)) : _mm_setzero_si128();
+    return widened(is_signed, _mm_unpacklo_epi8(first, second));
+}
+
+INLINE void weave8(const qt_ipack_from *f, const uint8_t *q, int64_t length, const bool pairs, uint8_t *to, int32_t *sum)
+{
+    int64_t codes = pairs ? 2 : 4;
+    __m128i shift = _mm_set1_epi8((char)f->shift);
+    __m256i total = sum ? load32((const uint8_t *)sum) : _mm256_setzero_si256();
+    for (int64_t k = 0; k < length; k += codes, q += codes * f->pitch, to += f->lanes * 4) {
+        __m256i v = pairs ? weave_pairs(q, f->pitch, length - k, f->is_signed) : weave_bytes(q, f->pitch, length - k, shift);
+        store32(to, v);
+        total = _mm256_add_epi32(total, step_sums(pairs, v));
+    }
+    if (sum) store32(sum, total);
+}
+
+AVX2 static void weave_avx2(const qt_ipack_from *f, const uint8_t *q, int64_t length, uint8_t *to, int32_t *sum)
+{
+    for (int l = 0; l < f->lanes; l += 8) {
+        if (f->pairs) weave8(f, q + l, length, true, to + 4 * l, sum ? sum + l : NULL);
+        else weave8(f, q + l, length, false, to + 4 * l, sum ? sum + l : NULL);
+    }
+}
+
+AVX2 static void copy_avx2(const qt_ipack_from *f, const uint8_t *q, int64_t n, uint8_t *to)
+{
+    __m256i shift = _mm256_set1_epi8((char)f->shift);
+    if (f->pairs)
+        for (int64_t k = 0; k < n; k += 16) store32(to + 2 * k, widened(f->is_signed, load16(q + k)));
+    else
+        for (int64_t k = 0; k < n; k += 32) store32(to + k, _mm256_add_epi8(shift, load32(q + k)));
+}
+
+const qt_ipack qt_ipack_avx2 = {gather_avx2, weave_avx2, copy_avx2};
+#else
+const qt_ipack qt_ipack_avx2 = {gather, weave, copy};
+#endif
