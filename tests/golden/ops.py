@@ -113,6 +113,20 @@ ch = (1, 3, 1, 1)
 golden("batch_norm", "qt_batch_norm(t, in[0], NULL, in[1], in[2], in[3], true, 0.1, 1e-3)", [im, b[:3], m[:3], v[:3]],
        (im - im.mean((0, 2, 3)).reshape(ch)) / np.sqrt(im.var((0, 2, 3)).reshape(ch) + 1e-3) + b[:3].reshape(ch))
 
+
+def l1(x, axes, eps, *own):
+    """x by the mean absolute deviation over the axes, or by the mean and deviation given"""
+    mean = own[0] if own else x.mean(axes, keepdims=True)
+    sigma = own[1] if own else np.abs(x - mean).mean(axes, keepdims=True)
+    return (x - mean) / (sigma + eps)
+
+golden("l1_layer_norm", "qt_l1_layer_norm(t, in[0], in[1], in[2], 1e-5)", [x, w, b], l1(x, -1, 1e-5) * w + b)
+golden("l1_layer_norm", "qt_l1_layer_norm(t, in[0], NULL, NULL, 0.5)", [x], l1(x, -1, 0.5))
+golden("l1_batch_norm", "qt_l1_batch_norm(t, in[0], in[1], in[2], in[3], in[4], true, 0.1, 1e-5)", [x, w, b, m, v], l1(x, 0, 1e-5) * w + b)
+golden("l1_batch_norm", "qt_l1_batch_norm(t, in[0], in[1], in[2], in[3], in[4], false, 0.1, 1e-5)", [x, w, b, m, v], l1(x, 0, 1e-5, m, v) * w + b)
+golden("l1_batch_norm", "qt_l1_batch_norm(t, in[0], NULL, in[1], in[2], in[3], true, 0.1, 1e-3)", [im, b[:3], m[:3], v[:3]],
+       l1(im, (0, 2, 3), 1e-3) + b[:3].reshape(ch))
+
 # arithmetic
 d = draw("d", 3, 4, kind="p")
 for op, f in {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}.items():
