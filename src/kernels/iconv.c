@@ -1,18 +1,226 @@
-/* Convolution in integers: plain loops. */
-#include "kernels/iconv.h"
+/* Convolution in integers: choice of the kernels, work space, and the parallel loop over images, and over channels where there are few
+ * images. acc = sum (q_x - zero_x) (q_w - zero_w) is computed as sum q_x w - zero_x sum w with w = q_w - zero_w: the strip holds zero_x in
+ * its padding, so that every output sums over all taps. Sums of 32 bits may wrap on the way; the result fits, so it is right. */
+#include "base/par.h"
+#include "kernels/iconv_plan.h"
+#include <omp.h>
+#include <string.h>
+
+/* ---- which kernels ---- */
+
+static const qt_iconv_path *const paths[] = {&qt_iconv_avx512_vnni, &qt_iconv_avx_vnni, &qt_iconv_avx2, &qt_iconv_scalar, NULL};
+static const qt_iconv_path       *forced;
+
+const char          *qt_iconv_name(const qt_iconv_path *p) { return p->name; }
+bool                 qt_iconv_has(const qt_iconv_path *p) { return p->has(); }
+const qt_iconv_path *qt_iconv_path_at(int i) { return paths[i]; }
+void                 qt_iconv_force(const qt_iconv_path *p) { forced = p; }
+const qt_iconv_path *qt_iconv_chosen(void)
+{
+    const qt_iconv_path *const *p = paths;
+    while (!forced && !(*p)->has()) p++;
+    return forced ? forced : *p;
+}
+
+/* min and max over the zeros of a tensor */
+static void zeros_of(const qt_icodes *c, int64_t *lo, int64_t *hi)
+{
+    *lo = *hi = c->zero ? c->zero[0] : 0;
+    for (int64_t k = 1; c->zero && k < c->count; k++) *lo = qt_min_i64(*lo, c->zero[k]), *hi = qt_max_i64(*hi, c->zero[k]);
+}
+
+/* Whether padding is a byte, and a difference of code and zero 16 bits. */
+static bool usual(const qt_conv *c, const qt_icodes *x, const qt_icodes *w)
+{
+    int64_t lo, hi;
+    zeros_of(x, &lo, &hi);
+    return (!c->padding || (lo >= 0 && hi <= UINT8_MAX)) && qt_max_i64(qt_icodes_reach(x), qt_icodes_reach(w)) <= INT16_MAX;
+}
+
+/* How many words int16 sums of pairs hold; 0: the weights are no bytes, or not even one. */
+static int64_t steps_of(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, bool exact)
+{
+    int64_t lo, hi, least, most, top, steps = INT32_MAX;
+    zeros_of(w, &lo, &hi);
+    least = w->lo - hi, most = w->hi - lo;
+    if (least < INT8_MIN || most > INT8_MAX) return 0;
+    if (exact) return steps;
+    zeros_of(x, &lo, &hi);
+    top = 2 * qt_max_i64(x->hi, c->padding ? hi : 0);
+    if (most > 0 && top > 0) steps = INT16_MAX / (top * most);
+    if (least < 0 && top > 0) steps = qt_min_i64(steps, -INT16_MIN / (top * -least));
+    return steps;
+}
 
 bool qt_iconv_suits(const qt_conv *c, const qt_icodes *x, const qt_icodes *w)
 {
-    int64_t taps = c->C / c->groups * c->KH * c->KW;
-    return x->inner % (c->C * c->H * c->W) == 0 && w->inner % taps == 0 && taps <= qt_longest_block(qt_icodes_reach(x), qt_icodes_reach(w));
+    int64_t taps = c->C / c->groups * c->KH * c->KW, padded = (c->H + 2 * c->padding + c->stride) * (c->W + 2 * c->padding + c->stride);
+    return (x->count == 1 || x->inner % (c->C * c->H * c->W) == 0) && (w->count == 1 || w->inner % taps == 0) && usual(c, x, w) &&
+           taps <= qt_longest_block(qt_icodes_reach(x), qt_icodes_reach(w)) && c->C * c->KW * padded < INT32_MAX / 2;
 }
 
-size_t qt_iconv_work(const qt_conv *c, const qt_icodes *x, const qt_icodes *w) { return (void)c, (void)x, (void)w, 64; }
+/* ---- work space ---- */
+
+enum { LINE = 64, FEW_STEPS = 3 };
+
+typedef struct space {
+    int32_t  *off, *at, *lanes, *sums;
+    uint32_t *w;
+    R        *scale, *offset;
+    char     *scratch;
+    int64_t   w_pitch, each; /* words of an output channel; bytes for a thread */
+    int64_t   end, line;     /* bytes, in the scratch of a thread */
+} space;
+
+static int64_t up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
+
+static void *take(char *work, int64_t *used, int64_t bytes)
+{
+    char *p = work ? work + *used : NULL;
+    *used += up(bytes, LINE);
+    return p;
+}
+
+/* Lays out the work space; returns its size without scratch. */
+static int64_t divide(const qt_iconv_plan *p, char *work, space *s)
+{
+    int64_t used = 0, places = up(p->places, QT_ICONV_MAX_LANES), O = p->c->O;
+    s->w_pitch = p->K + QT_ICONV_MAX_LANES;
+    s->off = take(work, &used, p->K * 4);
+    s->at = take(work, &used, places * 4);
+    s->lanes = take(work, &used, places * 4);
+    s->sums = take(work, &used, O * 4);
+    s->w = take(work, &used, O * s->w_pitch * 4);
+    s->scale = take(work, &used, O * (int64_t)sizeof(R));
+    s->offset = take(work, &used, O * (int64_t)sizeof(R));
+    s->scratch = work ? work + used : NULL;
+    s->end = up(O * (int64_t)sizeof(qt_iconv_end), LINE), s->line = up(p->line, LINE);
+    s->each = s->end + s->line + up(qt_iconv_strip_size(p) * 4, LINE);
+    return used;
+}
+
+size_t qt_iconv_work(const qt_conv *c, const qt_icodes *x, const qt_icodes *w)
+{
+    int64_t most = 0;
+    (void)x, (void)w;
+    for (int wide = 0; wide < 2; wide++) {
+        qt_iconv_plan p;
+        space         s;
+        qt_iconv_layout(&p, c, wide);
+        most = qt_max_i64(most, divide(&p, NULL, &s) + qt_threads() * s.each);
+    }
+    return (size_t)most;
+}
+
+/* ---- the passes ---- */
+
+enum { PARALLEL = 1 << 20 }; /* products that are worth a team */
+
+typedef struct pass {
+    qt_iconv_plan    p;
+    qt_iconv_job     job;
+    qt_iconv_run    *run;
+    space            s;
+    const qt_icodes *x, *w;
+    const qt_iend   *end;
+    R               *y;
+    int64_t          tiles, parts; /* of the channels of an image: a part is the work of one thread */
+} pass;
+
+/* Vectors of places: which of their lanes are outputs, and where in the channel the first of these goes. */
+static void list_lanes(const qt_iconv_plan *p, int64_t L, int32_t *lanes, int32_t *at)
+{
+    int64_t col = 0, done = 0;
+    for (int64_t q = 0; q < p->places; q += L, lanes += L) {
+        int64_t n = 0;
+        *at++ = (int32_t)done;
+        for (int64_t l = 0; l < L; l++) {
+            if (col < p->c->OW && q + l < p->places) lanes[n++] = (int32_t)l;
+            if (++col == p->pitch) col = 0;
+        }
+        done += n;
+        while (n < L) lanes[n++] = 0;
+    }
+}
+
+/* What all images share, but for the weights. */
+static void prepare(pass *t, const qt_iconv_path *path, void *work)
+{
+    const qt_conv *c = t->p.c;
+    int64_t        steps = steps_of(c, t->x, t->w, path->exact), tile = QT_ICONV_MR;
+    qt_iconv_layout(&t->p, c, steps == 0);
+    t->run = !steps ? path->wide : !path->exact && steps <= FEW_STEPS ? path->once : path->bytes;
+    divide(&t->p, work, &t->s);
+    qt_iconv_offsets(&t->p, t->s.off);
+    list_lanes(&t->p, path->lanes, t->s.lanes, t->s.at);
+    t->job = (qt_iconv_job){t->p.K,
+                            t->run == path->bytes ? steps : t->p.K,
+                            t->s.w_pitch,
+                            (t->p.places + path->lanes - 1) / path->lanes,
+                            c->OH * c->OW,
+                            t->s.off,
+                            t->s.lanes,
+                            t->s.at,
+                            qt_iconv_strip_size(&t->p) < t->p.Og * t->p.K,
+                            t->end->relu};
+    t->tiles = c->groups * ((t->p.Og + tile - 1) / tile);
+}
+
+/* Weights of output channel o. */
+static void prepare_channel(const pass *t, int64_t o)
+{
+    int64_t taps = t->p.Cg * t->p.c->KH * t->p.c->KW, k = o * taps / t->w->inner % t->w->count;
+    t->s.sums[o] = qt_iconv_pack_weight(&t->p, (const int8_t *)t->w->q + o * taps, t->w->zero ? t->w->zero[k] : 0, t->s.w + o * t->s.w_pitch);
+    t->s.scale[o] = t->w->scale[k], t->s.offset[o] = qt_iend_offset(t->end, o);
+}
+
+/* Output channels [first, first + count) of group g of image n. */
+static void channels(const pass *t, int64_t n, int64_t g, int64_t first, int64_t count, char *scratch)
+{
+    const qt_conv *c = t->p.c;
+    int64_t        plane = c->H * c->W, k = n * c->C * plane / t->x->inner % t->x->count, o = g * t->p.Og + first;
+    int32_t        zero = t->x->zero ? t->x->zero[k] : 0;
+    qt_iconv_end  *e = (qt_iconv_end *)scratch;
+    uint32_t      *strip = (uint32_t *)(scratch + t->s.end + t->s.line);
+    for (int64_t i = 0; i < count; i++)
+        e[i] = (qt_iconv_end){qt_iend_scale(t->end, t->x->scale[k] * t->s.scale[o + i], o + i), t->s.offset[o + i],
+                              (int32_t)(0 - (uint32_t)zero * (uint32_t)t->s.sums[o + i])};
+    qt_iconv_pack(&t->p, (const uint8_t *)t->x->q + (n * c->C + g * t->p.Cg) * plane, zero, (uint8_t *)scratch + t->s.end, strip);
+    t->run(&t->job, strip, t->s.w + o * t->s.w_pitch, e, count, t->y + (n * c->O + o) * t->job.size);
+}
+
+/* One part of an image, a range of its tiles: each group in it has its strip made once. */
+static void part(const pass *t, int64_t item, char *scratch)
+{
+    int64_t n = item / t->parts, i = item % t->parts, tile = QT_ICONV_MR, each = t->tiles / t->p.c->groups;
+    int64_t end = t->tiles * (i + 1) / t->parts, next;
+    for (int64_t k = t->tiles * i / t->parts; k < end; k = next) {
+        int64_t g = k / each, first = (k - g * each) * tile;
+        next = qt_min_i64(end, (g + 1) * each);
+        channels(t, n, g, first, qt_min_i64((next - g * each) * tile, t->p.Og) - first, scratch);
+    }
+}
+
+static int threads_for(const qt_conv *c) { return c->N * c->O * c->OH * c->OW * (c->C / c->groups) * c->KH * c->KW < PARALLEL ? 1 : qt_threads(); }
 
 void qt_iconv(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, void *work, R *y)
 {
-    (void)work;
-    qt_iconv_naive(c, x, w, end, y);
+    pass t = {.p.c = c, .x = x, .w = w, .end = end, .y = y, .parts = 1};
+    int  threads = threads_for(c);
+    if (!usual(c, x, w)) {
+        qt_iconv_naive(c, x, w, end, y);
+        return;
+    }
+    prepare(&t, qt_iconv_chosen(), work);
+    while (c->N < 8 * threads && c->N * t.parts % threads && t.parts < t.tiles) t.parts++;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        char *scratch = t.s.scratch + omp_get_thread_num() * t.s.each;
+#pragma omp for schedule(static)
+        for (int64_t o = 0; o < c->O; o++) prepare_channel(&t, o);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < c->N * t.parts; i++) part(&t, i, scratch);
+    }
 }
 
 void qt_iconv_naive(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, R *y)
@@ -22,13 +230,15 @@ void qt_iconv_naive(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, co
     const int8_t  *wq = w->q;
     for (int64_t n = 0; n < c->N; n++)
         for (int64_t o = 0; o < c->O; o++) {
-            int64_t kx = n * image / x->inner % x->count, kw = o * taps / w->inner % w->count, zx = x->zero ? x->zero[kx] : 0, zw = w->zero ? w->zero[kw] : 0;
-            R       s = qt_iend_scale(end, x->scale[kx] * w->scale[kw], o), offset = qt_iend_offset(end, o);
+            int64_t kx = n * image / x->inner % x->count, kw = o * taps / w->inner % w->count, zx = x->zero ? x->zero[kx] : 0,
+                    zw = w->zero ? w->zero[kw] : 0;
+            R s = qt_iend_scale(end, x->scale[kx] * w->scale[kw], o), offset = qt_iend_offset(end, o);
             for (int64_t oh = 0; oh < c->OH; oh++)
                 for (int64_t ow = 0; ow < c->OW; ow++) {
                     int64_t acc = 0;
                     for (int64_t k = 0; k < taps; k++) {
-                        int64_t h = oh * c->stride + k / c->KW % c->KH * c->dilation - c->padding, v = ow * c->stride + k % c->KW * c->dilation - c->padding;
+                        int64_t h = oh * c->stride + k / c->KW % c->KH * c->dilation - c->padding,
+                                v = ow * c->stride + k % c->KW * c->dilation - c->padding;
                         if (h < 0 || h >= c->H || v < 0 || v >= c->W) continue;
                         acc += (xq[n * image + ((o / Og * Cg + k / (c->KH * c->KW)) * c->H + h) * c->W + v] - zx) * (wq[o * taps + k] - zw);
                     }
