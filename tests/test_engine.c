@@ -76,8 +76,8 @@ static qt_run *trained(qt_arena *a, const char *model, const char *quant, const 
     qt_result  res;
     char       text[4096];
     snprintf(text, sizeof text,
-             "recipe: 1\nname: m\n%squant: %s\ndata: {use: digits, batch_size: 32}\ntrain: {steps: 12, eval_every: 0, log_every: 0}\n%s", model, quant,
-             *more ? more : "optim: {use: adam, lr: 1e-2}\n");
+             "recipe: 1\nname: m\n%squant: %s\ndata: {use: digits, batch_size: 32}\ntrain: {steps: 12, eval_every: 0, log_every: 0}\n%s", model,
+             quant, *more ? more : "optim: {use: adam, lr: 1e-2}\n");
     put_file("r.yaml", text);
     assert_ok(qt_recipe_load(a, "r.yaml", 0, NULL, NULL, &rc));
     assert_ok(qt_run_new(rc, "run", NULL, true, QT_PROGRESS_QUIET, &r));
@@ -261,7 +261,8 @@ static void assert_refused(const char *file, const char *what)
 {
     qt_engine  *e = qt_engine_open(file);
     const char *text = qt_error_text(), *line = strchr(text, '\n');
-    if (e || strncmp(text, file, strlen(file)) || (line && line[1]) || !strstr(text, what)) fail_msg("%s: not refused with '%s': %s", file, what, text);
+    if (e || strncmp(text, file, strlen(file)) || (line && line[1]) || !strstr(text, what))
+        fail_msg("%s: not refused with '%s': %s", file, what, text);
     qt_error_clear();
 }
 
@@ -384,7 +385,8 @@ static void test_inconsistent(void **state)
         {"model: [flatten, {use: linear, out: 10, name: fc}]\nengine: float\nquant: [{match: fc, weights: ternary, activations: int}]\n",
          "integers only"},
         {"model: [flatten, {use: linear, out: 16777216, name: fc}]\nquant: [{match: fc, weights: ternary, activations: int}]\n", "10 classes"},
-        {"model: [flatten, {use: linear, out: 16777216}, {use: linear, out: 10, name: fc}]\nquant: [{match: fc, weights: ternary, activations: int}]\n",
+        {"model: [flatten, {use: linear, out: 16777216}, {use: linear, out: 10, name: fc}]\nquant: [{match: fc, weights: ternary, activations: "
+         "int}]\n",
          "has not the shape"},
         {"mdl: []\n", "model: missing"},
         {"{", "m.h5"},

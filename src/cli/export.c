@@ -60,7 +60,8 @@ const qt_command qt_command_export = {
     "DIR --format NAME [key=value ...] [-o FILE]",
     "Takes the last checkpoint of a run directory, with its averaged weights if it was evaluated with them. What was trained in integers is\n"
     "written as those integers; nothing is quantized again. The file is loaded before it gets its name, and must answer a batch\n"
-    "with the bits of the training graph (exit code 3 otherwise). export.json beside it says what it holds and how it was verified. The path is printed.\n\n"
+    "with the bits of the training graph (exit code 3 otherwise). export.json beside it says what it holds and how it was verified.\n"
+    "The path is printed.\n\n"
     "  qtape export runs/quickstart/ternary-s1 --format h5\n"
     "  qtape export runs/quickstart/ternary-s1 --format h5 -o model.h5\n"
     "  qtape eval model.h5",

@@ -99,8 +99,8 @@ static qt_err inspect_model(const char *file)
 {
     qt_engine *e;
     QT_TRY(qt_engine_load(file, &e));
-    printf("%s: exported model '%s' of qtape, checksum ok, %d of %d layers with weights in integers, %.3g bits a weight\n", file, e->name, e->integers,
-           e->layers, e->bits_per_weight);
+    printf("%s: exported model '%s' of qtape, checksum ok, %d of %d layers with weights in integers, %.3g bits a weight\n", file, e->name,
+           e->integers, e->layers, e->bits_per_weight);
     for (int i = 0; i < e->model->n; i++)
         if (e->model->m[i].layer->quantizes) print_layer(&e->model->m[i]);
     qt_engine_free(e);

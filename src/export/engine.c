@@ -72,6 +72,7 @@ qt_err qt_engine_as_run(qt_engine *e, qt_run *r)
     const qt_data_info *info = qt_data_info_of(r->data);
     qt_shape            in = {info->rank, {0}};
     memcpy(in.dim, info->dim, (size_t)info->rank * sizeof *in.dim);
-    QT_CHECK(qt_shape_same(&in, &e->model->in) && info->classes == e->classes, QT_EDATA, "%s: the data are not those that it was exported with", e->name);
+    QT_CHECK(qt_shape_same(&in, &e->model->in) && info->classes == e->classes, QT_EDATA, "%s: the data are not those that it was exported with",
+             e->name);
     return read_loss(e, info, r);
 }

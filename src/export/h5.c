@@ -1,4 +1,4 @@
-/* Format h5: a model for qtape's own deployment engine (engine.c) and for whoever reads HDF5. Behind the seal of 512 bytes (train/seal.c,
+/* Format h5: a model for qtape's own deployment engine (load.c, engine.c) and for whoever reads HDF5. Behind the seal of 512 bytes (train/seal.c,
  * "QTAPE-MODEL") stand
  *   attributes           format_version 1, version, name, step, seed, real_bits, classes, parameters, bits_per_weight, bytes, and recipe, the
  *                        YAML that the model is built from (model, quant) and evaluated on (data, loss, metric)

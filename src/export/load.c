@@ -197,8 +197,8 @@ static qt_err unpack(loader *l, const qt_module *m, const grid *g, const uint8_t
         for (int64_t k = 0; k < K; k++) {
             int c = g->lo + g->step * (int)qt_bits_get(row, k, g->bits);
             l->refused = c > g->hi;
-            QT_CHECK(!l->refused, QT_EDATA, "%s: layer '%s' has codes outside their range: %d at [%lld, %lld], expected %d to %d", l->file, m->path, c,
-                     (long long)n, (long long)k, g->lo, g->hi);
+            QT_CHECK(!l->refused, QT_EDATA, "%s: layer '%s' has codes outside their range: %d at [%lld, %lld], expected %d to %d", l->file,
+                     m->path, c, (long long)n, (long long)k, g->lo, g->hi);
             *q++ = (int8_t)c;
         }
     return QT_OK;
