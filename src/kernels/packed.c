@@ -3,7 +3,7 @@
 #include "kernels/packed_path.h"
 #include <string.h>
 
-enum { V = QT_PACKED_VECTOR };
+enum { V = QT_PACKED_VECTOR, ROWS = QT_PACKED_ROWS, QUAD = QT_PACKED_QUAD, PIECE = 1024 };
 
 int qt_packed_bits(int lo, int hi, bool binary)
 {
@@ -11,72 +11,74 @@ int qt_packed_bits(int lo, int hi, bool binary)
     return hi - lo <= 3 ? 2 : hi - lo <= 15 ? 4 : 8;
 }
 
-size_t qt_packed_size(int64_t N, int64_t K, int bits) { return (size_t)(N * qt_packed_vectors(K, bits) * V); }
+size_t qt_packed_size(int64_t N, int64_t K, int bits) { return (size_t)((N + ROWS - 1) / ROWS * qt_packed_vectors(K, bits) * V); }
 
-/* One row of whole vectors from u [vectors * 32 P]. */
-QT_CLONES static void fill_row(uint8_t *d, const uint8_t *u, int64_t vectors, int bits)
-{
-    int P = qt_packed_per_byte(bits);
-    for (int64_t v = 0; v < vectors; v++, d += V, u += V * P)
-        for (int j = 0; j < V; j++) {
-            unsigned byte = 0;
-            for (int p = 0; p < P; p++) byte |= (unsigned)u[p * V + j] << p * bits;
-            d[j] = (uint8_t)byte;
-        }
-}
-
-/* u of a piece of a row, and the sum of its codes; false: a code is out of range. */
-QT_CLONES static bool lift(uint8_t *u, const int8_t *q, int64_t K, int lo, int hi, int step, int32_t *sum)
+/* u of some codes, and their sum; false: one is out of range. */
+QT_CLONES static bool lift(uint8_t *u, const int8_t *q, int64_t n, int lo, int hi, int step, int32_t *sum)
 {
     int32_t total = 0, bad = 0;
-    for (int64_t k = 0; k < K; k++) {
-        int code = q[k] - lo;
-        bad |= (q[k] < lo) | (q[k] > hi) | (code & (step - 1));
-        u[k] = (uint8_t)(step == 2 ? code >> 1 : code);
-        total += q[k];
+    for (int64_t i = 0; i < n; i++) {
+        int code = q[i] - lo;
+        bad |= (q[i] < lo) | (q[i] > hi) | (code & (step - 1));
+        u[i] = (uint8_t)(step == 2 ? code >> 1 : code);
+        total += q[i];
     }
     *sum += total;
     return !bad;
 }
 
-bool qt_packed_fill(qt_packed *p, int64_t N, int64_t K, int bits, int lo, int hi, const int8_t *q, void *data, int32_t *sum)
+/* Vectors of a panel from u of its rows. A quad is a word; shifted codes do not leave their bytes. */
+static void fill(uint8_t *d, const uint8_t (*u)[PIECE], int64_t vectors, int bits)
 {
-    enum { PIECE = 4096 };
-    int64_t vectors = qt_packed_vectors(K, bits), codes = V * qt_packed_per_byte(bits);
-    int     step = bits == 1 ? 2 : 1, good = true;
-    *p = (qt_packed){N, K, bits, lo, hi, qt_packed_size(N, K, bits), data, sum};
-    if (hi - lo > step * ((1 << bits) - 1)) return false;
-    QT_PRAGMA(omp parallel for schedule(static) reduction(&& : good) if (N * K > 1 << 18))
-    for (int64_t n = 0; n < N; n++) {
-        uint8_t u[PIECE], *d = (uint8_t *)data + n * vectors * V;
-        sum[n] = 0;
-        for (int64_t k = 0; k < K; k += PIECE) {
-            int64_t len = qt_min_i64(PIECE, K - k), whole = (len + codes - 1) / codes * codes;
-            good = lift(u, q + n * K + k, len, lo, hi, step, sum + n) && good;
-            memset(u + len, 0, (size_t)(whole - len));
-            fill_row(d + k / codes * V, u, whole / codes, bits);
+    const int P = qt_packed_per_byte(bits);
+    for (int64_t v = 0; v < vectors; v++)
+        for (int r = 0; r < ROWS; r++, d += QUAD) {
+            uint32_t all = 0, quad;
+            for (int p = 0; p < P; p++) memcpy(&quad, u[r] + (v * P + p) * QUAD, QUAD), all |= quad << p * bits;
+            memcpy(d, &all, QUAD);
         }
+}
+
+/* The panel of rows [n, n + ROWS), as far as they are there. */
+static bool fill_panel(const qt_packed *p, int64_t n, const int8_t *q)
+{
+    const int64_t vectors = qt_packed_vectors(p->K, p->bits), codes = qt_packed_codes(p->bits);
+    uint8_t       u[ROWS][PIECE], *d = (uint8_t *)p->data + n / ROWS * vectors * V;
+    bool          good = true;
+    for (int64_t k = 0; k < p->K; k += PIECE) {
+        int64_t len = qt_min_i64(PIECE, p->K - k);
+        memset(u, 0, sizeof u);
+        for (int64_t r = 0; r < qt_min_i64(ROWS, p->N - n); r++)
+            good = lift(u[r], q + (n + r) * p->K + k, len, p->lo, p->hi, p->bits == 1 ? 2 : 1, p->sum + n + r) && good;
+        fill(d + k / codes * V, (const uint8_t(*)[PIECE])u, (len + codes - 1) / codes, p->bits);
     }
     return good;
 }
 
-/* K codes of a row, the first at a vector's beginning. */
-QT_CLONES static void unpack_row(int8_t *q, const uint8_t *d, int64_t K, int bits, int lo, int step)
+bool qt_packed_fill(qt_packed *p, int64_t N, int64_t K, int bits, int lo, int hi, const int8_t *q, void *data, int32_t *sum)
 {
-    int P = qt_packed_per_byte(bits), mask = (1 << bits) - 1;
-    for (int64_t k = 0; k < K; d += V)
-        for (int p = 0; p < P && k < K; p++) {
-            int64_t len = qt_min_i64(V, K - k);
-            for (int64_t j = 0; j < len; j++) q[k + j] = (int8_t)(lo + step * (d[j] >> p * bits & mask));
-            k += len;
-        }
+    bool good = hi - lo <= (bits == 1 ? 2 : (1 << bits) - 1);
+    *p = (qt_packed){N, K, bits, lo, hi, qt_packed_size(N, K, bits), data, sum};
+    if (!good) return false;
+    memset(sum, 0, (size_t)N * sizeof *sum);
+    QT_PRAGMA(omp parallel for schedule(static) reduction(&& : good) if (N * K > 1 << 18))
+    for (int64_t n = 0; n < N; n += ROWS) good = fill_panel(p, n, q) && good;
+    return good;
+}
+
+static void unpack_row(const qt_packed *p, int64_t n, int8_t *q)
+{
+    const int      P = qt_packed_per_byte(p->bits), mask = (1 << p->bits) - 1, step = p->bits == 1 ? 2 : 1;
+    const uint8_t *d = (const uint8_t *)p->data + n / ROWS * qt_packed_vectors(p->K, p->bits) * V + n % ROWS * QUAD;
+    for (int64_t k = 0; k < p->K; d += V)
+        for (int i = 0; i < P && k < p->K; i++)
+            for (int j = 0; j < QUAD && k < p->K; j++) q[k++] = (int8_t)(p->lo + step * (d[j] >> i * p->bits & mask));
 }
 
 void qt_packed_unpack(const qt_packed *p, int64_t n, int64_t rows, int8_t *q)
 {
-    int64_t vectors = qt_packed_vectors(p->K, p->bits);
-    QT_FOR_EACH(r, rows, rows * p->K > 1 << 20)
+    QT_FOR_EACH(r, rows, rows * p->K > 1 << 18)
     {
-        unpack_row(q + r * p->K, (const uint8_t *)p->data + (n + r) * vectors * V, p->K, p->bits, p->lo, p->bits == 1 ? 2 : 1);
+        unpack_row(p, n + r, q + r * p->K);
     }
 }

@@ -3,17 +3,17 @@
  * over a block of `len` codes: only sum x' u needs both operands, it is the kernel's (packed_avx2.c ...). c is zx where that is possible,
  * and then the last term is 0. All of it modulo 2^32: the result fits int32 by the rule, whatever its parts do.
  *
- * x is rearranged once: tiles of T = 1, 2, 4 or 8 rows, in each the rows side by side in steps of 32 codes. A chunk of weight rows (a thread's
- * piece of work) meets one tile after the other, and of each tile so many codes at a time as stay in the first cache. So packed weights are
- * read from memory once, also when there are many rows of x, and are never stored unpacked.
- * Scales that change along a row want a sum for each block of 32 codes or a multiple; layouts that do not suit (blocks that are no whole
- * steps, zero points of x outside its byte together with groups, blocks too long for int32) are unpacked piece by piece for qt_ilinear. */
+ * x is rearranged once: tiles of T = 1, 2, 4 or 8 rows, their quads side by side. A chunk of weight rows (a thread's piece of work) meets one
+ * tile after the other, and of each tile so many codes at a time as stay in the first cache. So packed weights are read from memory once,
+ * also when there are many rows of x.
+ * Scales that change along a row want a sum for each block; layouts that do not suit (blocks that are no whole vectors, zero points of x
+ * outside its byte together with groups, blocks too long for int32) are unpacked piece by piece for qt_ilinear. */
 #include "base/par.h"
 #include "kernels/igemm.h"
 #include "kernels/packed_path.h"
 #include <string.h>
 
-enum { V = QT_PACKED_VECTOR, LANES = QT_PACKED_LANES, MAX_T = 8, ROWS = 64, SUMS = 512, NEAR = 16384, ALIGN = 64 };
+enum { V = QT_PACKED_VECTOR, LANES = QT_PACKED_ROWS, QUAD = QT_PACKED_QUAD, MAX_T = 8, ROWS = 64, SUMS = 512, NEAR = 16384, ALIGN = 64 };
 
 static const qt_packed_path *const paths[] = {&qt_packed_avx512, &qt_packed_avx2, &qt_packed_scalar, NULL};
 static const qt_packed_path       *forced;
@@ -33,15 +33,14 @@ const qt_packed_path *qt_packed_chosen(void)
 
 typedef struct plan {
     const qt_packed *w;
-    int64_t          M, N, K, rows;       /* rows: M filled up to whole tiles */
-    int64_t          row_steps;           /* of a row, whole vectors */
-    int64_t          len, blocks, steps;  /* codes of a block, blocks and steps (of a block) */
-    int64_t          x_blocks;            /* scales of a row of x */
-    int              P, step, c, products;
-    size_t           stride;
-    int8_t          *x;                   /* [tile][row_steps][T][32] */
-    int32_t         *sum, *shift;         /* sum x' [tile][blocks][T], c - zx [rows] */
-    R               *scale;               /* [tile][x_blocks][T] */
+    int64_t          M, N, K, rows;        /* rows: M filled up to whole tiles */
+    int64_t          codes, row_vectors;   /* codes of a row in a vector, vectors of a row */
+    int64_t          len, blocks, vectors; /* codes of a block, blocks of a row, vectors of a block */
+    int              step, c, products;
+    size_t           stride;               /* bytes of a panel */
+    int8_t          *x;                    /* [tile][quad][T][4] */
+    int32_t         *sum, *shift;          /* sum x' [tile][block][T], c - zx [rows] */
+    R               *scale;                /* [tile][block][T] */
 } plan;
 
 static int64_t up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
@@ -83,16 +82,14 @@ static bool plan_shapes(plan *p, int64_t M, const qt_icodes *x, const qt_icodes 
 {
     const qt_packed *q = w->packed;
     char            *base = work ? (char *)work + (size_t)-(uintptr_t)work % ALIGN : NULL;
-    int64_t          at[4], P = qt_packed_per_byte(q->bits);
-    *p = (plan){.w = q, .M = M, .N = q->N, .K = q->K, .P = P, .step = q->bits == 1 ? 2 : 1};
-    p->row_steps = qt_packed_vectors(q->K, q->bits) * P;
-    p->stride = (size_t)(p->row_steps / P * V);
+    int64_t          at[4];
+    *p = (plan){.w = q, .M = M, .N = q->N, .K = q->K, .codes = qt_packed_codes(q->bits), .step = q->bits == 1 ? 2 : 1};
+    p->row_vectors = qt_packed_vectors(q->K, q->bits), p->stride = (size_t)(p->row_vectors * V);
     p->len = gcd(block_of(x, p->K), block_of(w, p->K)), p->blocks = p->K / p->len;
-    p->steps = p->blocks == 1 ? p->row_steps : p->len / V;
-    if (!regular(x, M, p->K) || !regular(w, p->N, p->K)) return false;
-    if (p->blocks > 1 && (p->len % V || (p->steps % P && P % p->steps))) return false;
+    p->vectors = p->blocks == 1 ? p->row_vectors : p->len / p->codes;
+    if (!regular(x, M, p->K) || !regular(w, p->N, p->K) || (p->blocks > 1 && p->len % p->codes)) return false;
     p->rows = up(M, M > max_tile(q->bits) ? max_tile(q->bits) : tile_at(p, 0));
-    at[0] = up(p->rows * p->row_steps * V, ALIGN);
+    at[0] = up(p->rows * p->row_vectors * p->codes, ALIGN);
     at[1] = up(p->rows * p->blocks * (int64_t)sizeof *p->sum, ALIGN);
     at[2] = up(p->rows * (int64_t)sizeof *p->shift, ALIGN);
     at[3] = up(p->rows * p->blocks * (int64_t)sizeof *p->scale, ALIGN);
@@ -116,41 +113,36 @@ static bool plan_numbers(plan *p, const qt_icodes *x, const qt_icodes *w)
 
 /* ---- rearranging x ---- */
 
-/* A row of a tile: its bytes less c, a step to each T steps, and the sums of its blocks. Behind the last code: zeros. */
-QT_CLONES static void pack_row(int8_t *d, int T, const uint8_t *q, int64_t K, int64_t row_steps, int64_t blocks, int64_t steps, int c,
-                               int32_t *sum)
+/* A block of a row of a tile: bytes less c, a quad to each T quads; behind `len`, up to whole vectors, zeros. Returns their sum. */
+QT_CLONES static int32_t pack_block(int8_t *d, int T, const uint8_t *q, int64_t len, int64_t whole, int c)
 {
-    int32_t total = 0;
-    for (int64_t s = 0, left = steps; s < row_steps; s++, d += T * V) {
-        int64_t len = qt_min_i64(K - s * V, V);
-        if (len == V)
-            for (int j = 0; j < V; j++) d[j] = (int8_t)(q[s * V + j] - c), total += d[j];
-        else
-            for (int j = 0; j < V; j++) d[j] = (int8_t)(j < len ? q[s * V + j] - c : 0), total += d[j];
-        if (--left == 0 && blocks-- > 0) *sum = total, sum += T, total = 0, left = steps;
+    enum { PIECE = 256 };
+    int32_t sum = 0;
+    for (int64_t k = 0; k < whole; k += PIECE) {
+        int8_t  x[PIECE] = {0};
+        int64_t n = qt_min_i64(PIECE, len - k);
+        for (int64_t i = 0; i < n; i++) x[i] = (int8_t)(q[k + i] - c), sum += x[i];
+        for (int64_t i = 0; i < qt_min_i64(PIECE, whole - k); i += QUAD, d += T * QUAD) memcpy(d, x + i, QUAD);
     }
+    return sum;
 }
 
 static void pack(const plan *p, const qt_icodes *x)
 {
-    int64_t max = max_tile(p->w->bits), x_steps = p->blocks / (p->K / block_of(x, p->K));
+    int64_t max = max_tile(p->w->bits), x_blocks = p->blocks / (p->K / block_of(x, p->K)); /* blocks to a scale of x */
     QT_FOR_EACH(m, p->rows, p->rows * p->K > 1 << 17)
     {
-        int64_t  m0 = m / max * max, i = m - m0, T = tile_at(p, m0);
-        int8_t  *d = p->x + (m0 * p->row_steps + i) * V;
+        int64_t  m0 = m / max * max, i = m - m0, T = tile_at(p, m0), k = m < p->M ? first_scale(x, m, p->K) : 0;
+        int64_t  whole = p->vectors * p->codes, len = m < p->M ? p->len : 0; /* rows of zeros fill the last tile */
+        int8_t  *d = p->x + m0 * p->row_vectors * p->codes + i * QUAD;
         int32_t *sum = p->sum + m0 * p->blocks + i;
         R       *scale = p->scale + m0 * p->blocks + i;
         if (i >= T) continue;
-        if (m < p->M) {
-            int64_t k = first_scale(x, m, p->K);
-            pack_row(d, (int)T, (const uint8_t *)x->q + m * p->K, p->K, p->row_steps, p->blocks, p->steps, p->c, sum);
-            for (int64_t b = 0; b < p->blocks; b++) scale[b * T] = x->scale[x->count == 1 ? 0 : k + b / x_steps];
-            p->shift[m] = p->c - (x->zero ? x->zero[k] : 0);
-        } else {
-            for (int64_t s = 0; s < p->row_steps; s++) memset(d + s * T * V, 0, V);
-            for (int64_t b = 0; b < p->blocks; b++) sum[b * T] = 0, scale[b * T] = 0;
-            p->shift[m] = 0;
+        for (int64_t b = 0; b < p->blocks; b++) {
+            sum[b * T] = pack_block(d + b * whole * T, (int)T, (const uint8_t *)x->q + m * p->K + b * p->len, len, whole, p->c);
+            scale[b * T] = x->scale[x->count == 1 ? 0 : k + b / x_blocks];
         }
+        p->shift[m] = p->c - (x->zero ? x->zero[k] : 0);
     }
 }
 
@@ -160,81 +152,70 @@ typedef struct chunk {
     const plan      *p;
     const qt_icodes *w;
     const qt_iend   *e;
-    int64_t          n, rows; /* rows of weights */
-    int64_t          m;       /* the tile */
+    int64_t          n, rows, panels; /* rows of weights */
+    int64_t          m;               /* the tile */
     int              T;
 } chunk;
 
-static qt_packed_job job_of(const chunk *c, int64_t row, int64_t rows, int64_t step)
+/* Panels of the chunk from vector `at` on. */
+static qt_packed_job job_of(const chunk *c, int64_t panel, int64_t panels, int64_t at)
 {
     const plan    *p = c->p;
-    const uint8_t *w = (const uint8_t *)p->w->data + (size_t)(c->n + row) * p->stride + step / p->P * V;
-    return (qt_packed_job){.bits = p->w->bits, .T = c->T, .products = p->products, .w = w, .stride = p->stride, .rows = rows,
-                           .x = p->x + (c->m * p->row_steps + step * c->T) * V};
+    const uint8_t *w = (const uint8_t *)p->w->data + (size_t)(c->n / LANES + panel) * p->stride + at * V;
+    return (qt_packed_job){.bits = p->w->bits, .T = c->T, .products = p->products, .w = w, .stride = p->stride, .panels = panels,
+                           .x = p->x + (c->m * p->row_vectors + at * c->T) * p->codes};
 }
 
 /* One sum for a whole row: the numbers are finished once. */
 static void one_block(const chunk *c, const qt_packed_path *path, int32_t *sum, R *part)
 {
     const plan   *p = c->p;
-    const int64_t piece = NEAR / (c->T * V);
+    const int64_t piece = NEAR / (c->T * p->codes), n_sums = c->panels * c->T * LANES;
     uint32_t      acc[ROWS * MAX_T] = {0};
-    for (int64_t s = 0; s < p->row_steps; s += piece) {
-        qt_packed_job j = job_of(c, 0, c->rows, s);
-        j.blocks = 1, j.steps = qt_min_i64(piece, p->row_steps - s);
+    for (int64_t v = 0; v < p->row_vectors; v += piece) {
+        qt_packed_job j = job_of(c, 0, c->panels, v);
+        j.blocks = 1, j.vectors = qt_min_i64(piece, p->row_vectors - v);
         path->dot(&j, sum);
-        for (int64_t i = 0; i < c->rows * c->T; i++) acc[i] += (uint32_t)sum[i];
+        for (int64_t i = 0; i < n_sums; i++) acc[i] += (uint32_t)sum[i];
     }
-    for (int64_t r = 0; r < c->rows; r++) {
-        int64_t  n = c->n + r, k = first_scale(c->w, n, p->K);
+    for (int64_t i = 0; i < n_sums; i++) {
+        int64_t  m = c->m + i / LANES % c->T, n = qt_min_i64(c->n + i / LANES / c->T * LANES + i % LANES, p->N - 1), k = first_scale(c->w, n, p->K);
         uint32_t z = c->w->zero ? (uint32_t)c->w->zero[k] : 0, all = (uint32_t)p->w->sum[n] - (uint32_t)p->K * z;
-        for (int m = 0; m < c->T; m++) {
-            int64_t  x = c->m + m;
-            uint32_t a = (uint32_t)p->step * acc[r * c->T + m] + ((uint32_t)p->w->lo - z) * (uint32_t)p->sum[x] + (uint32_t)p->shift[x] * all;
-            part[r * c->T + m] = (R)(int32_t)a * qt_iend_scale(c->e, p->scale[x] * c->w->scale[k], n);
-        }
+        uint32_t a = (uint32_t)p->step * acc[i] + ((uint32_t)p->w->lo - z) * (uint32_t)p->sum[m] + (uint32_t)p->shift[m] * all;
+        part[i] = (R)(int32_t)a * qt_iend_scale(c->e, p->scale[m] * c->w->scale[k], n);
     }
 }
 
-/* part [row][T] += what the sums of blocks [b, b + blocks) of some rows are worth. */
-static inline __attribute__((always_inline)) void fold_tile(const chunk *c, int T, int64_t row, int64_t rows, int64_t b, int64_t blocks,
-                                                            const int32_t *sum, R *part)
+/* part [panel][T][8] += what the sums of blocks [b, b + blocks) of some panels are worth. */
+QT_CLONES static void fold(const chunk *c, int64_t panel, int64_t panels, int64_t b, int64_t blocks, const int32_t *sum, R *part)
 {
     const plan   *p = c->p;
-    const int64_t each = p->blocks / (p->K / block_of(c->w, p->K)), end = b + blocks; /* blocks to a scale of w */
-    for (int64_t r0 = row; r0 < row + rows; r0 += LANES / T, part += LANES) {
+    const int64_t each = p->blocks / (p->K / block_of(c->w, p->K)), T = c->T; /* blocks to a scale of w */
+    for (int64_t end = b + blocks; panels > 0; panels--, panel++, part += T * LANES) {
         const R       *scale[LANES];
         const int32_t *zero[LANES];
-        R              mul[LANES], y[LANES];
-        for (int r = 0; r < LANES / T; r++) {
-            int64_t n = c->n + qt_min_i64(r0 + r, row + rows - 1), k = first_scale(c->w, n, p->K);
+        R              mul[LANES];
+        for (int r = 0; r < LANES; r++) {
+            int64_t n = qt_min_i64(c->n + panel * LANES + r, p->N - 1), k = first_scale(c->w, n, p->K);
             scale[r] = c->w->scale + k, zero[r] = c->w->zero ? c->w->zero + k : NULL;
             mul[r] = c->e->mul ? c->e->mul[n] : 1;
         }
-        for (int i = 0; i < LANES; i++) y[i] = part[i];
-        for (int64_t i = b, k = b / each, left = each - b % each; i < end; i++, sum += LANES) {
-            const int64_t  at = c->m * p->blocks + i * T, kw = c->w->count == 1 ? 0 : k;
-            const R       *sx = p->scale + at;
-            const int32_t *x = p->sum + at;
-            for (int l = 0; l < LANES; l++) {
-                const int r = l / T, m = l % T;
-                uint32_t  lift = (uint32_t)p->w->lo - (c->w->zero ? (uint32_t)zero[r][kw] : 0);
-                R         add = (R)(int32_t)((uint32_t)p->step * (uint32_t)sum[l] + lift * (uint32_t)x[m]) * (sx[m] * scale[r][kw] * mul[r]);
-                y[l] = i ? y[l] + add : add;
+        for (int64_t i = b, k = b / each, left = each - b % each; i < end; i++) {
+            R        s[LANES];
+            uint32_t lift[LANES];
+            for (int r = 0; r < LANES; r++) {
+                s[r] = scale[r][c->w->count == 1 ? 0 : k];
+                lift[r] = (uint32_t)p->w->lo - (zero[r] ? (uint32_t)zero[r][c->w->count == 1 ? 0 : k] : 0);
+            }
+            for (int64_t m = 0, at = c->m * p->blocks + i * T; m < T; m++, at++, sum += LANES) {
+                R *y = part + m * LANES, sx = p->scale[at];
+                for (int r = 0; r < LANES; r++) {
+                    R add = (R)(int32_t)((uint32_t)p->step * (uint32_t)sum[r] + lift[r] * (uint32_t)p->sum[at]) * (sx * s[r] * mul[r]);
+                    y[r] = i ? y[r] + add : add;
+                }
             }
             if (--left == 0) k++, left = each;
         }
-        for (int i = 0; i < LANES; i++) part[i] = y[i];
-    }
-}
-
-QT_CLONES static void fold(const chunk *c, int64_t row, int64_t rows, int64_t b, int64_t blocks, const int32_t *sum, R *part)
-{
-    switch (c->T) {
-    case 1: fold_tile(c, 1, row, rows, b, blocks, sum, part); break;
-    case 2: fold_tile(c, 2, row, rows, b, blocks, sum, part); break;
-    case 4: fold_tile(c, 4, row, rows, b, blocks, sum, part); break;
-    default: fold_tile(c, 8, row, rows, b, blocks, sum, part); break;
     }
 }
 
@@ -242,21 +223,23 @@ QT_CLONES static void fold(const chunk *c, int64_t row, int64_t rows, int64_t b,
 static void many_blocks(const chunk *c, const qt_packed_path *path, int32_t *sum, R *part)
 {
     const plan   *p = c->p;
-    const int64_t together = qt_min_i64(qt_max_i64(NEAR / (c->T * V * p->steps), 1), p->blocks), rows = SUMS / together * (LANES / c->T);
+    const int64_t near = NEAR / (c->T * p->codes * p->vectors), together = qt_min_i64(qt_max_i64(near, 1), SUMS / c->T);
+    const int64_t panels = qt_max_i64(SUMS / c->T / qt_min_i64(together, p->blocks), 1);
     for (int64_t b = 0; b < p->blocks; b += together)
-        for (int64_t r = 0; r < c->rows; r += rows) {
-            qt_packed_job j = job_of(c, r, qt_min_i64(rows, c->rows - r), b * p->steps);
-            j.blocks = qt_min_i64(together, p->blocks - b), j.steps = p->steps;
+        for (int64_t n = 0; n < c->panels; n += panels) {
+            qt_packed_job j = job_of(c, n, qt_min_i64(panels, c->panels - n), b * p->vectors);
+            j.blocks = qt_min_i64(together, p->blocks - b), j.vectors = p->vectors;
             path->dot(&j, sum);
-            fold(c, r, j.rows, b, j.blocks, sum, part + r * c->T);
+            fold(c, n, j.panels, b, j.blocks, sum, part + n * c->T * LANES);
         }
 }
 
 static void store(const chunk *c, const R *part, R *y)
 {
-    for (int64_t m = c->m; m < qt_min_i64(c->m + c->T, c->p->M); m++)
+    for (int64_t m = 0; m < qt_min_i64(c->T, c->p->M - c->m); m++)
         for (int64_t r = 0; r < c->rows; r++)
-            y[m * c->p->N + c->n + r] = qt_iend_store(c->e, part[r * c->T + m - c->m], qt_iend_offset(c->e, c->n + r));
+            y[(c->m + m) * c->p->N + c->n + r] =
+                qt_iend_store(c->e, part[(r / LANES * c->T + m) * LANES + r % LANES], qt_iend_offset(c->e, c->n + r));
 }
 
 static void linear(const plan *p, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, R *y)
@@ -269,6 +252,7 @@ static void linear(const plan *p, const qt_icodes *x, const qt_icodes *w, const 
         int32_t sum[SUMS * LANES];
         R       part[ROWS * MAX_T];
         chunk   c = {.p = p, .w = w, .e = end, .n = i * size, .rows = qt_min_i64(size, p->N - i * size)};
+        c.panels = (c.rows + LANES - 1) / LANES;
         for (; c.m < p->M; c.m += c.T) {
             c.T = tile_at(p, c.m);
             (p->blocks == 1 ? one_block : many_blocks)(&c, path, sum, part);

@@ -2,29 +2,28 @@
 #include "kernels/packed_path.h"
 #include <string.h>
 
-enum { V = QT_PACKED_VECTOR, LANES = QT_PACKED_LANES };
+enum { V = QT_PACKED_VECTOR, ROWS = QT_PACKED_ROWS, QUAD = QT_PACKED_QUAD };
 
 static bool has(void) { return true; }
 
-/* One step: 32 codes of w against one row of x. */
-static int32_t dot_step(const uint8_t *w, int shift, int mask, const int8_t *x)
+/* A panel of one block against row m of x. */
+static void panel(const qt_packed_job *j, const uint8_t *w, const int8_t *x, int32_t *sum)
 {
-    int32_t sum = 0;
-    for (int j = 0; j < V; j++) sum += (w[j] >> shift & mask) * x[j];
-    return sum;
+    const int P = qt_packed_per_byte(j->bits), mask = (1 << j->bits) - 1;
+    uint32_t  acc[ROWS] = {0};
+    for (int64_t v = 0; v < j->vectors; v++, w += V)
+        for (int p = 0; p < P; p++, x += j->T * QUAD)
+            for (int i = 0; i < V; i++) acc[i / QUAD] += (uint32_t)((w[i] >> p * j->bits & mask) * x[i % QUAD]);
+    memcpy(sum, acc, sizeof acc);
 }
 
 static void dot(const qt_packed_job *j, int32_t *sum)
 {
-    int P = qt_packed_per_byte(j->bits), tile = LANES / j->T, mask = (1 << j->bits) - 1;
-    for (int64_t r = 0; r < j->rows; r++)
-        for (int64_t b = 0; b < j->blocks; b++) {
-            uint32_t acc[LANES] = {0}; /* may wrap: the corrections of the zero points bring it back */
-            for (int64_t s = b * j->steps; s < (b + 1) * j->steps; s++)
-                for (int m = 0; m < j->T; m++)
-                    acc[m] += (uint32_t)dot_step(j->w + (size_t)r * j->stride + s / P * V, (int)(s % P) * j->bits, mask, j->x + (s * j->T + m) * V);
-            memcpy(sum + (r / tile * j->blocks + b) * LANES + r % tile * j->T, acc, (size_t)j->T * sizeof *acc);
-        }
+    const int64_t x_block = j->vectors * qt_packed_codes(j->bits) * j->T;
+    for (int64_t n = 0; n < j->panels; n++)
+        for (int64_t b = 0; b < j->blocks; b++)
+            for (int m = 0; m < j->T; m++, sum += ROWS)
+                panel(j, j->w + (size_t)n * j->stride + b * j->vectors * V, j->x + b * x_block + m * QUAD, sum);
 }
 
 const qt_packed_path qt_packed_scalar = {"scalar", has, dot};
