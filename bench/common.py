@@ -1,6 +1,7 @@
 """What the scripts here share: data, and training runs of qtape whose speed is read from metrics.jsonl."""
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,24 @@ def recipe(net):
 
 def optim_words(name):
     return ["optim.use=adam", "optim.lr=1e-3", "~optim.momentum"] if name == "adam" else []
+
+
+def cost(qtape, net, arm, words):
+    """Layers of a recipe as `qtape show --cost` lists them: (kind, numbers of its output, parameters, multiply-adds, bits of weights)."""
+    command = [qtape, "show", recipe(net), "--cost", "--arm", arm] + words
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    layers = []
+    for kind, shape, parameters, adds, bits in re.findall(r"^# \S+ +(\S+) +\[([\d, ]+)\] +(\d+) +(\d+) +(\S+)", text, re.M):
+        n = 1
+        for d in shape.split(","):
+            n *= int(d)
+        layers.append((kind, n, int(parameters), int(adds), 0 if bits == "-" else float(bits)))
+    return layers
+
+
+def first_gradient(layers, arm):
+    """Whether something in front of the first weights is trained (a norm, the step of a quantizer), so that their input has a gradient."""
+    return arm.startswith("lsq") or any(parameters for _, _, parameters, adds, _ in layers[:[bool(layer[3]) for layer in layers].index(True)])
 
 
 def train(qtape, net, arm, words, steps, threads, log_every, run):

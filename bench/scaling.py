@@ -8,13 +8,12 @@ depth   an MLP of n hidden layers of 256                 batch 64
 batch   the MLP 784-512-512-10
 images  ResNet-8 on 1x28x28, over the batch
 
-A step's multiply-adds are counted three times (forward, and the gradients of inputs and weights) but for the first layer, whose input has no
+A step's multiply-adds are counted three times (forward, and the gradients of inputs and weights) but for a first layer whose input has no
 gradient; the forward ones are those of `qtape show --cost`. All sizes run in turn, medians over the rounds. A cost that is more than
 --slack above the least among the smaller sizes is marked with "rises". The ternary arm leaves the RMSNorm away where the recipe has none."""
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 
@@ -28,13 +27,11 @@ SERIES = {
 }
 
 
-def multiply_adds(qtape, net, words):
+def multiply_adds(qtape, net, arm, words):
     """Of a training step, one sample."""
-    command = [qtape, "show", common.recipe(net), "--cost"] + words
-    lines = [line.split() for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines() if line.startswith("#")]
-    forward = next(int(w[3]) for w in lines if w[1] == "sum")
-    first = next(int(w[-3]) for w in lines if w[2] in ("linear", "conv2d"))
-    return 3 * forward - first
+    layers = common.cost(qtape, net, arm, words)
+    adds = [layer[3] for layer in layers if layer[3]]
+    return 3 * sum(adds) - (0 if common.first_gradient(layers, arm) else adds[0])
 
 
 def series(name, arm, a):
@@ -42,7 +39,7 @@ def series(name, arm, a):
     runs = []
     for size in sizes:
         words = [word % size] if word else []
-        cost = multiply_adds(a.qtape, net, words)
+        cost = multiply_adds(a.qtape, net, arm, words)
         batch = 64 if word else size
         runs.append((size, cost, common.Qtape(a.qtape, net, arm, words + ["data.path=" + a.data], batch, a.threads)))
     for _ in range(a.rounds):

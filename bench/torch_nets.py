@@ -37,7 +37,7 @@ class LsqFunction(torch.autograd.Function):
         n, p, g = ctx.bounds
         inside = (u > n) & (u < p)
         ds = (dy * (q - u * inside)).sum().mul_(g).reshape(1)
-        return dy * inside, ds, None, None, None
+        return dy * inside if ctx.needs_input_grad[0] else None, ds, None, None, None
 
 
 def lsq_ops(x, s, n, p, g):
