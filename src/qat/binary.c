@@ -55,26 +55,36 @@ static qt_err arg_of(const qt_site *q, const qt_tensor *x, qt_arena *a, arg *g)
     return QT_OK;
 }
 
-QT_CLONES static void quantize(R *y, const R *x, int64_t n, R s)
+/* -1 or +1. A NaN needs no care: it makes the mean magnitude NaN, and so the scale and all of y. */
+static inline R sign(R x) { return 1 - qt_keep(x < 0, 2); }
+
+QT_CLONES static void quantize(R *restrict y, const R *restrict x, int64_t n, R s)
 {
-    for (int64_t i = 0; i < n; i++) y[i] = x[i] < 0 ? -s : x[i] >= 0 ? s : x[i]; /* NaN stays */
+    for (int64_t i = 0; i < n; i++) y[i] = qt_value(sign(x[i]), s, 0);
 }
 
-/* Codes as bytes. A NaN needs no care here: it makes the mean magnitude, and so the scale, NaN. */
-QT_CLONES static void signs(uint8_t *restrict q, const R *restrict x, int64_t n, int base)
+QT_CLONES static void quantize_bytes(R *restrict y, uint8_t *restrict q, const R *restrict x, int64_t n, R s, int base)
 {
-    for (int64_t i = 0; i < n; i++) q[i] = (uint8_t)((x[i] < 0 ? -1 : 1) - base);
+    for (int64_t i = 0; i < n; i++) {
+        R code = sign(x[i]);
+        y[i] = qt_value(code, s, 0);
+        q[i] = (uint8_t)(qt_bits_of_code(code) - (qt_real_bits)base);
+    }
 }
 
-QT_CLONES static void pass_inside(R *dx, const R *dy, const R *x, int64_t n)
+QT_CLONES static void pass_inside(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, bool first)
 {
-    for (int64_t i = 0; i < n; i++) dx[i] += ((x[i] >= -1) & (x[i] <= 1)) ? dy[i] : 0;
+    if (first)
+        for (int64_t i = 0; i < n; i++) dx[i] = qt_keep((x[i] >= -1) & (x[i] <= 1), dy[i]);
+    else
+        for (int64_t i = 0; i < n; i++) dx[i] += qt_keep((x[i] >= -1) & (x[i] <= 1), dy[i]);
 }
 
 static qt_err shape(qt_node *nd)
 {
     arg *g = nd->arg;
     QT_TRY(qt_node_out_like(nd, nd->in[0]));
+    if (!g->clip) qt_pass_shape(nd);
     return qt_bytes_attach(nd, g->role, g->layout, -1, 1, NULL, &g->bytes);
 }
 
@@ -88,8 +98,8 @@ static void forward(qt_node *nd)
     if (q) memcpy(g->bytes.scale, g->scale, (size_t)c.count * sizeof(R));
     QT_FOR_EACH(j, c.pieces, c.many) {
         qt_piece p = qt_piece_of(&c, j);
-        quantize(y + p.at, x + p.at, p.n, g->scale[p.k]);
-        if (q) signs(q + p.at, x + p.at, p.n, g->bytes.base);
+        if (q) quantize_bytes(y + p.at, q + p.at, x + p.at, p.n, g->scale[p.k], g->bytes.base);
+        else quantize(y + p.at, x + p.at, p.n, g->scale[p.k]);
     }
 }
 
@@ -98,9 +108,10 @@ static void backward(const qt_node *nd)
     const arg *g = nd->arg;
     const R   *x = nd->in[0]->data, *dy = nd->out->grad;
     R         *dx = nd->in[0]->grad;
-    if (!dx) return;
-    if (!g->clip) qt_pass_gradient(dx, dy, nd->out->n);
-    else QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN) pass_inside(dx + b, dy + b, x + b, e - b);
+    if (!g->clip) qt_pass_backward(nd);
+    if (!g->clip || !dx) return;
+    const bool first = qt_grad_first(nd->in[0]);
+    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN) pass_inside(dx + b, dy + b, x + b, e - b, first);
 }
 
 static const qt_op op;
@@ -133,7 +144,8 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'c'}}}, {0}};
 
 static const qt_op op = {
-    {"binary", "two levels, gradient through where |x| <= 1", "arXiv 1603.05279"}, QT_SURROGATE, shape, forward, backward, .cases = cases};
+    {"binary", "two levels, gradient through where |x| <= 1", "arXiv 1603.05279"}, QT_SURROGATE, shape, forward, backward, .stores = true,
+    .cases = cases};
 
 const qt_quant qt_quant_binary = {
     {"binary", "sign times mean magnitude", "Rastegari et al. 2016, arXiv 1603.05279, eq. 6", fields, sizeof(cfg)},

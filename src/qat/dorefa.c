@@ -9,6 +9,7 @@
  * the stochastic quantizer of gradients. */
 #include "kernels/reduce.h"
 #include "qat/grid.h"
+#include <string.h>
 
 typedef struct cfg {
     int64_t num_bits;
@@ -51,30 +52,48 @@ static qt_err arg_of(const qt_site *q, const qt_tensor *x, qt_arena *arena, arg 
 }
 
 /* The code of element i, as a number. */
-static inline R code_of(const arg *a, const R *x, int64_t i)
+QT_INLINE R code_of(kind k, R n, R m, const R *v, const R *x, int64_t i)
 {
-    switch (a->kind) {
-    case WEIGHT: return 2 * qt_clip(qt_round((a->v[i] / (2 * a->m) + (R)0.5) * a->n), 0, a->n) - a->n;
-    case SIGN: return x[i] < 0 ? -1 : x[i] >= 0 ? 1 : x[i];
-    default: return qt_round(qt_clip(x[i], 0, 1) * a->n) + 0;
+    switch (k) {
+    case WEIGHT: return 2 * qt_clip(qt_round((v[i] / (2 * m) + (R)0.5) * n), 0, n) - n;
+    case SIGN: return 1 - qt_keep(x[i] < 0, 2); /* a NaN makes the scale, the mean magnitude, NaN */
+    default: return qt_round(qt_clip(x[i], 0, 1) * n) + 0;
     }
 }
 
-QT_CLONES static void quantize(R *y, const arg *a, const R *x, int64_t b, int64_t e)
+/* Values of [b, e) and, unless q is NULL, their codes as bytes; false if q holds the code of a NaN. */
+QT_INLINE bool run(kind k, R *restrict y, uint8_t *restrict q, const R *restrict v, const R *restrict x, R n, R m, R s, int base, int64_t b, int64_t e)
 {
-    for (int64_t i = b; i < e; i++) y[i] = code_of(a, x, i) * a->s;
-}
-
-/* Codes as bytes; false if one of x is NaN. */
-QT_CLONES static bool bytes_of(uint8_t *restrict q, const arg *a, const R *restrict x, int64_t b, int64_t e)
-{
-    qt_code_bits seen = 0;
+    qt_real_bits seen = 0;
     for (int64_t i = b; i < e; i++) {
-        qt_code_bits bits = qt_bits_of_code(code_of(a, x, i));
-        q[i] = (uint8_t)(bits - (qt_code_bits)a->bytes.base);
+        R            code = code_of(k, n, m, v, x, i);
+        qt_real_bits bits = qt_bits_of_code(code);
+        y[i] = qt_value(code, s, 0);
+        if (!q) continue;
+        q[i] = (uint8_t)(bits - (qt_real_bits)base);
         seen |= bits;
     }
-    return (seen & QT_CODE_EXPONENT) != QT_CODE_EXPONENT;
+    return !qt_bits_nan(seen);
+}
+
+QT_CLONES static bool quantize(R *y, uint8_t *q, const arg *a, const R *x, int64_t b, int64_t e)
+{
+    switch (a->kind) {
+    case WEIGHT: return run(WEIGHT, y, q, a->v, x, a->n, a->m, a->s, a->bytes.base, b, e);
+    case SIGN: return run(SIGN, y, q, NULL, x, a->n, a->m, a->s, a->bytes.base, b, e);
+    default: return run(ACT, y, q, NULL, x, a->n, a->m, a->s, a->bytes.base, b, e);
+    }
+}
+
+/* dx += dy dy/dx */
+QT_CLONES static void pass(R *restrict dx, const R *restrict dy, const R *restrict x, const arg *a, int64_t b, int64_t e)
+{
+    const R *restrict v = a->v;
+    const R m = a->m;
+    if (a->kind == WEIGHT)
+        for (int64_t i = b; i < e; i++) dx[i] += dy[i] * (1 - v[i] * v[i]) / m;
+    else
+        for (int64_t i = b; i < e; i++) dx[i] += qt_keep((x[i] >= 0) & (x[i] <= 1), dy[i]);
 }
 
 /* ---- the op ---------------------------------------------------------------------------------------------------------------------- */
@@ -84,6 +103,7 @@ static qt_err shape(qt_node *nd)
     arg *a = nd->arg;
     R    qp = a->kind == SIGN ? 1 : a->n;
     QT_TRY(qt_node_out_like(nd, nd->in[0]));
+    if (a->kind == SIGN) qt_pass_shape(nd);
     return qt_bytes_attach(nd, a->role, (qt_layout){nd->out->n, 1}, a->kind == ACT ? 0 : -qp, qp, NULL, &a->bytes);
 }
 
@@ -94,10 +114,8 @@ static void forward(qt_node *nd)
     R         *y = nd->out->data;
     uint8_t   *q = a->bytes.q;
     if (q) a->bytes.scale[0] = a->s;
-    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN) {
-        quantize(y, a, x, b, e);
-        if (q && !bytes_of(q, a, x, b, e)) qt_bytes_spoil(&a->bytes, 0);
-    }
+    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN)
+        if (!quantize(y, q, a, x, b, e)) qt_bytes_spoil(&a->bytes, 0);
 }
 
 static void backward(const qt_node *nd)
@@ -105,13 +123,10 @@ static void backward(const qt_node *nd)
     const arg *a = nd->arg;
     const R   *x = nd->in[0]->data, *dy = nd->out->grad;
     R         *dx = nd->in[0]->grad;
-    if (!dx) return;
-    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN)
-        for (int64_t i = b; i < e; i++) switch (a->kind) {
-            case WEIGHT: dx[i] += dy[i] * (1 - a->v[i] * a->v[i]) / a->m; break;
-            case SIGN: dx[i] += dy[i]; break;
-            case ACT: dx[i] += x[i] >= 0 && x[i] <= 1 ? dy[i] : 0; break;
-            }
+    if (a->kind == SIGN) qt_pass_backward(nd);
+    if (a->kind == SIGN || !dx) return;
+    if (qt_grad_first(nd->in[0])) memset(dx, 0, (size_t)nd->out->n * sizeof *dx);
+    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN) pass(dx, dy, x, a, b, e);
 }
 
 static const qt_op op;
@@ -132,7 +147,7 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *
     QT_TRY(arg_of(q, x, arena, &a));
     *s = a.s;
     QT_TRY(qt_codes_new(arena, x->n, (qt_layout){x->n, 1}, s, bits(q), codes));
-    for (int64_t i = 0; i < x->n; i++) codes->code[i] = (int32_t)code_of(&a, x->data, i);
+    for (int64_t i = 0; i < x->n; i++) codes->code[i] = (int32_t)code_of(a.kind, a.n, a.m, a.v, x->data, i);
     return QT_OK;
 }
 
@@ -145,7 +160,8 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 static const qt_case cases[] = {{"act", build, {{{6, 8}, 'n'}}}, {0}};
 
 static const qt_op op = {
-    {"dorefa", "tanh for weights, clip for activations", "arXiv 1606.06160"}, QT_SURROGATE, shape, forward, backward, .cases = cases};
+    {"dorefa", "tanh for weights, clip for activations", "arXiv 1606.06160"}, QT_SURROGATE, shape, forward, backward, .stores = true,
+    .cases = cases};
 
 const qt_quant qt_quant_dorefa = {
     {"dorefa", "weights through tanh, activations clipped to [0, 1]", "Zhou et al. 2016, arXiv 1606.06160, eq. 5-11", fields, sizeof(cfg)},

@@ -5,7 +5,7 @@
  *
  * Forward also gives q as bytes for the integer kernels, in the same pass. round() has derivative 0 almost everywhere; the straight-through
  * estimator (Bengio et al. 2013, arXiv 1308.3432) puts 1 in its place, and clamp then gives the mask. The index is computed again in
- * backward: a division costs less than storing and loading a mask. */
+ * backward: a division costs no more than loading x does, where x is not in the cache, and less than storing and loading a mask. */
 #include "qat/grid.h"
 #include <string.h>
 
@@ -26,15 +26,15 @@ QT_CLONES static void quantize(R *restrict y, const R *restrict x, int64_t n, R 
 
 QT_CLONES static bool quantize_bytes(R *restrict y, uint8_t *restrict q, const R *restrict x, int64_t n, R s, R z, R qn, R qp, int base)
 {
-    qt_code_bits seen = 0;
+    qt_real_bits seen = 0;
     for (int64_t i = 0; i < n; i++) {
         R            code = qt_code(x[i], s, z, qn, qp);
-        qt_code_bits bits = qt_bits_of_code(code);
+        qt_real_bits bits = qt_bits_of_code(code);
         y[i] = qt_value(code, s, z);
-        q[i] = (uint8_t)(bits - (qt_code_bits)base);
+        q[i] = (uint8_t)(bits - (qt_real_bits)base);
         seen |= bits;
     }
-    return (seen & QT_CODE_EXPONENT) != QT_CODE_EXPONENT; /* only NaN has all exponent bits */
+    return !qt_bits_nan(seen);
 }
 
 QT_CLONES static void encode(int32_t *code, const R *x, int64_t n, R s, R z, R o, R qn, R qp)
@@ -42,15 +42,21 @@ QT_CLONES static void encode(int32_t *code, const R *x, int64_t n, R s, R z, R o
     for (int64_t i = 0; i < n; i++) code[i] = (int32_t)qt_code(x[i] - o, s, z, qn, qp);
 }
 
-QT_CLONES static void pass_inside(R *dx, const R *dy, const R *x, int64_t n, R s, R z, R qn, R qp)
+static inline R inside(R dy, R x, R s, R z, R qn, R qp)
 {
-    for (int64_t i = 0; i < n; i++) {
-        R u = qt_round(x[i] / s) + z;
-        dx[i] += ((u >= qn) & (u <= qp)) ? dy[i] : 0;
-    }
+    R u = qt_round(x / s) + z;
+    return qt_keep((u >= qn) & (u <= qp), dy);
 }
 
-QT_CLONES static void pass(R *dx, const R *dy, int64_t n)
+QT_CLONES static void pass_inside(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R z, R qn, R qp, bool first)
+{
+    if (first)
+        for (int64_t i = 0; i < n; i++) dx[i] = inside(dy[i], x[i], s, z, qn, qp);
+    else
+        for (int64_t i = 0; i < n; i++) dx[i] += inside(dy[i], x[i], s, z, qn, qp);
+}
+
+QT_CLONES static void pass(R *restrict dx, const R *restrict dy, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) dx[i] += dy[i];
 }
@@ -63,6 +69,7 @@ qt_err qt_grid_shape(qt_node *nd)
 {
     qt_grid *g = nd->arg;
     QT_TRY(qt_node_out_like(nd, nd->in[0]));
+    if (!g->mask) qt_pass_shape(nd);
     return qt_bytes_attach(nd, g->role, g->layout, g->qn, g->qp, g->zero, &g->bytes);
 }
 
@@ -94,20 +101,30 @@ void qt_grid_backward(const qt_node *nd)
     const R       *x = nd->in[0]->data, *dy = nd->out->grad;
     R             *dx = nd->in[0]->grad;
     qt_cut         c = qt_cut_of(g->layout, nd->out->n);
-    if (!dx) return;
-    if (!g->mask) {
-        qt_pass_gradient(dx, dy, nd->out->n);
-        return;
-    }
+    if (!g->mask) qt_pass_backward(nd);
+    if (!g->mask || !dx) return;
+    const bool first = qt_grad_first(nd->in[0]);
     QT_FOR_EACH(j, c.pieces, c.many) {
         qt_piece p = qt_piece_of(&c, j);
-        pass_inside(dx + p.at, dy + p.at, x + p.at, p.n, g->scale[p.k], zero_of(g, p.k), g->qn, g->qp);
+        pass_inside(dx + p.at, dy + p.at, x + p.at, p.n, g->scale[p.k], zero_of(g, p.k), g->qn, g->qp, first);
     }
 }
 
-void qt_pass_gradient(R *dx, const R *dy, int64_t n)
+void qt_pass_shape(qt_node *nd)
 {
-    QT_FOR_CHUNKS(b, e, n, QT_GRAIN) pass(dx + b, dy + b, e - b);
+    if (nd->in[0]->flags & QT_PERSISTENT && qt_wants_grad(nd->out)) nd->out->grad = nd->in[0]->grad;
+}
+
+void qt_pass_backward(const qt_node *nd)
+{
+    const R *dy = nd->out->grad;
+    R       *dx = nd->in[0]->grad;
+    if (!dx || dx == dy) return;
+    const bool first = qt_grad_first(nd->in[0]);
+    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN) {
+        if (first) memcpy(dx + b, dy + b, (size_t)(e - b) * sizeof *dx);
+        else pass(dx + b, dy + b, e - b);
+    }
 }
 
 /* ---- byte codes ------------------------------------------------------------------------------------------------------------------ */

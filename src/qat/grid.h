@@ -85,6 +85,12 @@ qt_err qt_grid_encode(const qt_site *q, const qt_grid *g, const qt_tensor *x, qt
 qt_err qt_codes_new(qt_arena *a, int64_t n, qt_layout l, R *scale, double bits, qt_codes *c);
 /* QT_EDATA naming the site if x holds a NaN, which has no code. */
 qt_err qt_codes_check(const qt_site *q, const qt_tensor *x);
-/* dx += dy, the straight-through estimator without a mask. */
-void   qt_pass_gradient(R *dx, const R *dy, int64_t n);
+
+/* ---- the straight-through estimator without a mask ----------------------------------------------------------------------------------- */
+
+/* For shape(), after nd->out is made, of an op whose gradient is dx = dy: the result of a parameter accumulates its gradient in the
+ * parameter's own memory. However often the parameter is used, all uses add there, and there is nothing left to do in backward. */
+void   qt_pass_shape(qt_node *nd);
+/* dx += dy. The op `stores`. */
+void   qt_pass_backward(const qt_node *nd);
 #endif

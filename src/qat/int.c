@@ -5,7 +5,9 @@
  * Always dynamic: no state. The gradient is the identity: s is taken as a constant, and with range 127 nothing is clipped (with 128 the
  * largest value is, by one step). Ma et al. 2024, "The Era of 1-bit LLMs" (arXiv 2402.17764), eq. 4-5, uses range 127; Nielsen and
  * Schneider-Kamp 2024 (arXiv 2407.09527) use 128. Left out: asymmetric tokens. */
-#include "qat/observer.h"
+#include "kernels/reduce.h"
+#include "qat/grid.h"
+#include <string.h>
 
 typedef struct cfg {
     int64_t num_bits, range;
@@ -31,52 +33,97 @@ static qt_err init(qt_site *q)
     return QT_OK;
 }
 
-static qt_err grid_of(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_grid *g)
+typedef struct arg {
+    qt_grid grid; /* its scales are set by forward */
+    R       range;
+} arg;
+
+static qt_err arg_of(const qt_site *q, const qt_tensor *x, arg *a)
 {
-    const cfg     *c = q->cfg;
-    qt_granularity granularity = c->granularity == TOKEN ? QT_PER_TOKEN : QT_PER_TENSOR;
-    *g = (qt_grid){.mask = false, .role = q->role};
-    qt_levels((int)c->num_bits, true, false, &g->qn, &g->qp);
-    QT_TRY(qt_site_layout(q, granularity, NULL, 0, x, &g->layout));
-    QT_TRY(qt_grid_alloc(a, g, false));
-    QT_FOR_EACH(k, g->layout.count, x->n > QT_GRAIN && g->layout.count > 1) {
-        R lo, hi, m = (R)1e-5;
-        qt_scale_min_max(x->data, x->n, g->layout, k, &lo, &hi);
-        m = hi > m ? hi : m;
-        g->scale[k] = (-lo > m ? -lo : m) / (R)c->range;
+    const cfg *c = q->cfg;
+    *a = (arg){{.role = q->role}, (R)c->range};
+    qt_levels((int)c->num_bits, true, false, &a->grid.qn, &a->grid.qp);
+    return qt_site_layout(q, c->granularity == TOKEN ? QT_PER_TOKEN : QT_PER_TENSOR, NULL, 0, x, &a->grid.layout);
+}
+
+/* ---- the op ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Without its sign bit a float orders as an integer, NaN above infinity: a NaN makes the scale NaN, and with it all of its token. */
+QT_CLONES static R max_abs(const R *x, int64_t n)
+{
+    qt_real_bits most = 0;
+    R            m;
+    for (int64_t i = 0; i < n; i++) {
+        qt_real_bits b;
+        memcpy(&b, &x[i], sizeof b);
+        b &= ~((qt_real_bits)1 << (8 * sizeof b - 1));
+        most = b > most ? b : most;
     }
-    return QT_OK;
+    memcpy(&m, &most, sizeof m);
+    return m;
+}
+
+static R scale_of(const arg *a, R m) { return (m < (R)1e-5 ? (R)1e-5 : m) / a->range; }
+
+static qt_err shape(qt_node *nd)
+{
+    arg *a = nd->arg;
+    QT_TRY(qt_grid_alloc(&nd->tape->arena, &a->grid, false));
+    return qt_grid_shape(nd);
+}
+
+/* One visit of each token: its second reading finds it in the cache. */
+static void forward(qt_node *nd)
+{
+    const arg     *a = nd->arg;
+    const qt_grid *g = &a->grid;
+    const R       *x = nd->in[0]->data;
+    const int64_t  inner = g->layout.inner, count = g->layout.count;
+    if (count == 1) {
+        g->scale[0] = scale_of(a, qt_reduce_max_abs(x, inner));
+        qt_grid_forward(nd);
+        return;
+    }
+    QT_FOR_EACH(k, count, nd->out->n > QT_GRAIN) {
+        R        s = g->scale[k] = scale_of(a, max_abs(x + k * inner, inner));
+        uint8_t *q = g->bytes.q ? g->bytes.q + k * inner : NULL;
+        qt_quantize_run(nd->out->data + k * inner, q, x + k * inner, inner, s, 0, g->qn, g->qp, g->bytes.base);
+        if (q) g->bytes.scale[k] = s;
+    }
 }
 
 static const qt_op op;
 
 static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 {
-    qt_grid g = {0};
-    qt_tape_fail(t, grid_of(q, x, &t->arena, &g));
-    return QT_EMIT(t, &op, &g, sizeof g, x);
+    arg a = {0};
+    qt_tape_fail(t, arg_of(q, x, &a));
+    return QT_EMIT(t, &op, &a, sizeof a, x);
 }
 
-static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *codes)
+static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *codes)
 {
-    qt_grid g;
-    QT_TRY(grid_of(q, x, a, &g));
-    return qt_grid_encode(q, &g, x, a, (double)((const cfg *)q->cfg)->num_bits, codes);
+    arg a;
+    QT_TRY(arg_of(q, x, &a));
+    QT_TRY(qt_grid_alloc(arena, &a.grid, false));
+    const int64_t inner = a.grid.layout.inner;
+    QT_FOR_EACH(k, a.grid.layout.count, x->n > QT_GRAIN) a.grid.scale[k] = scale_of(&a, max_abs(x->data + k * inner, inner));
+    return qt_grid_encode(q, &a.grid, x, arena, (double)((const cfg *)q->cfg)->num_bits, codes);
 }
 
 static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits; }
 
 static qt_tensor *build(qt_tape *t, qt_tensor **in)
 {
-    qt_grid g = {.layout = {8, 6}, .qn = -128, .qp = 127, .scale = in[1]->data};
-    return QT_EMIT(t, &op, &g, sizeof g, in[0]);
+    arg a = {{.layout = {8, 6}, .qn = -128, .qp = 127, .role = QT_ROLE_ACT}, 127};
+    return QT_EMIT(t, &op, &a, sizeof a, in[0]);
 }
 
-static const qt_case cases[] = {{"token", build, {{{6, 8}, 'n'}, {{6}, 'c'}}}, {0}};
+static const qt_case cases[] = {{"token", build, {{{6, 8}, 'n'}}}, {0}};
 
 static const qt_op op = {
-    {"int", "grid without zero point, gradient passed on", "arXiv 2402.17764"}, QT_SURROGATE, qt_grid_shape, qt_grid_forward, qt_grid_backward,
-    .cases = cases};
+    {"int", "grid scaled by the largest magnitude, gradient passed on", "arXiv 2402.17764"}, QT_SURROGATE, shape, forward, qt_grid_backward,
+    .stores = true, .cases = cases};
 
 const qt_quant qt_quant_int = {
     {"int", "integers with the largest magnitude of each token (or of the tensor) as scale, identity gradient",

@@ -15,9 +15,9 @@
  * Esser et al. 2020, "Learned Step Size Quantization" (ICLR, arXiv 1902.08153), eq. 1-3 and section 2.2. Left out: log s as parameter. */
 #include "kernels/reduce.h"
 #include "qat/observer.h"
+#include "qat/steps.h"
 
 enum { SCALE, INITIALIZED }; /* parameters */
-enum { LANES = 16 };
 
 typedef struct cfg {
     int64_t num_bits;
@@ -47,54 +47,22 @@ typedef struct arg {
     double  g;
 } arg;
 
-static R guarded(R s) { return fabs(s) < 1e-8 ? (R)1e-8 : (R)fabs(s); }
-
 /* ---- the op: in[0] is x, in[1] the steps ------------------------------------------------------------------------------------------ */
 
-/* Guarded steps as the scales of a grid. */
-static qt_err steps_of(const R *s, qt_arena *arena, qt_grid *g)
+QT_CLONES static double gradients(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R qn, R qp, qt_step_dx mode)
 {
-    QT_TRY(qt_grid_alloc(arena, g, false));
-    for (int64_t k = 0; k < g->layout.count; k++) g->scale[k] = guarded(s[k]);
-    return QT_OK;
-}
-
-static inline bool inside(R u, R qn, R qp) { return (u > qn) & (u < qp); }
-/* dy/ds of one element. */
-static inline R slope(R u, R qn, R qp) { return inside(u, qn, qp) ? qt_round(u) - u : qt_clip(u, qn, qp); }
-
-/* dx += dy [inside], unless x wants no gradient; returns sum dy dy/ds. */
-QT_INLINE double both(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R qn, R qp, bool want_dx)
-{
-    double  acc[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) {
-            R u = x[i + l] / s, d = dy[i + l];
-            if (want_dx) dx[i + l] += inside(u, qn, qp) ? d : 0;
-            acc[l] += (double)d * (double)slope(u, qn, qp);
-        }
-    for (; i < n; i++) {
-        R u = x[i] / s, d = dy[i];
-        if (want_dx) dx[i] += inside(u, qn, qp) ? d : 0;
-        acc[0] += (double)d * (double)slope(u, qn, qp);
+    switch (mode) {
+    case QT_DX_STORE: return qt_step_run(dx, dy, x, n, s, 0, qn, qp, QT_DX_STORE, false).ds;
+    case QT_DX_ADD: return qt_step_run(dx, dy, x, n, s, 0, qn, qp, QT_DX_ADD, false).ds;
+    default: return qt_step_run(NULL, dy, x, n, s, 0, qn, qp, QT_DX_NONE, false).ds;
     }
-    for (int l = 1; l < LANES; l++) acc[0] += acc[l];
-    return acc[0];
 }
-
-QT_CLONES static double gradients(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R qn, R qp)
-{
-    return both(dx, dy, x, n, s, qn, qp, true);
-}
-
-QT_CLONES static double step_gradient(const R *dy, const R *x, int64_t n, R s, R qn, R qp) { return both(NULL, dy, x, n, s, qn, qp, false); }
 
 static qt_err shape(qt_node *nd)
 {
     arg   *a = nd->arg;
     qt_cut c = qt_cut_of(a->grid.layout, nd->in[0]->n);
-    QT_TRY(steps_of(nd->in[1]->data, &nd->tape->arena, &a->grid));
+    QT_TRY(qt_step_grid(nd->in[1]->data, &nd->tape->arena, &a->grid));
     QT_TRY(qt_grid_shape(nd));
     return qt_wants_grad(nd->out) ? qt_node_save(nd, (size_t)c.pieces * sizeof(double)) : QT_OK; /* partial sums of ds */
 }
@@ -104,16 +72,15 @@ static void backward(const qt_node *nd)
     const arg     *a = nd->arg;
     const qt_grid *g = &a->grid;
     const R       *x = nd->in[0]->data, *dy = nd->out->grad;
-    R             *dx = nd->in[0]->grad, *ds = nd->in[1]->grad;
+    R             *dx = nd->in[0]->grad;
     double        *partial = nd->saved;
     qt_cut         c = qt_cut_of(g->layout, nd->out->n);
+    qt_step_dx     mode = qt_step_mode(nd->in[0]);
     QT_FOR_EACH(j, c.pieces, c.many) {
         qt_piece p = qt_piece_of(&c, j);
-        R        s = g->scale[p.k];
-        if (dx) partial[j] = gradients(dx + p.at, dy + p.at, x + p.at, p.n, s, g->qn, g->qp);
-        else partial[j] = step_gradient(dy + p.at, x + p.at, p.n, s, g->qn, g->qp);
+        partial[j] = gradients(dx ? dx + p.at : NULL, dy + p.at, x + p.at, p.n, g->scale[p.k], g->qn, g->qp, mode);
     }
-    for (int64_t k = 0; ds && k < c.count; k++) ds[k] += (R)(a->g * qt_cut_sum(&c, partial, k));
+    qt_step_add(nd->in[1], &c, partial, a->g);
 }
 
 static const qt_op op;
@@ -126,7 +93,8 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 
 static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'p'}}}, {0}};
 
-static const qt_op op = {{"lsq", "learned step size", "arXiv 1902.08153"}, QT_SURROGATE, shape, qt_grid_forward, backward, .cases = cases};
+static const qt_op op = {{"lsq", "learned step size", "arXiv 1902.08153"}, QT_SURROGATE, shape, qt_grid_forward, backward, .stores = true,
+                         .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
 
@@ -213,7 +181,7 @@ static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 static void after_step(qt_site *q, int64_t step)
 {
     (void)step;
-    for (int64_t k = 0; k < q->p[SCALE]->n; k++) q->p[SCALE]->data[k] = guarded(q->p[SCALE]->data[k]);
+    for (int64_t k = 0; k < q->p[SCALE]->n; k++) q->p[SCALE]->data[k] = qt_step_guard(q->p[SCALE]->data[k]);
 }
 
 static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits; }
@@ -222,7 +190,7 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *
 {
     arg a;
     QT_TRY(ready(q, x, arena, false, &a));
-    QT_TRY(steps_of(q->p[SCALE]->data, arena, &a.grid));
+    QT_TRY(qt_step_grid(q->p[SCALE]->data, arena, &a.grid));
     return qt_grid_encode(q, &a.grid, x, arena, bits(q), codes);
 }
 

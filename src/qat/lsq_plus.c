@@ -15,9 +15,10 @@
  * codes are their configuration 3, signed ones 4; 1 and 2, without an offset, are lsq. */
 #include "kernels/reduce.h"
 #include "qat/observer.h"
+#include "qat/steps.h"
 
 enum { SCALE, INITIALIZED, OFFSET }; /* parameters; a weight has no offset */
-enum { LANES = 16, HI_STEPS = 50, LO_STEPS = 10, TRIES = HI_STEPS * (LO_STEPS + 1) };
+enum { HI_STEPS = 50, LO_STEPS = 10, TRIES = HI_STEPS * (LO_STEPS + 1) };
 
 typedef struct cfg {
     int64_t num_bits;
@@ -46,53 +47,20 @@ typedef struct arg {
     double    g;
 } arg;
 
-static R guarded(R s) { return fabs(s) < 1e-8 ? (R)1e-8 : (R)fabs(s); }
-
 /* ---- the op: in[0] is x, in[1] the steps, in[2] the offsets or NULL ---------------------------------------------------------------- */
 
-typedef struct sums {
-    double ds, doff;
-} sums;
-
-static inline bool inside(R u, R qn, R qp) { return (u > qn) & (u < qp); }
-/* dy/ds of one element. */
-static inline R slope(R u, R qn, R qp) { return inside(u, qn, qp) ? qt_round(u) - u : qt_clip(u, qn, qp); }
-
-QT_CLONES static void quantize(R *y, const R *x, int64_t n, R s, R o, R qn, R qp)
+QT_CLONES static void quantize(R *restrict y, const R *restrict x, int64_t n, R s, R o, R qn, R qp)
 {
     for (int64_t i = 0; i < n; i++) y[i] = qt_value(qt_code(x[i] - o, s, 0, qn, qp), s, 0) + o;
 }
 
-/* dx += dy [inside], unless x wants no gradient; returns sum dy dy/ds and sum dy dy/do. */
-QT_INLINE sums all_three(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R o, R qn, R qp, bool want_dx)
+QT_CLONES static qt_step_sums gradients(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R o, R qn, R qp, qt_step_dx mode)
 {
-    double  ds[LANES] = {0}, doff[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) {
-            R u = (x[i + l] - o) / s, d = dy[i + l];
-            if (want_dx) dx[i + l] += inside(u, qn, qp) ? d : 0;
-            ds[l] += (double)d * (double)slope(u, qn, qp);
-            doff[l] += (double)(inside(u, qn, qp) ? 0 : d);
-        }
-    for (; i < n; i++) {
-        R u = (x[i] - o) / s, d = dy[i];
-        if (want_dx) dx[i] += inside(u, qn, qp) ? d : 0;
-        ds[0] += (double)d * (double)slope(u, qn, qp);
-        doff[0] += (double)(inside(u, qn, qp) ? 0 : d);
+    switch (mode) {
+    case QT_DX_STORE: return qt_step_run(dx, dy, x, n, s, o, qn, qp, QT_DX_STORE, true);
+    case QT_DX_ADD: return qt_step_run(dx, dy, x, n, s, o, qn, qp, QT_DX_ADD, true);
+    default: return qt_step_run(NULL, dy, x, n, s, o, qn, qp, QT_DX_NONE, true);
     }
-    for (int l = 1; l < LANES; l++) ds[0] += ds[l], doff[0] += doff[l];
-    return (sums){ds[0], doff[0]};
-}
-
-QT_CLONES static sums gradients(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R o, R qn, R qp)
-{
-    return all_three(dx, dy, x, n, s, o, qn, qp, true);
-}
-
-QT_CLONES static sums learned_only(const R *dy, const R *x, int64_t n, R s, R o, R qn, R qp)
-{
-    return all_three(NULL, dy, x, n, s, o, qn, qp, false);
 }
 
 static qt_err shape(qt_node *nd)
@@ -113,7 +81,7 @@ static void forward(qt_node *nd)
     qt_cut     c = qt_cut_of(a->layout, nd->out->n);
     QT_FOR_EACH(j, c.pieces, c.many) {
         qt_piece p = qt_piece_of(&c, j);
-        quantize(y + p.at, x + p.at, p.n, guarded(s[p.k]), offset_of(nd, p.k), a->qn, a->qp);
+        quantize(y + p.at, x + p.at, p.n, qt_step_guard(s[p.k]), offset_of(nd, p.k), a->qn, a->qp);
     }
 }
 
@@ -121,20 +89,18 @@ static void backward(const qt_node *nd)
 {
     const arg *a = nd->arg;
     const R   *x = nd->in[0]->data, *s = nd->in[1]->data, *dy = nd->out->grad;
-    R         *dx = nd->in[0]->grad, *ds = nd->in[1]->grad, *doff = nd->in[2] ? nd->in[2]->grad : NULL;
-    double    *part_s = nd->saved, *part_o;
+    R         *dx = nd->in[0]->grad;
     qt_cut     c = qt_cut_of(a->layout, nd->out->n);
-    part_o = part_s + c.pieces;
+    double    *part_s = nd->saved, *part_o = part_s + c.pieces;
+    qt_step_dx mode = qt_step_mode(nd->in[0]);
     QT_FOR_EACH(j, c.pieces, c.many) {
-        qt_piece p = qt_piece_of(&c, j);
-        R        sk = guarded(s[p.k]), o = offset_of(nd, p.k);
-        sums     sum;
-        if (dx) sum = gradients(dx + p.at, dy + p.at, x + p.at, p.n, sk, o, a->qn, a->qp);
-        else sum = learned_only(dy + p.at, x + p.at, p.n, sk, o, a->qn, a->qp);
+        qt_piece     p = qt_piece_of(&c, j);
+        qt_step_sums sum =
+            gradients(dx ? dx + p.at : NULL, dy + p.at, x + p.at, p.n, qt_step_guard(s[p.k]), offset_of(nd, p.k), a->qn, a->qp, mode);
         part_s[j] = sum.ds, part_o[j] = sum.doff;
     }
-    for (int64_t k = 0; ds && k < c.count; k++) ds[k] += (R)(a->g * qt_cut_sum(&c, part_s, k));
-    for (int64_t k = 0; doff && k < c.count; k++) doff[k] += (R)(a->g * qt_cut_sum(&c, part_o, k));
+    qt_step_add(nd->in[1], &c, part_s, a->g);
+    qt_step_add(nd->in[2], &c, part_o, a->g);
 }
 
 static const qt_op op;
@@ -147,7 +113,8 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 
 static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'p'}, {{6}, 'n'}}}, {0}};
 
-static const qt_op op = {{"lsq_plus", "learned step size and offset", "arXiv 2004.09576"}, QT_SURROGATE, shape, forward, backward, .cases = cases};
+static const qt_op op = {{"lsq_plus", "learned step size and offset", "arXiv 2004.09576"}, QT_SURROGATE, shape, forward, backward, .stores = true,
+                         .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
 
@@ -262,7 +229,7 @@ static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 static void after_step(qt_site *q, int64_t step)
 {
     (void)step;
-    for (int64_t k = 0; k < q->p[SCALE]->n; k++) q->p[SCALE]->data[k] = guarded(q->p[SCALE]->data[k]);
+    for (int64_t k = 0; k < q->p[SCALE]->n; k++) q->p[SCALE]->data[k] = qt_step_guard(q->p[SCALE]->data[k]);
 }
 
 static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits; }
@@ -273,8 +240,7 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *
     qt_grid g = {0};
     QT_TRY(ready(q, x, arena, false, &a));
     g = (qt_grid){.layout = a.layout, .qn = a.qn, .qp = a.qp, .offset = q->p[OFFSET] ? q->p[OFFSET]->data : NULL};
-    QT_TRY(qt_grid_alloc(arena, &g, false));
-    for (int64_t k = 0; k < a.layout.count; k++) g.scale[k] = guarded(q->p[SCALE]->data[k]);
+    QT_TRY(qt_step_grid(q->p[SCALE]->data, arena, &g));
     return qt_grid_encode(q, &g, x, arena, bits(q), codes);
 }
 

@@ -9,10 +9,9 @@
  * 1e-8 and kept so. One a for a tensor, which replaces the ReLU before it.
  *
  * Choi et al. 2018, "PACT" (arXiv 1805.06085), eq. 1-3. Left out: one a for each channel. */
-#include "qat/grid.h"
+#include "qat/steps.h"
 
 enum { ALPHA }; /* parameter */
-enum { LANES = 16 };
 
 typedef struct cfg {
     int64_t num_bits;
@@ -39,26 +38,36 @@ static qt_err grid_of(R alpha, int64_t n, qt_arena *arena, qt_grid *g)
     return QT_OK;
 }
 
-/* dx += dy [0 <= x < a] */
-QT_CLONES static void pass_inside(R *dx, const R *dy, const R *x, int64_t n, R a)
+/* One element: dx = dy [0 <= x < a], stored, added or left alone, and da += dy [x >= a]. */
+QT_INLINE void one(R *dx, R dy, R x, R a, qt_step_dx mode, R *da)
 {
-    for (int64_t i = 0; i < n; i++) dx[i] += ((x[i] >= 0) & (x[i] < a)) ? dy[i] : 0;
+    if (mode == QT_DX_STORE) *dx = qt_keep((x >= 0) & (x < a), dy);
+    if (mode == QT_DX_ADD) *dx += qt_keep((x >= 0) & (x < a), dy);
+    *da += qt_keep(x >= a, dy);
 }
 
-/* sum dy [x >= a]. dy is loaded before it is known to be needed: GCC 12 with -fno-trapping-math cuts the mask of a conditional load
- * wrongly where the loop mixes float and double. */
-QT_CLONES static double sum_above(const R *dy, const R *x, int64_t n, R a)
+/* A run, its sum in lanes and blocks as in steps.h. */
+QT_INLINE double run(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R a, qt_step_dx mode)
 {
-    double  acc[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) {
-            double d = (double)dy[i + l];
-            acc[l] += x[i + l] >= a ? d : 0;
-        }
-    for (; i < n; i++) acc[0] += x[i] >= a ? (double)dy[i] : 0;
-    for (int l = 1; l < LANES; l++) acc[0] += acc[l];
-    return acc[0];
+    double sum = 0;
+    for (int64_t b = 0; b < n; b += QT_STEP_BLOCK) {
+        R       da[QT_STEP_LANES] = {0};
+        int64_t i = b, e = qt_min_i64(n, b + QT_STEP_BLOCK);
+        for (; i + QT_STEP_LANES <= e; i += QT_STEP_LANES)
+            for (int l = 0; l < QT_STEP_LANES; l++) one(dx + i + l, dy[i + l], x[i + l], a, mode, &da[l]);
+        for (int l = 0; i < e; i++, l++) one(dx + i, dy[i], x[i], a, mode, &da[l]);
+        for (int l = 0; l < QT_STEP_LANES; l++) sum += (double)da[l];
+    }
+    return sum;
+}
+
+QT_CLONES static double gradients(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R a, qt_step_dx mode)
+{
+    switch (mode) {
+    case QT_DX_STORE: return run(dx, dy, x, n, a, QT_DX_STORE);
+    case QT_DX_ADD: return run(dx, dy, x, n, a, QT_DX_ADD);
+    default: return run(NULL, dy, x, n, a, QT_DX_NONE);
+    }
 }
 
 /* ---- the op: in[0] is x, in[1] alpha; the argument is a grid with bounds and role ---------------------------------------------------- */
@@ -72,15 +81,14 @@ static qt_err shape(qt_node *nd)
 
 static void backward(const qt_node *nd)
 {
-    const R *x = nd->in[0]->data, *dy = nd->out->grad, a = guarded(nd->in[1]->data[0]);
-    R       *dx = nd->in[0]->grad, *da = nd->in[1]->grad;
-    double  *partial = nd->saved, sum = 0;
-    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN) {
-        if (dx) pass_inside(dx + b, dy + b, x + b, e - b, a);
-        partial[QT_CHUNK_OF(b)] = sum_above(dy + b, x + b, e - b, a);
-    }
-    for (int64_t j = 0; j < QT_CHUNKS(nd->out->n, QT_GRAIN); j++) sum += partial[j];
-    if (da) da[0] += (R)sum;
+    const R   *x = nd->in[0]->data, *dy = nd->out->grad, a = guarded(nd->in[1]->data[0]);
+    R         *dx = nd->in[0]->grad;
+    double    *partial = nd->saved;
+    qt_cut     c = qt_cut_of((qt_layout){nd->out->n, 1}, nd->out->n);
+    qt_step_dx mode = qt_step_mode(nd->in[0]);
+    QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN)
+        partial[QT_CHUNK_OF(b)] = gradients(dx ? dx + b : NULL, dy + b, x + b, e - b, a, mode);
+    qt_step_add(nd->in[1], &c, partial, 1);
 }
 
 static const qt_op op;
@@ -93,7 +101,8 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 
 static const qt_case cases[] = {{"tensor", build, {{{6, 8}, 'n'}, {{1}, 'p'}}}, {0}};
 
-static const qt_op op = {{"pact", "clipped ReLU with a learned end", "arXiv 1805.06085"}, QT_SURROGATE, shape, qt_grid_forward, backward, .cases = cases};
+static const qt_op op = {{"pact", "clipped ReLU with a learned end", "arXiv 1805.06085"}, QT_SURROGATE, shape, qt_grid_forward, backward, .stores = true,
+                         .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
 

@@ -8,6 +8,16 @@
 #include <string.h>
 typedef qt_real R;
 
+#ifdef QT_DOUBLE
+typedef uint64_t qt_real_bits;
+#define QT_CODE_MAGIC 6755399441055744.0
+#define QT_EXPONENT ((qt_real_bits)0x7ff << 52)
+#else
+typedef uint32_t qt_real_bits;
+#define QT_CODE_MAGIC 12582912.0f
+#define QT_EXPONENT ((qt_real_bits)0xff << 23)
+#endif
+
 static inline R qt_round(R u)
 {
 #ifdef QT_DOUBLE
@@ -15,6 +25,15 @@ static inline R qt_round(R u)
 #else
     return rintf(u);
 #endif
+}
+/* v where m holds, otherwise +0. By bits: compilers may make a branch of a conditional expression, and branches on data mispredict. */
+static inline R qt_keep(bool m, R v)
+{
+    qt_real_bits b;
+    memcpy(&b, &v, sizeof b);
+    b &= 0 - (qt_real_bits)m;
+    memcpy(&v, &b, sizeof v);
+    return v;
 }
 /* NaN stays. Two steps, as compilers make one instruction of each. */
 static inline R qt_clip(R u, R lo, R hi)
@@ -26,24 +45,17 @@ static inline R qt_clip(R u, R lo, R hi)
 static inline R qt_code(R x, R s, R z, R qn, R qp) { return qt_clip(qt_round(x / s) + z, qn, qp); }
 static inline R qt_value(R code, R s, R z) { return (code - z) * s; }
 
-/* A code as an integer: 1.5 2^23 + code is a float whose last bits are those of the code in two's complement. Unlike a conversion this
+/* A code as an integer: 1.5 2^23 + code (1.5 2^52 in double) is a number whose last bits are those of the code in two's complement. Unlike a conversion this
  * is defined for NaN, whose exponent bits stay all set, and so small that a loop around it goes into vector registers. */
-#ifdef QT_DOUBLE
-typedef uint64_t qt_code_bits;
-#define QT_CODE_MAGIC 6755399441055744.0
-#define QT_CODE_EXPONENT ((qt_code_bits)0x7ff << 52)
-#else
-typedef uint32_t qt_code_bits;
-#define QT_CODE_MAGIC 12582912.0f
-#define QT_CODE_EXPONENT ((qt_code_bits)0xff << 23)
-#endif
-static inline qt_code_bits qt_bits_of_code(R code)
+static inline qt_real_bits qt_bits_of_code(R code)
 {
-    qt_code_bits b;
+    qt_real_bits b;
     code += QT_CODE_MAGIC;
     memcpy(&b, &code, sizeof b);
     return b;
 }
+/* Of several such bits, or-ed: whether one was NaN. */
+static inline bool qt_bits_nan(qt_real_bits seen) { return (seen & QT_EXPONENT) == QT_EXPONENT; }
 
 /* Level bounds of b bits: signed -2^(b-1)..2^(b-1)-1 (narrow: from -(2^(b-1)-1)), unsigned 0..2^b-1. */
 static inline void qt_levels(int bits, bool is_signed, bool narrow, R *qn, R *qp)

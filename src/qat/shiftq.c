@@ -99,11 +99,6 @@ static void forward(qt_node *nd)
     }
 }
 
-static void backward(const qt_node *nd)
-{
-    if (nd->in[0]->grad) qt_pass_gradient(nd->in[0]->grad, nd->out->grad, nd->out->n);
-}
-
 static const qt_op op;
 
 static qt_tensor *build(qt_tape *t, qt_tensor **in)
@@ -115,8 +110,8 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 static const qt_case cases[] = {{"matrix", build, {{{6, 8}, 'n'}}}, {0}};
 
 static const qt_op op = {
-    {"shiftq", "integers with power-of-two groups of scales, gradient passed on", "arXiv 2411.10948"}, QT_SURROGATE, shape, forward, backward,
-    .cases = cases};
+    {"shiftq", "integers with power-of-two groups of scales, gradient passed on", "arXiv 2411.10948"}, QT_SURROGATE, shape, forward, qt_pass_backward,
+    .stores = true, .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------------- */
 
