@@ -52,7 +52,7 @@ static run run_case(qt_tape *t, const qt_op *op, const qt_case *c, unsigned want
     }
     r.y = c->build(t, r.in);
     HOLDS(qt_tape_error(t) == QT_OK, op, c, "%s\n", qt_error_text());
-    if (r.y->grad) {
+    if (qt_wants_grad(r.y)) {
         R *g = qt_tape_alloc(t, (size_t)r.y->n * sizeof(R));
         for (int64_t i = 0; i < r.y->n; i++) g[i] = (R)qt_rng_normal(&dy);
         HOLDS(qt_backward_from(t, r.y, g) == QT_OK, op, c, "%s\n", qt_error_text());

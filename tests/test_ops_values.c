@@ -236,7 +236,7 @@ static void smallest_numbers_pass(void **state)
     y[4] = qt_leaky_relu(t, x, 0.1), y[5] = qt_clamp(t, x, -1, 1), y[6] = qt_slice(t, x, 0, 0, 33), y[7] = qt_dropout(t, x, 0);
     for (int k = 0; k < 8; k++) {
         for (int i = 0; i < 33; i++) assert_true(y[k]->data[i] == tiny);
-        memcpy(y[k]->grad, dy, sizeof dy);
+        memcpy(qt_tape_grad(t, y[k]), dy, sizeof dy);
     }
     assert_int_equal(qt_backward_from(t, y[7], (R[33]){0}), QT_OK);
     for (int i = 0; i < 33; i++) assert_true(x->grad[i] > 7 * tiny && x->grad[i] < 9 * tiny);
@@ -273,7 +273,7 @@ static void dropout_masks(void **state)
     assert_memory_not_equal(dropped(u, 1, 7, "blk.1")->data, y->data, size);
     qt_tensor *again = qt_dropout(t, t->node[0].in[0], 0.25); /* a second one in the same layer draws its own mask */
     assert_memory_not_equal(again->data, y->data, size);
-    for (int64_t i = 0; i < y->n; i++) again->grad[i] = 3;
+    for (int64_t i = 0; i < y->n; i++) qt_tape_grad(t, again)[i] = 3;
     assert_int_equal(qt_backward_from(t, y, (R[40000]){0}), QT_OK);
     assert_memory_equal(t->node[0].in[0]->grad, again->data, size); /* the gradient meets the same mask */
     qt_tape_mode(u, false, true);

@@ -1,8 +1,7 @@
 /* The tape: emit and backward. See tape.h. */
 #include "autograd/tape.h"
-#include <math.h>
+#include "base/par.h"
 #include <stdarg.h>
-#include <string.h>
 
 qt_tape *qt_tape_new(void)
 {
@@ -15,16 +14,16 @@ void qt_tape_free(qt_tape *t)
 {
     if (!t) return;
     qt_arena_free(&t->arena);
-    qt_free(t->node);
+    qt_free(t->node), qt_free(t->lent);
     qt_free(t);
 }
 
 void qt_tape_reset(qt_tape *t)
 {
     qt_arena_reset(&t->arena);
-    t->n = 0;
+    t->n = t->n_lent = 0;
     t->err = QT_OK;
-    t->path = NULL;
+    t->path = NULL, t->root = NULL, t->keep = false;
 }
 
 void   qt_tape_mode(qt_tape *t, bool train, bool grad) { t->train = train, t->grad = grad; }
@@ -43,7 +42,7 @@ void *qt_tape_alloc(qt_tape *t, size_t n)
     return p;
 }
 
-/* A tensor in the arena; its numbers are not set. NULL when memory is out. */
+/* A tensor in the arena; its numbers are not set, and it has no gradient yet. NULL when memory is out. */
 static qt_tensor *tensor_new(qt_tape *t, int rank, const int64_t *dim, int flags)
 {
     qt_tensor *x = qt_arena_zalloc(&t->arena, sizeof *x);
@@ -52,9 +51,7 @@ static qt_tensor *tensor_new(qt_tape *t, int rank, const int64_t *dim, int flags
     x->rank = (int8_t)rank, x->flags = (uint8_t)flags, x->n = 1;
     for (int i = 0; i < rank; i++) x->n *= x->dim[i] = dim[i];
     if (flags & QT_IDS) return (x->ids = qt_arena_zalloc(&t->arena, (size_t)x->n * sizeof *x->ids)) ? x : NULL;
-    if (!(x->data = qt_arena_alloc(&t->arena, (size_t)x->n * sizeof(R)))) return NULL;
-    if (flags & QT_NEEDS_GRAD && !(x->grad = qt_arena_zalloc(&t->arena, (size_t)x->n * sizeof(R)))) return NULL;
-    return x;
+    return (x->data = qt_arena_alloc(&t->arena, (size_t)x->n * sizeof(R))) ? x : NULL;
 }
 
 static qt_tensor *leaf(qt_tape *t, int rank, const int64_t *dim, int flags)
@@ -62,6 +59,7 @@ static qt_tensor *leaf(qt_tape *t, int rank, const int64_t *dim, int flags)
     qt_tensor *x = t->err ? NULL : tensor_new(t, rank, dim, flags);
     if (!x) return qt_tape_fail(t, QT_EMEM), &t->none;
     if (x->data) memset(x->data, 0, (size_t)x->n * sizeof(R));
+    if (flags & QT_NEEDS_GRAD && !(x->grad = qt_arena_zalloc(&t->arena, (size_t)x->n * sizeof(R)))) return qt_tape_fail(t, QT_EMEM), &t->none;
     return x;
 }
 
@@ -116,15 +114,82 @@ qt_tensor *qt_emit(qt_tape *t, const qt_op *op, const void *arg, size_t arg_size
     return t->err ? &t->none : t->node[t->n - 1].out;
 }
 
+/* ---- backward -------------------------------------------------------------------------------------------------------------- */
+
+/* A block of the arena that holds the gradient of one result after the other. */
+typedef struct qt_lent {
+    R         *grad;
+    int64_t    n;
+    qt_tensor *to; /* NULL: free */
+} qt_lent;
+
+/* Memory for the gradient of x: the smallest free block that holds it, or a new one. */
+static qt_err lend(qt_tape *t, qt_tensor *x)
+{
+    qt_lent *best = NULL;
+    for (qt_lent *l = t->lent; l < t->lent + t->n_lent; l++)
+        if (!l->to && l->n >= x->n && (!best || l->n < best->n)) best = l;
+    if (!best) {
+        QT_TRY(qt_grow(&t->lent, &t->cap_lent, t->n_lent + 1, sizeof *t->lent));
+        best = &t->lent[t->n_lent];
+        *best = (qt_lent){qt_arena_alloc(&t->arena, (size_t)x->n * sizeof(R)), x->n, NULL};
+        if (!best->grad) return QT_EMEM;
+        t->n_lent++;
+    }
+    best->to = x, x->grad = best->grad, x->flags |= QT_UNWRITTEN;
+    return QT_OK;
+}
+
+static void take_back(qt_tape *t, qt_tensor *x)
+{
+    for (qt_lent *l = t->lent; l < t->lent + t->n_lent; l++)
+        if (l->to == x) l->to = NULL, x->grad = NULL;
+}
+
+R *qt_tape_grad(qt_tape *t, qt_tensor *x)
+{
+    if (!x->grad) {
+        qt_tape_fail(t, lend(t, x));
+        if (x->grad) qt_grad_clear(x);
+    }
+    return x->grad;
+}
+
+/* One node: every input that wants a gradient has memory for it, zeros or its gradient so far when the op does not store; and after it
+ * all are written, even if the op had nothing to say. */
+static qt_err back(qt_tape *t, qt_node *nd)
+{
+    for (int i = 0; i < nd->n_in; i++) {
+        qt_tensor *x = nd->in[i];
+        if (!qt_wants_grad(x)) continue;
+        if (!x->grad) QT_TRY(lend(t, x));
+        if (!nd->op->stores) qt_grad_clear(x);
+    }
+    nd->op->backward(nd);
+    for (int i = 0; i < nd->n_in; i++) qt_grad_clear(nd->in[i]);
+    return QT_OK;
+}
+
+/* From the last node to the first; a result without a gradient has no part in the root. */
+static void walk(qt_tape *t)
+{
+    for (int k = t->n - 1; k >= 0 && !t->err; k--) {
+        qt_node *nd = &t->node[k];
+        if (!nd->out->grad) continue;
+        qt_tape_fail(t, back(t, nd));
+        if (nd->out != t->root && !t->keep) take_back(t, nd->out);
+    }
+}
+
 qt_err qt_backward_from(qt_tape *t, qt_tensor *y, const R *dy)
 {
     QT_TRY(t->err);
-    QT_CHECK(y->grad, QT_EUSAGE, "backward: the tensor depends on nothing that wants a gradient");
+    QT_CHECK(qt_wants_grad(y), QT_EUSAGE, "backward: the tensor depends on nothing that wants a gradient");
+    if (t->root) take_back(t, t->root);
+    if (!qt_tape_grad(t, y)) return t->err;
     for (int64_t i = 0; i < y->n; i++) y->grad[i] += dy[i];
-    for (int k = t->n - 1; k >= 0; k--) {
-        const qt_node *nd = &t->node[k];
-        if (nd->out->grad) nd->op->backward(nd);
-    }
+    t->root = y;
+    walk(t);
     return t->err;
 }
 
@@ -143,23 +208,44 @@ const char *qt_shape_str(const qt_tensor *x, char buf[static 96])
     return buf;
 }
 
+/* x - x is 0, or NaN where x is infinite or none: in lanes, and looked at once a block. */
+QT_CLONES static bool block_finite(const R *x, int n)
+{
+    R   lane[16] = {0}, sum = 0;
+    int i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int l = 0; l < 16; l++) lane[l] += x[i + l] - x[i + l];
+    for (; i < n; i++) sum += x[i] - x[i];
+    for (int l = 0; l < 16; l++) sum += lane[l];
+    return sum == 0;
+}
+
 bool qt_all_finite(const R *x, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
-        if (!isfinite(x[i])) return false;
+    for (int64_t i = 0; i < n; i += 4096)
+        if (!block_finite(x + i, (int)qt_min_i64(4096, n - i))) return false;
     return true;
 }
 
-const qt_node *qt_tape_nonfinite(const qt_tape *t, const char **which)
+/* The first node, backward, with an input whose gradient is not finite. */
+static const qt_node *nonfinite_gradient(qt_tape *t)
 {
-    *which = "output";
-    for (int k = 0; k < t->n; k++)
-        if (!qt_all_finite(t->node[k].out->data, t->node[k].out->n)) return &t->node[k];
-    *which = "gradient";
+    if (!t->root) return NULL;
+    t->keep = true;
+    walk(t);
     for (int k = t->n - 1; k >= 0; k--) {
         const qt_node *nd = &t->node[k];
         for (int i = 0; i < nd->n_in; i++)
             if (nd->in[i] && nd->in[i]->grad && !qt_all_finite(nd->in[i]->grad, nd->in[i]->n)) return nd;
     }
     return NULL;
+}
+
+const qt_node *qt_tape_nonfinite(qt_tape *t, const char **which)
+{
+    *which = "output";
+    for (int k = 0; k < t->n; k++)
+        if (!qt_all_finite(t->node[k].out->data, t->node[k].out->n)) return &t->node[k];
+    *which = "gradient";
+    return nonfinite_gradient(t);
 }

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include <string.h>
 
 typedef qt_real R;
 
@@ -45,6 +46,7 @@ typedef struct qt_op {
     qt_err       (*shape)(qt_node *);          /* REQUIRED: check operands, make out (qt_node_out), allocate saved. All that can fail is here */
     void         (*forward)(qt_node *);        /* REQUIRED: fills out->data; cannot fail */
     void         (*backward)(const qt_node *); /* REQUIRED unless NO_GRAD: adds into in[i]->grad where that is not NULL */
+    bool           stores;                     /* backward asks qt_grad_first() of each input, and where it holds writes instead of adding */
     void         (*naive)(qt_node *);          /* OPTIONAL: slow twin, the oracle of a fast forward */
     const qt_case *cases;                      /* REQUIRED */
 } qt_op;
@@ -62,6 +64,10 @@ struct qt_tape {
     int64_t     step;
     const char *path;     /* current layer, set by the model while it runs */
     qt_tensor   none;     /* what a failed call returns: rank 0, safe to look at */
+    struct qt_lent *lent; /* memory of gradients, see tape.c */
+    int         n_lent, cap_lent;
+    qt_tensor  *root;     /* where the last backward began; its gradient stays */
+    bool        keep;     /* backward leaves the gradients of all results where they are */
 };
 
 /* Runs op on in[0..n_in), some of which may be NULL if the op says so. arg is copied. Never returns NULL. */
@@ -70,6 +76,26 @@ qt_tensor *qt_emit(qt_tape *t, const qt_op *op, const void *arg, size_t arg_size
 #define QT_EMIT(t, op, arg, size, ...) \
     qt_emit(t, op, arg, size, (int)(sizeof((qt_tensor *[]){__VA_ARGS__}) / sizeof(qt_tensor *)), (qt_tensor *[]){__VA_ARGS__})
 
+/* Gradients. Parameters and variables have theirs from the start, and backward adds into them. A result has one only while backward
+ * needs it, from the first of its readers to the op that made it: memory is lent and comes back, so that all of backward works in a few
+ * blocks that stay in the cache. What is lent is not cleared first: an op that `stores` writes the first gradient of an input and adds
+ * the others; for any other op the tape clears it. */
+enum { QT_UNWRITTEN = 128 }; /* flag of a tensor: its gradient's memory has been lent, and nothing is in it yet */
+
+/* For backward of an op that stores, before it touches x->grad: true once if nothing has been written there yet. */
+static inline bool qt_grad_first(qt_tensor *x)
+{
+    bool first = x->flags & QT_UNWRITTEN;
+    x->flags &= (uint8_t)~QT_UNWRITTEN;
+    return first;
+}
+/* For an input that such an op adds to all the same. x may be NULL. */
+static inline void qt_grad_clear(qt_tensor *x)
+{
+    if (x && qt_grad_first(x)) memset(x->grad, 0, (size_t)x->n * sizeof *x->grad);
+}
+/* The gradient of a result before backward runs, zero at first: what is added to it flows too. NULL when memory is out. */
+R *qt_tape_grad(qt_tape *t, qt_tensor *x);
 /* qt_backward from any tensor y with the given gradient dy (y->n numbers): vector-Jacobian product. */
 qt_err qt_backward_from(qt_tape *t, qt_tensor *y, const R *dy);
 /* A tensor of the tape that wants a gradient, which is zero at first: for tests and probes. */
@@ -91,7 +117,8 @@ void *qt_tape_alloc(qt_tape *t, size_t n);
 void qt_tape_fail(qt_tape *t, qt_err e);
 /* "[64, 10]" into buf. */
 const char *qt_shape_str(const qt_tensor *x, char buf[static 96]);
-/* First node whose result (or, with grads, gradient) is not finite, NULL if all are: what exit code 4 names. */
-const qt_node *qt_tape_nonfinite(const qt_tape *t, const char **which);
+/* First node whose result (or, with grads, gradient) is not finite, NULL if all are: what exit code 4 names. To see the gradients it
+ * runs backward once more, so those of parameters are of no use afterwards. */
+const qt_node *qt_tape_nonfinite(qt_tape *t, const char **which);
 bool qt_all_finite(const R *x, int64_t n);
 #endif

@@ -209,7 +209,7 @@ static qt_err backward(probe *p)
     if (!dy) return QT_EMEM;
     for (int64_t i = 0; i < p->y->n; i++) dy[i] = 1;
     if (qt_h5_has(p->in, "grad_y")) QT_TRY(read_like(p, "grad_y", p->y, dy));
-    return p->y->grad ? qt_backward_from(p->tape, p->y, dy) : QT_OK;
+    return qt_wants_grad(p->y) ? qt_backward_from(p->tape, p->y, dy) : QT_OK;
 }
 
 /* ---- results ----------------------------------------------------------------------------------------------------------------------------- */

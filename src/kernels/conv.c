@@ -42,13 +42,16 @@ void qt_conv_forward(const qt_conv *c, const R *x, const R *w, const R *b, R *wo
         c->path->forward(c, x + n * c->C * c->H * c->W, w, b, work, scratch(c, work), y + n * c->O * c->OH * c->OW);
 }
 
-void qt_conv_dx(const qt_conv *c, const R *dy, const R *w, R *work, R *dx)
+static void run_dx(const qt_conv *c, const R *dy, const R *w, R *work, R *dx, bool first)
 {
     if (c->path->prepare) c->path->prepare(c, QT_CONV_DX, w, work);
 #pragma omp parallel for schedule(dynamic) num_threads(c->threads) if (c->threads > 1)
     for (int64_t n = 0; n < c->N; n++)
-        c->path->dx(c, dy + n * c->O * c->OH * c->OW, w, work, scratch(c, work), dx + n * c->C * c->H * c->W);
+        c->path->dx(c, dy + n * c->O * c->OH * c->OW, w, work, scratch(c, work), dx + n * c->C * c->H * c->W, first);
 }
+
+void qt_conv_dx(const qt_conv *c, const R *dy, const R *w, R *work, R *dx) { run_dx(c, dy, w, work, dx, false); }
+void qt_conv_dx_first(const qt_conv *c, const R *dy, const R *w, R *work, R *dx) { run_dx(c, dy, w, work, dx, true); }
 
 /* db[o] += sum over the plane of dy [O,P] */
 QT_CLONES static void add_planes(const R *dy, int64_t O, int64_t P, R *db)

@@ -29,7 +29,7 @@ typedef struct qt_conv_path {
     /* OPTIONAL: once before the images of a pass; w is NULL before dw */
     void (*prepare)(const qt_conv *c, int pass, const R *w, R *packed);
     void (*forward)(const qt_conv *c, const R *x, const R *w, const R *b, const R *packed, R *scratch, R *y);
-    void (*dx)(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *dx);
+    void (*dx)(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *dx, bool first); /* first: writes, does not add */
     /* adds into the partial sum, in the path's own layout; unpack_dw adds the whole sum into dw */
     void (*dw)(const qt_conv *c, const R *x, const R *dy, const R *packed, R *scratch, R *partial);
     void (*unpack_dw)(const qt_conv *c, const R *partial, R *dw);
@@ -40,6 +40,7 @@ extern const qt_conv_path qt_conv_depthwise, qt_conv_avx2, qt_conv_portable;
 size_t qt_conv_plan(qt_conv *c, bool grad);
 void   qt_conv_forward(const qt_conv *c, const R *x, const R *w, const R *b, R *work, R *y); /* b may be NULL */
 void   qt_conv_dx(const qt_conv *c, const R *dy, const R *w, R *work, R *dx);
+void   qt_conv_dx_first(const qt_conv *c, const R *dy, const R *w, R *work, R *dx);          /* dx is written, not added to */
 void   qt_conv_dw(const qt_conv *c, const R *x, const R *dy, R *work, R *dw, R *db);         /* dw or db may be NULL */
 /* The slow twin: plain loops, sums in double. */
 void   qt_conv_naive(const qt_conv *c, const R *x, const R *w, const R *b, R *y);

@@ -14,6 +14,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(QT_DOUBLE)
 #include <immintrin.h>
+#include <string.h>
 
 #define AVX2 __attribute__((target("avx2,fma")))
 #define INLINE static inline __attribute__((always_inline, target("avx2,fma")))
@@ -347,25 +348,31 @@ AVX2 static void forward(const qt_conv *c, const R *x, const R *w, const R *b, c
     }
 }
 
-/* y += x */
-INLINE void add(float *y, const float *x, int64_t n)
-{
-    int64_t i = 0;
-    for (; i + 8 <= n; i += 8) _mm256_storeu_ps(y + i, _mm256_add_ps(_mm256_loadu_ps(y + i), _mm256_loadu_ps(x + i)));
-    for (; i + 4 <= n; i += 4) _mm_storeu_ps(y + i, _mm_add_ps(_mm_loadu_ps(y + i), _mm_loadu_ps(x + i)));
-    for (; i < n; i++) y[i] += x[i];
-}
-
-/* y[2i] += a[i], y[2i+1] += b[i], for the n numbers of y */
-INLINE void add_interleaved(float *y, const float *a, const float *b, int64_t n)
+/* y += x, or y = x */
+INLINE void add(float *y, const float *x, int64_t n, const bool first)
 {
     int64_t i = 0;
     for (; i + 8 <= n; i += 8) {
-        __m128 a4 = _mm_loadu_ps(a + i / 2), b4 = _mm_loadu_ps(b + i / 2);
-        _mm_storeu_ps(y + i, _mm_add_ps(_mm_loadu_ps(y + i), _mm_unpacklo_ps(a4, b4)));
-        _mm_storeu_ps(y + i + 4, _mm_add_ps(_mm_loadu_ps(y + i + 4), _mm_unpackhi_ps(a4, b4)));
+        __m256 v = _mm256_loadu_ps(x + i);
+        _mm256_storeu_ps(y + i, first ? v : _mm256_add_ps(_mm256_loadu_ps(y + i), v));
     }
-    for (; i < n; i++) y[i] += i % 2 ? b[i / 2] : a[i / 2];
+    for (; i + 4 <= n; i += 4) {
+        __m128 v = _mm_loadu_ps(x + i);
+        _mm_storeu_ps(y + i, first ? v : _mm_add_ps(_mm_loadu_ps(y + i), v));
+    }
+    for (; i < n; i++) y[i] = first ? x[i] : y[i] + x[i];
+}
+
+/* y[2i] += a[i], y[2i+1] += b[i], or =, for the n numbers of y */
+INLINE void add_interleaved(float *y, const float *a, const float *b, int64_t n, const bool first)
+{
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m128 a4 = _mm_loadu_ps(a + i / 2), b4 = _mm_loadu_ps(b + i / 2), lo = _mm_unpacklo_ps(a4, b4), hi = _mm_unpackhi_ps(a4, b4);
+        _mm_storeu_ps(y + i, first ? lo : _mm_add_ps(_mm_loadu_ps(y + i), lo));
+        _mm_storeu_ps(y + i + 4, first ? hi : _mm_add_ps(_mm_loadu_ps(y + i + 4), hi));
+    }
+    for (; i < n; i++) y[i] = (first ? 0 : y[i]) + (i % 2 ? b[i / 2] : a[i / 2]);
 }
 
 /* y[2i] += a[i], for the n numbers of y */
@@ -381,20 +388,24 @@ INLINE void add_even(float *y, const float *a, int64_t n)
 }
 
 /* A row of dx from its row in the results of the phases b[0..stride), `size` numbers apart. */
-INLINE void add_row(const qt_conv *c, const job *b, const float *from, int64_t size, float *row)
+INLINE void add_row(const qt_conv *c, const job *b, const float *from, int64_t size, float *row, const bool first)
 {
     int64_t s = c->stride;
-    if (s == 1) add(row, from, c->W);
-    else if (s == 2 && b[0].K && b[1].K) add_interleaved(row, from + (b[0].v ? size : 0), from + (b[0].v ? 0 : size), c->W);
-    else
+    if (s == 1) {
+        add(row, from, c->W, first);
+    } else if (s == 2 && b[0].K && b[1].K) {
+        add_interleaved(row, from + (b[0].v ? size : 0), from + (b[0].v ? 0 : size), c->W, first);
+    } else {
+        if (first) memset(row, 0, (size_t)c->W * sizeof *row);
         for (int64_t j = 0; j < s; j++) {
             if (b[j].K && s == 2) add_even(row + b[j].v, from + j * size, c->W - b[j].v);
             else
                 for (int64_t v = b[j].v, k = 0; b[j].K && v < c->W; v += s, k++) row[v] += from[j * size + k];
         }
+    }
 }
 
-AVX2 static void dx(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *out)
+AVX2 static void dx(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *out, bool first)
 {
     const prep *p = (const prep *)(const void *)packed;
     int64_t     pitch = up(p->places, 8), size = result_size(p), s = c->stride;
@@ -406,8 +417,10 @@ AVX2 static void dx(const qt_conv *c, const R *dy, const R *w, const R *packed, 
             if (p->job[k].K) run(p, &p->job[k], g, scratch + g * (c->O / c->groups) * p->src.plane, result + k * size);
         for (int64_t m = 0; m < p->M; m++)
             for (int64_t h = 0; h < c->H; h++, out += c->W) {
-                const job *b = &p->job[(h + c->padding) % s * s];
-                add_row(c, b, result + (b - p->job) * size + m * pitch + (h - b->h) / s * p->src.pitch, size, out);
+                const job   *b = &p->job[(h + c->padding) % s * s];
+                const float *from = result + (b - p->job) * size + m * pitch + (h - b->h) / s * p->src.pitch;
+                if (first) add_row(c, b, from, size, out, true);
+                else add_row(c, b, from, size, out, false);
             }
     }
 }

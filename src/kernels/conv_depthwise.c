@@ -2,6 +2,7 @@
  * along whole rows instead: y_row += w x_row, dx_row += w dy_row, dw = dot(dy_row, x_row), on the part of the row that is not padding. */
 #include "base/par.h"
 #include "kernels/conv.h"
+#include <string.h>
 
 static bool suits(const qt_conv *c) { return c->groups == c->C && c->C > 1; }
 
@@ -59,9 +60,10 @@ static void forward(const qt_conv *c, const R *x, const R *w, const R *b, const 
     each_row(c, (R *)x, y, (R *)w, forward_row);
 }
 
-static void dx(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *out)
+static void dx(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *out, bool first)
 {
     (void)packed, (void)scratch;
+    if (first) memset(out, 0, (size_t)(c->C * c->H * c->W) * sizeof *out);
     each_row(c, out, (R *)dy, (R *)w, dx_row);
 }
 

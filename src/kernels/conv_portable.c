@@ -2,6 +2,7 @@
  *     y = w col,   dcol = w^T dy,   dw = dy col^T */
 #include "kernels/gemm.h"
 #include "kernels/im2col.h"
+#include <string.h>
 
 static bool    suits(const qt_conv *c) { return c->N > 0; }
 static int64_t taps(const qt_conv *c) { return c->C / c->groups * c->KH * c->KW; }
@@ -25,10 +26,11 @@ static void forward(const qt_conv *c, const R *x, const R *w, const R *b, const 
     }
 }
 
-static void dx(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *out)
+static void dx(const qt_conv *c, const R *dy, const R *w, const R *packed, R *scratch, R *out, bool first)
 {
     int64_t Cg = c->C / c->groups, Og = c->O / c->groups, K = taps(c), P = c->OH * c->OW;
     (void)packed;
+    if (first) memset(out, 0, (size_t)(c->C * c->H * c->W) * sizeof *out);
     for (int64_t g = 0; g < c->groups; g++) {
         qt_gemm_serial(true, false, K, P, Og, 1, w + g * Og * K, dy + g * Og * P, 0, scratch);
         qt_col2im(c, Cg, scratch, out + g * Cg * c->H * c->W);

@@ -2,6 +2,7 @@
  * updates and evaluation uses. After schedule.freeze_bn_at (frozen_stats) training uses them too and leaves them alone, so that what
  * is trained then is the network that will be shipped. Ioffe, Szegedy, "Batch normalization", ICML 2015. */
 #include "nn/nn.h"
+#include "ops/ops.h"
 #include <math.h>
 
 enum { WEIGHT, BIAS, MEAN, VAR };
@@ -35,7 +36,11 @@ static qt_err build(qt_module *m, qt_store *s)
 static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
 {
     const config *c = m->cfg;
-    return qt_batch_norm(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[VAR], !m->frozen_stats, c->momentum, c->eps);
+    qt_tensor   **p = m->p;
+    if (m->join) m->join->folded = true;
+    if (m->relu) m->relu->folded = true;
+    return qt_batch_norm_then(t, in[0], p[WEIGHT], p[BIAS], p[MEAN], p[VAR], m->join ? in[1] : NULL, m->relu != NULL, !m->frozen_stats, c->momentum,
+                              c->eps);
 }
 
 /* (x - mean) gain + bias = x gain + (bias - mean gain) */

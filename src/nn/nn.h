@@ -27,6 +27,8 @@ typedef struct qt_module {
     bool        frozen_stats;         /* batch norm after freeze_bn_at */
     struct qt_module *then[2];        /* a batch norm and a relu that follow and alone read this module's result, or NULL: evaluated in
                                          integers, the module does their work on its sums */
+    struct qt_module *join, *relu;    /* of a batch norm: an add and then a relu, or one of them, that alone read what it gives; it does
+                                         their work in its own passes. The add's other operand comes as in[1] */
     bool        folded;               /* in this step the module before has done this one's work */
     bool        integer;              /* the last forward was in integers */
 } qt_module;

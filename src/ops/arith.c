@@ -67,26 +67,29 @@ QT_CLONES static void add_up_double(double *restrict x, const R *restrict g, int
     for (int64_t i = 0; i < n; i++) x[i] += (double)g[i];
 }
 
-/* dx += g, all of a's shape, in pieces of RUN */
-static void run_same(const qt_node *nd, R *dx, grads f)
+/* dx = g, or dx += g, all of a's shape, in pieces of RUN */
+static void run_same(const qt_node *nd, qt_tensor *x, grads f)
 {
     const block *k = nd->saved;
     const R     *a = nd->in[0]->data, *dy = nd->out->grad;
+    R           *dx = x->grad;
+    const bool   first = qt_grad_first(x);
     QT_FOR_CHUNKS(from, to, nd->out->n, QT_GRAIN)
     for (int64_t i = from, end; i < to; i = end) {
         R g[RUN];
         end = qt_min_i64(qt_min_i64(to, i + RUN), (i / k->period + 1) * k->period);
-        f(g, dy + i, a + i, k->b + i % k->period, end - i);
-        add_up(dx + i, g, end - i);
+        f(first ? dx + i : g, dy + i, a + i, k->b + i % k->period, end - i);
+        if (!first) add_up(dx + i, g, end - i);
     }
 }
 
-/* db of a repeated b: strips of its block, each added up over all repetitions in order, then the block folded into b. */
-static void run_folded(const qt_node *nd, R *db, grads f)
+/* db += its sums, where b is repeated: strips of its block, each added up over all repetitions in order, then the block folded into b. */
+static void run_folded(const qt_node *nd, qt_tensor *b, grads f)
 {
     const block  *k = nd->saved;
     const R      *a = nd->in[0]->data, *dy = nd->out->grad;
-    const int64_t n = nd->out->n, nb = nd->in[1]->n, width = nb < RUN ? k->period : RUN;
+    const int64_t n = nd->out->n, nb = b->n, width = nb < RUN ? k->period : RUN;
+    const bool    first = qt_grad_first(b);
     QT_FOR_EACH(strip, QT_CHUNKS(k->period, width), n > QT_GRAIN)
     {
         const int64_t at = strip * width, end = qt_min_i64(k->period, at + width);
@@ -98,16 +101,16 @@ static void run_folded(const qt_node *nd, R *db, grads f)
             add_up_double(sum, g, m);
         }
         for (int64_t j = nb; j < end - at; j++) sum[j % nb] += sum[j];
-        for (int64_t j = 0; j < qt_min_i64(nb, end - at); j++) db[at + j] += (R)sum[j];
+        for (int64_t j = 0; j < qt_min_i64(nb, end - at); j++) b->grad[at + j] = (first ? 0 : b->grad[at + j]) + (R)sum[j];
     }
 }
 
 static void run_backward(const qt_node *nd, grads to_a, grads to_b)
 {
-    R *da = nd->in[0]->grad, *db = nd->in[1]->grad;
-    if (da) run_same(nd, da, to_a);
-    if (db && nd->in[1]->n == nd->out->n) run_same(nd, db, to_b);
-    else if (db) run_folded(nd, db, to_b);
+    qt_tensor *a = nd->in[0], *b = nd->in[1];
+    if (a->grad) run_same(nd, a, to_a);
+    if (b->grad && b->n == nd->out->n) run_same(nd, b, to_b);
+    else if (b->grad) run_folded(nd, b, to_b);
 }
 
 static qt_tensor *domain_ab(qt_tape *t, qt_tensor **in, qt_tensor *(*f)(qt_tape *, qt_tensor *, qt_tensor *)) { return f(t, in[0], in[1]); }
@@ -155,7 +158,7 @@ static qt_tensor *domain_aa(qt_tape *t, qt_tensor **in, qt_tensor *(*f)(qt_tape 
                                          {"a is b", op##_build_aliased, {{{3, 4}, 'p'}}},                                           \
                                          {NULL}};                                                                                   \
     const qt_op qt_op_##op = {.d = {#op, text}, .kind = QT_EXACT, .shape = shape, .forward = op##_forward,                          \
-                              .backward = op##_backward, .cases = op##_cases};
+                              .backward = op##_backward, .stores = true, .cases = op##_cases};
 
 ARITH(add, "a + b", a + b, dy, dy)
 ARITH(sub, "a - b", a - b, dy, -dy)

@@ -8,13 +8,19 @@
  * In evaluation, or with batch_stats false (frozen), m and v are the running ones, constants: dx = dy w r.
  * A single value a channel (M = 1) says nothing about a variance: var stays as it is then.
  *
+ * What follows it in a residual network is done in the same passes: y <- max(0, y + skip), either of the two if asked. dy is then
+ * masked where y <= 0, and is dskip too. Without skip the mask is not read but computed from x again, by the same operations.
+ *
  * Ioffe, Szegedy, "Batch normalization", ICML 2015, algorithm 1; left out: the moving average by count (momentum = none).
- * Two passes, mean then variance, so that nothing cancels. [N,C] is worked on in strips of columns, images channel by channel. */
+ * Images are worked on channel by channel, which is what fits the second-level cache: forward reads x once for the sums of d = x - m0
+ * and of d^2 and once for y, backward reads dy and x twice. m0, the mean of the channel in the first image, is near enough to m that
+ * v = mean d^2 - (mean d)^2 does not cancel. [N,C] is worked on in strips of columns, mean first and then variance. */
 #include "ops/inner.h"
+#include "ops/vmath.h"
 #include <string.h>
 
 typedef struct arg {
-    bool   batch_stats;
+    bool   batch_stats, relu;
     double momentum, eps;
 } arg;
 /* For backward: statistics of the batch (or the running ones), and which of them it was. */
@@ -22,21 +28,24 @@ typedef struct stats {
     bool batch;
     R   *mean, *root; /* [C]; root = 1/sqrt(var + eps) */
 } stats;
-enum { STRIP = 64 };
+enum { X, WEIGHT, BIAS, MEAN, VAR, SKIP };
+enum { STRIP = 64, WIDE = 64, HELD = 4096 };
 
 static qt_err shape(qt_node *nd)
 {
     static const char *const name[] = {"x", "weight", "bias", "mean", "var"};
-    const qt_tensor         *x = nd->in[0];
+    const qt_tensor         *x = nd->in[X], *skip = nd->in[SKIP];
     char                     s[96], u[96];
     stats                   *st;
     if (x->rank < 2) return qt_node_fail(nd, "x is %s, it must be [N, C] or [N, C, H, W]", qt_shape_str(x, s));
-    for (int i = 1; i < 5; i++) {
+    for (int i = WEIGHT; i <= VAR; i++) {
         const qt_tensor *p = nd->in[i];
-        if (!p && i >= 3) return qt_node_fail(nd, "%s is missing", name[i]);
+        if (!p && i >= MEAN) return qt_node_fail(nd, "%s is missing", name[i]);
         if (p && p->n != x->dim[1])
             return qt_node_fail(nd, "%s is %s, but x %s has %lld channels", name[i], qt_shape_str(p, s), qt_shape_str(x, u), (long long)x->dim[1]);
     }
+    if (skip && (skip->rank != x->rank || memcmp(skip->dim, x->dim, (size_t)x->rank * sizeof *x->dim)))
+        return qt_node_fail(nd, "skip is %s, but x is %s", qt_shape_str(skip, s), qt_shape_str(x, u));
     QT_TRY(qt_node_save(nd, sizeof *st));
     st = nd->saved;
     st->batch = ((arg *)nd->arg)->batch_stats && nd->tape->train;
@@ -47,62 +56,150 @@ static qt_err shape(qt_node *nd)
 
 static int64_t spatial(const qt_tensor *x) { return x->n / qt_max_i64(1, x->dim[0] * x->dim[1]); }
 
+/* ---- one element --------------------------------------------------------------------------------------------------------------- */
+
+/* How dy reaches the normalization: as it is, masked by y, or by y computed again. */
+enum { PLAIN, BY_Y, BY_X };
+
+QT_INLINE R value_of(R x, R m, R k, R b) { return (x - m) * k + b; }
+QT_INLINE R rectified(R v) { return v <= 0 ? 0 : v; }
+QT_INLINE R masked(int mask, R dy, R x, R y, R m, R k, R b)
+{
+    if (mask == PLAIN) return dy;
+    return (mask == BY_X ? value_of(x, m, k, b) : y) <= 0 ? 0 : dy;
+}
+
 /* ---- images: one channel, N runs of S numbers that lie `step` apart ------------------------------------------------------- */
 
-/* sum += term for each j of N runs, as QT_SUM does, but the lanes go on from run to run: 7 x 7 images have runs of 49. */
-#define SUM_RUNS(sum, j, N, step, S, term)                                                     \
-    do {                                                                                       \
-        R       lane_[QT_LANES] = {0};                                                         \
-        int64_t held_ = 0;                                                                     \
-        for (int64_t n_ = 0; n_ < (N); n_++) {                                                 \
-            const int64_t from_ = n_ * (step), full_ = from_ + (S) / QT_LANES * QT_LANES;      \
-            for (int64_t i_ = from_; i_ < full_; i_ += QT_LANES)                               \
-                for (int l_ = 0; l_ < QT_LANES; l_++) {                                        \
-                    const int64_t j = i_ + l_;                                                 \
-                    lane_[l_] += (term);                                                       \
-                }                                                                              \
-            for (int64_t j = full_; j < from_ + (S); j++) lane_[j - full_] += (term);          \
-            if ((held_ += (S)) < QT_LANE_RUN && n_ + 1 < (N)) continue;                        \
-            (sum) += qt_lane_total(lane_);                                                     \
-            memset(lane_, 0, sizeof lane_), held_ = 0;                                         \
-        }                                                                                      \
-    } while (0)
+typedef struct runs {
+    int64_t N, step, S;
+} runs;
 
-QT_CLONES static double run_sum(const R *x, int64_t N, int64_t step, int64_t S)
+/* Two sums at once, each in WIDE running sums in R, which lie in memory that never leaves the first-level cache: a loop over them is
+ * plain vector code of any width, in the same order. They go on from run to run, for 7 x 7 images have runs of 49, and are added to the
+ * totals, in double, every HELD terms or more: each has added up at most about 64 then. */
+typedef struct lanes {
+    R       a[WIDE], b[WIDE];
+    int64_t held;
+    double  total_a, total_b;
+} lanes;
+
+QT_INLINE double total(R *lane)
 {
-    double sum = 0;
-    SUM_RUNS(sum, j, N, step, S, x[j]);
-    return sum;
+    double s[8] = {0};
+    for (int l = 0; l < WIDE; l += 8)
+        for (int k = 0; k < 8; k++) s[k] += (double)lane[l + k];
+    memset(lane, 0, WIDE * sizeof *lane);
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
-QT_CLONES static double run_sum_sq(const R *x, int64_t N, int64_t step, int64_t S, R m)
+QT_INLINE void flush(lanes *s)
 {
-    double sum = 0;
-    SUM_RUNS(sum, j, N, step, S, (x[j] - m) * (x[j] - m));
-    return sum;
+    s->total_a += total(s->a), s->total_b += total(s->b), s->held = 0;
 }
 
-/* sum dy (x - m) */
-QT_CLONES static double run_dot(const R *dy, const R *x, int64_t N, int64_t step, int64_t S, R m)
+/* sums of d = x - m0 and of its square */
+QT_CLONES static void run_moments(const R *x, runs r, R m0, double *sum, double *sq)
 {
-    double sum = 0;
-    SUM_RUNS(sum, j, N, step, S, dy[j] * (x[j] - m));
-    return sum;
+    lanes s = {.held = 0};
+    for (; r.N > 0; r.N--, x += r.step) {
+        for (int64_t i = 0; i < r.S; i += WIDE) {
+            const R  *xi = x + i;
+            const int n = (int)qt_min_i64(WIDE, r.S - i);
+            for (int l = 0; l < n; l++) {
+                const R d = xi[l] - m0;
+                s.a[l] += d, s.b[l] += d * d;
+            }
+        }
+        if ((s.held += r.S) >= HELD) flush(&s);
+    }
+    flush(&s);
+    *sum = s.total_a, *sq = s.total_b;
 }
 
-/* y = (x - m) k + b */
-QT_CLONES static void run_apply(R *restrict y, const R *restrict x, int64_t N, int64_t step, int64_t S, R m, R k, R b)
+/* y = (x - m) k + b, plus skip, and rectified, where asked */
+QT_CLONES static void run_apply(R *restrict y, const R *restrict x, const R *restrict skip, bool relu, runs r, R m, R k, R b)
 {
-    for (int64_t n = 0; n < N; n++)
-        for (int64_t j = n * step; j < n * step + S; j++) y[j] = (x[j] - m) * k + b;
+    for (int64_t from = 0; r.N > 0; r.N--, from += r.step) {
+        const int64_t end = from + r.S;
+        if (skip && relu)
+            for (int64_t j = from; j < end; j++) y[j] = rectified(value_of(x[j], m, k, b) + skip[j]);
+        else if (skip)
+            for (int64_t j = from; j < end; j++) y[j] = value_of(x[j], m, k, b) + skip[j];
+        else if (relu)
+            for (int64_t j = from; j < end; j++) y[j] = rectified(value_of(x[j], m, k, b));
+        else
+            for (int64_t j = from; j < end; j++) y[j] = value_of(x[j], m, k, b);
+    }
 }
 
-/* dx += k (dy - p - (x - m) q) */
-QT_CLONES static void run_apply_back(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t N, int64_t step, int64_t S, R m, R k,
-                                     R p, R q)
+/* What backward of a channel works from. */
+typedef struct flow {
+    const R *dy, *x, *y;
+    R        m, k, b; /* y = (x - m) k + b */
+    R        p, q;    /* dx = k (g - p - (x - m) q), g = dy masked */
+} flow;
+
+/* sums of g and of g (x - m) */
+QT_INLINE void run_sums_of(int mask, const flow *f, runs r, double *sum, double *dot)
 {
-    for (int64_t n = 0; n < N; n++)
-        for (int64_t j = n * step; j < n * step + S; j++) dx[j] += k * (dy[j] - p - (x[j] - m) * q);
+    const R *dy = f->dy, *x = f->x, *y = f->y, m = f->m, k = f->k, b = f->b;
+    lanes    s = {.held = 0};
+    for (; r.N > 0; r.N--, dy += r.step, x += r.step, y += r.step) {
+        for (int64_t i = 0; i < r.S; i += WIDE) {
+            const R *restrict dyi = dy + i, *restrict xi = x + i, *restrict yi = y + i;
+            const int n = (int)qt_min_i64(WIDE, r.S - i);
+            for (int l = 0; l < n; l++) {
+                const R g = masked(mask, dyi[l], xi[l], yi[l], m, k, b);
+                s.a[l] += g, s.b[l] += g * (xi[l] - m);
+            }
+        }
+        if ((s.held += r.S) >= HELD) flush(&s);
+    }
+    flush(&s);
+    *sum = s.total_a, *dot = s.total_b;
+}
+
+QT_CLONES static void run_sums(int mask, const flow *f, runs r, double *sum, double *dot)
+{
+    if (mask == PLAIN) run_sums_of(PLAIN, f, r, sum, dot);
+    else if (mask == BY_X) run_sums_of(BY_X, f, r, sum, dot);
+    else run_sums_of(BY_Y, f, r, sum, dot);
+}
+
+QT_INLINE void run_back_of(int mask, bool first, R *restrict dx, const flow *f, runs r)
+{
+    const R *restrict dy = f->dy, *restrict x = f->x, *restrict y = f->y;
+    const R  m = f->m, k = f->k, b = f->b, p = f->p, q = f->q;
+    for (int64_t from = 0; r.N > 0; r.N--, from += r.step)
+        for (int64_t j = from; j < from + r.S; j++) {
+            const R d = k * (masked(mask, dy[j], x[j], y[j], m, k, b) - p - (x[j] - m) * q);
+            dx[j] = first ? d : dx[j] + d;
+        }
+}
+
+/* dx = k (g - p - (x - m) q), or added */
+QT_CLONES static void run_back(int mask, bool first, R *dx, const flow *f, runs r)
+{
+    if (mask == PLAIN && first) run_back_of(PLAIN, true, dx, f, r);
+    else if (mask == PLAIN) run_back_of(PLAIN, false, dx, f, r);
+    else if (mask == BY_X && first) run_back_of(BY_X, true, dx, f, r);
+    else if (mask == BY_X) run_back_of(BY_X, false, dx, f, r);
+    else if (first) run_back_of(BY_Y, true, dx, f, r);
+    else run_back_of(BY_Y, false, dx, f, r);
+}
+
+/* dskip = g, or added; n numbers */
+QT_CLONES static void pass_skip(bool first, bool relu, R *restrict dskip, const R *restrict dy, const R *restrict y, int64_t n)
+{
+    if (first && relu)
+        for (int64_t j = 0; j < n; j++) dskip[j] = y[j] <= 0 ? 0 : dy[j];
+    else if (first)
+        for (int64_t j = 0; j < n; j++) dskip[j] = dy[j];
+    else if (relu)
+        for (int64_t j = 0; j < n; j++) dskip[j] += y[j] <= 0 ? 0 : dy[j];
+    else
+        for (int64_t j = 0; j < n; j++) dskip[j] += dy[j];
 }
 
 /* ---- [N,C]: a strip of width <= STRIP columns, rows C apart ------------------------------------------------------------------ */
@@ -113,44 +210,90 @@ QT_CLONES static void strip_sum(double *sum, const R *x, int64_t N, int64_t C, i
         for (int c = 0; c < width; c++) sum[c] += (double)x[n * C + c];
 }
 
-/* sum of dy (x - m), or of (x - m)^2 where dy is NULL */
-QT_CLONES static void strip_dot(double *sum, const R *x, const R *dy, int64_t N, int64_t C, int width, const R *m)
+QT_CLONES static void strip_sum_sq(double *sum, const R *x, int64_t N, int64_t C, int width, const R *m)
 {
     for (int64_t n = 0; n < N; n++)
         for (int c = 0; c < width; c++) {
             const R d = x[n * C + c] - m[c];
-            sum[c] += (double)((dy ? dy[n * C + c] : d) * d);
+            sum[c] += (double)(d * d);
         }
 }
 
-QT_CLONES static void strip_apply(R *restrict y, const R *restrict x, int64_t N, int64_t C, int width, const R *m, const R *k, const R *b)
+QT_CLONES static void strip_apply(R *restrict y, const R *restrict x, const R *restrict skip, bool relu, int64_t N, int64_t C, int width, const R *m,
+                                  const R *k, const R *b)
 {
-    for (int64_t n = 0; n < N; n++)
-        for (int c = 0; c < width; c++) y[n * C + c] = (x[n * C + c] - m[c]) * k[c] + b[c];
+    for (int64_t n = 0; n < N; n++, y += C, x += C) {
+        for (int c = 0; c < width; c++) y[c] = value_of(x[c], m[c], k[c], b[c]);
+        if (skip)
+            for (int c = 0; c < width; c++) y[c] += skip[n * C + c];
+        if (relu)
+            for (int c = 0; c < width; c++) y[c] = rectified(y[c]);
+    }
 }
 
-QT_CLONES static void strip_apply_back(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t N, int64_t C, int width, const R *m,
-                                       const R *k, const R *p, const R *q)
+/* g of one row */
+QT_INLINE void strip_flow(R *restrict g, bool relu, const R *restrict dy, const R *restrict y, int width)
 {
-    for (int64_t n = 0; n < N; n++)
-        for (int c = 0; c < width; c++) dx[n * C + c] += k[c] * (dy[n * C + c] - p[c] - (x[n * C + c] - m[c]) * q[c]);
+    for (int c = 0; c < width; c++) g[c] = dy[c];
+    if (relu)
+        for (int c = 0; c < width; c++) g[c] = y[c] <= 0 ? 0 : g[c];
+}
+
+QT_CLONES static void strip_sums(double *sum, double *dot, bool relu, const R *dy, const R *x, const R *y, int64_t N, int64_t C, int width,
+                                 const R *m)
+{
+    R g[STRIP];
+    for (int64_t n = 0; n < N; n++) {
+        strip_flow(g, relu, dy + n * C, y + n * C, width);
+        for (int c = 0; c < width; c++) sum[c] += (double)g[c], dot[c] += (double)(g[c] * (x[n * C + c] - m[c]));
+    }
+}
+
+QT_CLONES static void strip_back(bool first, R *restrict dx, bool relu, const R *dy, const R *x, const R *y, int64_t N, int64_t C, int width,
+                                 const R *m, const R *k, const R *p, const R *q)
+{
+    R g[STRIP];
+    for (int64_t n = 0; n < N; n++, dx += C) {
+        strip_flow(g, relu, dy + n * C, y + n * C, width);
+        for (int c = 0; c < width; c++) g[c] = k[c] * (g[c] - p[c] - (x[n * C + c] - m[c]) * q[c]);
+        if (first) memcpy(dx, g, (size_t)width * sizeof *g);
+        else
+            for (int c = 0; c < width; c++) dx[c] += g[c];
+    }
 }
 
 /* ---- forward ----------------------------------------------------------------------------------------------------------------- */
 
-/* Channels [c, c + width): their statistics into m and r, and the running values moved. width is 1 for images. */
+/* Mean and the sum of squared distances from it, of channels [c, c + width). width is 1 for images. */
+static void take_moments(const qt_tensor *x, int64_t c, int width, R *m, double *sq)
+{
+    const int64_t N = x->dim[0], C = x->dim[1], S = spatial(x);
+    double        sum[STRIP] = {0}, first = 0, ignored;
+    if (S > 1) {
+        const R *xs = x->data + c * S;
+        run_moments(xs, (runs){1, 0, S}, 0, &first, &ignored);
+        R m0 = (R)(first / (double)S);
+        run_moments(xs, (runs){N, C * S, S}, m0, sum, sq);
+        const double mean = sum[0] / (double)(N * S);
+        m[0] = (R)((double)m0 + mean);
+        sq[0] -= sum[0] * mean;
+        if (sq[0] < 0) sq[0] = 0;
+    } else {
+        strip_sum(sum, x->data + c, N, C, width);
+        for (int i = 0; i < width; i++) m[i] = (R)(sum[i] / (double)N);
+        strip_sum_sq(sq, x->data + c, N, C, width, m);
+    }
+}
+
+/* Channels [c, c + width): their statistics into m and r, and the running values moved. */
 static void take_batch_stats(qt_node *nd, int64_t c, int width, R *m, R *r)
 {
-    const qt_tensor *x = nd->in[0];
+    const qt_tensor *x = nd->in[X];
     const arg       *g = nd->arg;
-    const int64_t    N = x->dim[0], C = x->dim[1], S = spatial(x), M = N * S;
-    R               *running_mean = nd->in[3]->data + c, *running_var = nd->in[4]->data + c;
-    double           sum[STRIP] = {0}, sq[STRIP] = {0};
-    if (S > 1) sum[0] = run_sum(x->data + c * S, N, C * S, S);
-    else strip_sum(sum, x->data + c, N, C, width);
-    for (int i = 0; i < width; i++) m[i] = (R)(sum[i] / (double)M);
-    if (S > 1) sq[0] = run_sum_sq(x->data + c * S, N, C * S, S, m[0]);
-    else strip_dot(sq, x->data + c, NULL, N, C, width, m);
+    const int64_t    M = x->n / x->dim[1];
+    R               *running_mean = nd->in[MEAN]->data + c, *running_var = nd->in[VAR]->data + c;
+    double           sq[STRIP] = {0};
+    take_moments(x, c, width, m, sq);
     for (int i = 0; i < width; i++) {
         r[i] = (R)(1 / sqrt(sq[i] / (double)M + g->eps));
         running_mean[i] = (R)((1 - g->momentum) * (double)running_mean[i] + g->momentum * (double)m[i]);
@@ -161,62 +304,88 @@ static void take_batch_stats(qt_node *nd, int64_t c, int width, R *m, R *r)
 static void take_running_stats(qt_node *nd, int64_t c, int width, R *m, R *r)
 {
     for (int i = 0; i < width; i++) {
-        m[i] = nd->in[3]->data[c + i];
-        r[i] = (R)(1 / sqrt((double)nd->in[4]->data[c + i] + ((arg *)nd->arg)->eps));
+        m[i] = nd->in[MEAN]->data[c + i];
+        r[i] = (R)(1 / sqrt((double)nd->in[VAR]->data[c + i] + ((arg *)nd->arg)->eps));
     }
+}
+
+/* y = (x - m) gain + shift */
+static void take_affine(const qt_node *nd, int64_t c, int width, R *gain, R *shift)
+{
+    const qt_tensor *w = nd->in[WEIGHT], *b = nd->in[BIAS];
+    const R         *r = ((stats *)nd->saved)->root + c;
+    for (int i = 0; i < width; i++) gain[i] = w ? r[i] * w->data[c + i] : r[i], shift[i] = b ? b->data[c + i] : 0;
 }
 
 static void forward(qt_node *nd)
 {
-    const qt_tensor *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
+    const qt_tensor *x = nd->in[X], *skip = nd->in[SKIP];
+    const arg       *g = nd->arg;
     const stats     *st = nd->saved;
     const int64_t    N = x->dim[0], C = x->dim[1], S = spatial(x), strip = S > 1 ? 1 : STRIP;
-    QT_FOR_EACH(k, QT_CHUNKS(C, strip), x->n > QT_GRAIN)
+    QT_FOR_EACH(i, QT_CHUNKS(C, strip), x->n > QT_GRAIN)
     {
-        const int64_t c = k * strip;
+        const int64_t c = i * strip;
         const int     width = (int)qt_min_i64(strip, C - c);
-        R            *m = st->mean + c, *r = st->root + c, gain[STRIP], shift[STRIP];
-        (st->batch ? take_batch_stats : take_running_stats)(nd, c, width, m, r);
-        for (int i = 0; i < width; i++) gain[i] = w ? r[i] * w->data[c + i] : r[i], shift[i] = b ? b->data[c + i] : 0;
-        if (S > 1) run_apply(nd->out->data + c * S, x->data + c * S, N, C * S, S, m[0], gain[0], shift[0]);
-        else strip_apply(nd->out->data + c, x->data + c, N, C, width, m, gain, shift);
+        R            *m = st->mean + c, k[STRIP], b[STRIP], *y = nd->out->data + c * S;
+        const R      *also = skip ? skip->data + c * S : NULL;
+        (st->batch ? take_batch_stats : take_running_stats)(nd, c, width, m, st->root + c);
+        take_affine(nd, c, width, k, b);
+        if (S > 1) run_apply(y, x->data + c * S, also, g->relu, (runs){N, C * S, S}, m[0], k[0], b[0]);
+        else strip_apply(y, x->data + c, also, g->relu, N, C, width, m, k, b);
     }
 }
 
 /* ---- backward ---------------------------------------------------------------------------------------------------------------- */
 
-static void backward_channels(const qt_node *nd, int64_t c, int width)
+static void backward_channels(const qt_node *nd, int64_t c, int width, bool first)
 {
-    const qt_tensor *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
+    const qt_tensor *x = nd->in[X], *w = nd->in[WEIGHT], *b = nd->in[BIAS];
     const stats     *st = nd->saved;
+    const bool       relu = ((arg *)nd->arg)->relu;
     const int64_t    N = x->dim[0], C = x->dim[1], S = spatial(x);
-    const R         *xs = x->data + c * S, *dy = nd->out->grad + c * S, *m = st->mean + c, *r = st->root + c;
+    const R         *xs = x->data + c * S, *y = nd->out->data + c * S, *dy = nd->out->grad + c * S, *m = st->mean + c, *r = st->root + c;
+    const int        mask = !relu ? PLAIN : nd->in[SKIP] ? BY_Y : BY_X;
     double           sum[STRIP] = {0}, dot[STRIP] = {0};
-    R                gain[STRIP], p[STRIP] = {0}, q[STRIP] = {0};
-    if (S > 1) sum[0] = run_sum(dy, N, C * S, S), dot[0] = run_dot(dy, xs, N, C * S, S, m[0]);
-    else strip_sum(sum, dy, N, C, width), strip_dot(dot, xs, dy, N, C, width, m);
+    R                k[STRIP], shift[STRIP], p[STRIP] = {0}, q[STRIP] = {0};
+    take_affine(nd, c, width, k, shift);
+    flow f = {dy, xs, y, m[0], k[0], shift[0], 0, 0};
+    if (S > 1) run_sums(mask, &f, (runs){N, C * S, S}, sum, dot);
+    else strip_sums(sum, dot, relu, dy, xs, y, N, C, width, m);
     for (int i = 0; i < width; i++) {
-        gain[i] = w ? r[i] * w->data[c + i] : r[i];
         if (st->batch) p[i] = (R)(sum[i] / (double)(N * S)), q[i] = (R)(dot[i] / (double)(N * S) * (double)r[i] * (double)r[i]);
         if (w && w->grad) w->grad[c + i] += (R)(dot[i] * (double)r[i]);
         if (b && b->grad) b->grad[c + i] += (R)sum[i];
     }
     if (!x->grad) return;
-    if (S > 1) run_apply_back(x->grad + c * S, dy, xs, N, C * S, S, m[0], gain[0], p[0], q[0]);
-    else strip_apply_back(x->grad + c, dy, xs, N, C, width, m, gain, p, q);
+    f.p = p[0], f.q = q[0];
+    if (S > 1) run_back(mask, first, x->grad + c * S, &f, (runs){N, C * S, S});
+    else strip_back(first, x->grad + c, relu, dy, xs, y, N, C, width, m, k, p, q);
 }
 
 static void backward(const qt_node *nd)
 {
-    const int64_t C = nd->in[0]->dim[1], strip = spatial(nd->in[0]) > 1 ? 1 : STRIP;
-    QT_FOR_EACH(k, QT_CHUNKS(C, strip), nd->out->n > QT_GRAIN) backward_channels(nd, k * strip, (int)qt_min_i64(strip, C - k * strip));
+    const qt_tensor *x = nd->in[X], *skip = nd->in[SKIP], *y = nd->out;
+    const int64_t    C = x->dim[1], strip = spatial(x) > 1 ? 1 : STRIP;
+    const bool       relu = ((arg *)nd->arg)->relu, first = qt_grad_first(nd->in[X]);
+    qt_grad_clear(nd->in[WEIGHT]), qt_grad_clear(nd->in[BIAS]);
+    QT_FOR_EACH(k, QT_CHUNKS(C, strip), y->n > QT_GRAIN) backward_channels(nd, k * strip, (int)qt_min_i64(strip, C - k * strip), first);
+    if (!skip || !skip->grad) return;
+    const bool skip_first = qt_grad_first(nd->in[SKIP]);
+    QT_FOR_CHUNKS(i, e, y->n, QT_GRAIN) pass_skip(skip_first, relu, skip->grad + i, y->grad + i, y->data + i, e - i);
+}
+
+qt_tensor *qt_batch_norm_then(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *var, qt_tensor *skip, bool relu,
+                              bool batch_stats, double momentum, double eps)
+{
+    arg g = {batch_stats, relu, momentum, eps};
+    return QT_EMIT(t, &qt_op_batch_norm, &g, sizeof g, x, w, b, mean, var, skip);
 }
 
 qt_tensor *qt_batch_norm(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *var, bool batch_stats, double momentum,
                          double eps)
 {
-    arg g = {batch_stats, momentum, eps};
-    return QT_EMIT(t, &qt_op_batch_norm, &g, sizeof g, x, w, b, mean, var);
+    return qt_batch_norm_then(t, x, w, b, mean, var, NULL, false, batch_stats, momentum, eps);
 }
 
 static qt_tensor *build(qt_tape *t, qt_tensor **in) { return qt_batch_norm(t, in[0], in[1], in[2], in[3], in[4], true, 0.1, 1e-5); }
@@ -224,6 +393,22 @@ static qt_tensor *build_plain(qt_tape *t, qt_tensor **in) { return qt_batch_norm
 static qt_tensor *build_no_bias(qt_tape *t, qt_tensor **in) { return qt_batch_norm(t, in[0], in[1], NULL, in[2], in[3], true, 0.1, 1e-3); }
 static qt_tensor *build_frozen(qt_tape *t, qt_tensor **in) { return qt_batch_norm(t, in[0], in[1], in[2], in[3], in[4], false, 0.1, 1e-5); }
 static qt_tensor *build_aliased(qt_tape *t, qt_tensor **in) { return qt_batch_norm(t, in[0], in[1], in[1], in[2], in[3], true, 0.1, 1e-5); }
+static qt_tensor *build_relu(qt_tape *t, qt_tensor **in)
+{
+    return qt_batch_norm_then(t, in[0], in[1], in[2], in[3], in[4], NULL, true, true, 0.1, 1e-5);
+}
+static qt_tensor *build_skip(qt_tape *t, qt_tensor **in)
+{
+    return qt_batch_norm_then(t, in[0], in[1], in[2], in[3], in[4], in[5], false, true, 0.1, 1e-5);
+}
+static qt_tensor *build_skip_relu(qt_tape *t, qt_tensor **in)
+{
+    return qt_batch_norm_then(t, in[0], in[1], in[2], in[3], in[4], in[5], true, true, 0.1, 1e-5);
+}
+static qt_tensor *build_skip_self(qt_tape *t, qt_tensor **in)
+{
+    return qt_batch_norm_then(t, in[0], NULL, NULL, in[1], in[2], in[0], false, true, 0.1, 1e-5);
+}
 static const qt_case cases[] = {{"rows", build, {{{6, 3}, 'n'}, {{3}, 'n'}, {{3}, 'n'}, {{3}, 'c'}, {{3}, 'c'}}},
                                 {"many columns", build, {{{4, 70}, 'd'}, {{70}, 'n'}, {{70}, 'n'}, {{70}, 'c'}, {{70}, 'c'}}},
                                 {"images", build, {{{3, 2, 4, 5}, 'n'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}}},
@@ -236,7 +421,16 @@ static const qt_case cases[] = {{"rows", build, {{{6, 3}, 'n'}, {{3}, 'n'}, {{3}
                                 {"frozen", build_frozen, {{{3, 2, 2, 3}, 'n'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}}},
                                 {"evaluation", build, {{{4, 3}, 'n'}, {{3}, 'n'}, {{3}, 'n'}, {{3}, 'c'}, {{3}, 'c'}}, .eval = true},
                                 {"evaluation of images", build, {{{2, 2, 3, 3}, 'n'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}}, .eval = true},
+                                {"relu, rows", build_relu, {{{6, 3}, 'n'}, {{3}, 'n'}, {{3}, 'n'}, {{3}, 'c'}, {{3}, 'c'}}},
+                                {"relu, images", build_relu, {{{3, 2, 4, 5}, 'n'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}}},
+                                {"relu, evaluation", build_relu, {{{3, 2, 4}, 'n'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}}, .eval = true},
+                                {"skip", build_skip, {{{2, 2, 3, 3}, 'n'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}, {{2, 2, 3, 3}, 'n'}}},
+                                {"skip and relu, images", build_skip_relu,
+                                 {{{2, 2, 3, 3}, 'n'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}, {{2, 2, 3, 3}, 'n'}}},
+                                {"skip and relu, rows", build_skip_relu,
+                                 {{{6, 3}, 'n'}, {{3}, 'n'}, {{3}, 'n'}, {{3}, 'c'}, {{3}, 'c'}, {{6, 3}, 'n'}}},
+                                {"x is skip", build_skip_self, {{{2, 2, 2, 2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}}},
                                 {NULL}};
 const qt_op qt_op_batch_norm = {
     .d = {"batch_norm", "normalization of each channel over the batch", .source = "Ioffe, Szegedy, ICML 2015, algorithm 1"},
-    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .cases = cases};
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .cases = cases};

@@ -57,9 +57,12 @@ QT_CLONES static void pass(R *restrict y, const R *restrict x, const uint8_t *re
     for (int64_t i = 0; i < n; i++) y[i] = x[i] * (keep[i] ? factor : 0);
 }
 
-QT_CLONES static void pass_back(R *restrict dx, const R *restrict dy, const uint8_t *restrict keep, int64_t n, R factor)
+QT_CLONES static void pass_back(R *restrict dx, const R *restrict dy, const uint8_t *restrict keep, int64_t n, R factor, bool first)
 {
-    for (int64_t i = 0; i < n; i++) dx[i] += dy[i] * (keep[i] ? factor : 0);
+    if (first)
+        for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * (keep[i] ? factor : 0);
+    else
+        for (int64_t i = 0; i < n; i++) dx[i] += dy[i] * (keep[i] ? factor : 0);
 }
 
 static void forward(qt_node *nd)
@@ -95,12 +98,13 @@ static void backward(const qt_node *nd)
     const drop *d = nd->saved;
     const R    *dy = nd->out->grad;
     R          *dx = nd->in[0]->grad;
+    const bool  first = qt_grad_first(nd->in[0]);
     if (!dx) return;
     QT_FOR_CHUNKS(b, e, nd->out->n, QT_GRAIN)
     {
-        if (d->keep) pass_back(dx + b, dy + b, d->keep + b, e - b, d->factor);
+        if (d->keep) pass_back(dx + b, dy + b, d->keep + b, e - b, d->factor, first);
         else
-            for (int64_t i = b; i < e; i++) dx[i] += dy[i];
+            for (int64_t i = b; i < e; i++) dx[i] = (first ? 0 : dx[i]) + dy[i];
     }
 }
 
@@ -117,4 +121,4 @@ static const qt_case cases[] = {{"matrix", build, {{{5, 7}, 'n'}}},
                                 {NULL}};
 const qt_op qt_op_dropout = {
     .d = {"dropout", "elements zeroed at random in training, the others scaled up", .source = "Srivastava et al., JMLR 2014"},
-    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .naive = naive, .cases = cases};
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .naive = naive, .cases = cases};

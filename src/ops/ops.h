@@ -14,4 +14,7 @@ bool qt_conv2d_integer(const qt_tensor *x, const qt_tensor *w, int stride, int p
  * and no gradient is wanted. end->bias is not used: b is the bias. */
 qt_tensor *qt_linear_end(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, const qt_iend *end);
 qt_tensor *qt_conv2d_end(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, int stride, int padding, int dilation, int groups, const qt_iend *end);
+/* batch_norm with what follows it in the same passes: max(0, batch_norm(x) + skip); skip may be NULL. */
+qt_tensor *qt_batch_norm_then(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *var, qt_tensor *skip, bool relu,
+                              bool batch_stats, double momentum, double eps);
 #endif

@@ -5,12 +5,14 @@
 #ifndef QT_OPS_POINTWISE_H
 #define QT_OPS_POINTWISE_H
 #include "ops/inner.h"
+#include "ops/vmath.h"
 
 typedef struct pointwise_arg {
     R a, b;
 } pointwise_arg;
 typedef void (*pointwise_values)(R *restrict ys, const R *restrict xs, int64_t n, R a, R b);
-typedef void (*pointwise_grads)(R *restrict dxs, const R *restrict xs, const R *restrict ys, const R *restrict dys, int64_t n, R a, R b);
+typedef void (*pointwise_grads)(R *restrict dxs, const R *restrict xs, const R *restrict ys, const R *restrict dys, int64_t n, R a, R b,
+                                bool first);
 
 static qt_err pointwise_shape(qt_node *nd) { return qt_node_out_like(nd, nd->in[0]); }
 
@@ -27,8 +29,9 @@ static void pointwise_backward(const qt_node *nd, pointwise_grads grads)
     const pointwise_arg *g = nd->arg;
     const R             *x = nd->in[0]->data, *y = nd->out->data, *dy = nd->out->grad;
     R                   *dx = nd->in[0]->grad;
+    const bool           first = qt_grad_first(nd->in[0]);
     if (!dx) return;
-    QT_FOR_CHUNKS(i, e, nd->out->n, QT_GRAIN) grads(dx + i, x + i, y + i, dy + i, e - i, g->a, g->b);
+    QT_FOR_CHUNKS(i, e, nd->out->n, QT_GRAIN) grads(dx + i, x + i, y + i, dy + i, e - i, g->a, g->b, first);
 }
 
 /* op: name; text: the doc; input: domain of its cases; call: builds a case from x; value, grad: the expressions */
@@ -41,15 +44,18 @@ static void pointwise_backward(const qt_node *nd, pointwise_grads grads)
             ys[i] = (value);                                                                                                        \
         }                                                                                                                           \
     }                                                                                                                               \
-    QT_CLONES static void op##_grads(R *restrict dxs, const R *restrict xs, const R *restrict ys, const R *restrict dys, int64_t n, \
-                                     R a, R b)                                                                                      \
+    QT_INLINE R op##_grad(R x, R y, R dy, R a, R b)                                                                                 \
     {                                                                                                                               \
-        (void)a, (void)b;                                                                                                           \
-        for (int64_t i = 0; i < n; i++) {                                                                                           \
-            const R x = xs[i], y = ys[i], dy = dys[i];                                                                              \
-            (void)x, (void)y;                                                                                                       \
-            dxs[i] += (gradient);                                                                                                   \
-        }                                                                                                                           \
+        (void)x, (void)y, (void)a, (void)b;                                                                                         \
+        return (gradient);                                                                                                          \
+    }                                                                                                                               \
+    QT_CLONES static void op##_grads(R *restrict dxs, const R *restrict xs, const R *restrict ys, const R *restrict dys, int64_t n, \
+                                     R a, R b, bool first)                                                                          \
+    {                                                                                                                               \
+        if (first)                                                                                                                  \
+            for (int64_t i = 0; i < n; i++) dxs[i] = op##_grad(xs[i], ys[i], dys[i], a, b);                                         \
+        else                                                                                                                        \
+            for (int64_t i = 0; i < n; i++) dxs[i] += op##_grad(xs[i], ys[i], dys[i], a, b);                                        \
     }                                                                                                                               \
     static void       op##_forward(qt_node *nd) { pointwise_forward(nd, op##_values); }                                             \
     static void       op##_backward(const qt_node *nd) { pointwise_backward(nd, op##_grads); }                                      \
@@ -65,7 +71,7 @@ static void pointwise_backward(const qt_node *nd, pointwise_grads grads)
                                          {"rank 5", op##_build, {{{2, 1, 2, 1, 3}, input}}},                                        \
                                          {NULL}};                                                                                   \
     const qt_op qt_op_##op = {.d = {#op, text}, .kind = QT_EXACT, .shape = pointwise_shape, .forward = op##_forward,                \
-                              .backward = op##_backward, .cases = op##_cases};
+                              .backward = op##_backward, .stores = true, .cases = op##_cases};
 
 #define POINTWISE_EMIT(op, ...) QT_EMIT(t, &qt_op_##op, (&(pointwise_arg){__VA_ARGS__}), sizeof(pointwise_arg), x)
 #endif

@@ -7,6 +7,7 @@
  * Left out: windows and strides that differ between the axes, ceil mode, and averages that leave padding out of the divisor. */
 #include "base/par.h"
 #include "ops/ops.h"
+#include <string.h>
 
 typedef struct settings {
     int kernel, stride, padding;
@@ -43,6 +44,9 @@ static qt_err pooled(qt_node *nd)
 
 /* for each plane [H,W] of x, in parallel */
 #define FOR_PLANES(c, x) QT_FOR_EACH(c, (x)->dim[0] * (x)->dim[1], (x)->n > QT_GRAIN)
+
+/* Plane c, of P numbers, of the gradient of x; cleared if nothing has been written to it before. */
+static R *plane_of(R *dx, int64_t c, int64_t P, bool first) { return first ? memset(dx + c * P, 0, (size_t)P * sizeof *dx) : dx + c * P; }
 
 /* ---- max_pool2d: saved holds the winner of each window, as its place in the plane ---- */
 
@@ -101,9 +105,13 @@ static void max_backward(const qt_node *nd)
     const qt_tensor *x = nd->in[0], *y = nd->out;
     int64_t          P = x->dim[2] * x->dim[3], Q = y->dim[2] * y->dim[3];
     R               *dx = grad_of(x);
+    const bool       first = qt_grad_first(nd->in[0]);
     if (!dx) return;
     FOR_PLANES(c, x)
-    for (int64_t q = c * Q; q < (c + 1) * Q; q++) dx[c * P + ((const int32_t *)nd->saved)[q]] += y->grad[q];
+    {
+        R *plane = plane_of(dx, c, P, first);
+        for (int64_t q = c * Q; q < (c + 1) * Q; q++) plane[((const int32_t *)nd->saved)[q]] += y->grad[q];
+    }
 }
 
 /* ---- avg_pool2d ---- */
@@ -136,15 +144,19 @@ static void avg_backward(const qt_node *nd)
     const settings  *s = nd->arg;
     int64_t          P = x->dim[2] * x->dim[3], Q = y->dim[2] * y->dim[3], W = x->dim[3], OW = y->dim[3];
     R               *dx = grad_of(x);
+    const bool       first = qt_grad_first(nd->in[0]);
     if (!dx) return;
     FOR_PLANES(c, x)
-    for (int64_t oh = 0; oh < y->dim[2]; oh++)
-        for (int64_t ow = 0; ow < OW; ow++) {
-            range h = window(s, oh, x->dim[2]), v = window(s, ow, W);
-            R     g = y->grad[c * Q + oh * OW + ow] / (R)(s->kernel * s->kernel);
-            for (int64_t r = h.begin; r < h.end; r++)
-                for (int64_t k = v.begin; k < v.end; k++) dx[c * P + r * W + k] += g;
-        }
+    {
+        R *plane = plane_of(dx, c, P, first);
+        for (int64_t oh = 0; oh < y->dim[2]; oh++)
+            for (int64_t ow = 0; ow < OW; ow++) {
+                range h = window(s, oh, x->dim[2]), v = window(s, ow, W);
+                R     g = y->grad[c * Q + oh * OW + ow] / (R)(s->kernel * s->kernel);
+                for (int64_t r = h.begin; r < h.end; r++)
+                    for (int64_t k = v.begin; k < v.end; k++) plane[r * W + k] += g;
+            }
+    }
 }
 
 /* ---- global_avg_pool ---- */
@@ -183,11 +195,12 @@ static void global_backward(const qt_node *nd)
     const qt_tensor *x = nd->in[0];
     int64_t          P = x->dim[2] * x->dim[3];
     R               *dx = grad_of(x);
+    const bool       first = qt_grad_first(nd->in[0]);
     if (!dx) return;
     FOR_PLANES(c, x)
     {
-        R g = nd->out->grad[c] / (R)P;
-        for (int64_t p = c * P; p < (c + 1) * P; p++) dx[p] += g;
+        R *plane = plane_of(dx, c, P, first), g = nd->out->grad[c] / (R)P;
+        for (int64_t p = 0; p < P; p++) plane[p] += g;
     }
 }
 
@@ -221,16 +234,19 @@ const qt_op qt_op_max_pool2d = {.d = {"max_pool2d", "largest value of each windo
                                 .shape = max_shape,
                                 .forward = max_forward,
                                 .backward = max_backward,
+                                .stores = true,
                                 .cases = max_cases};
 const qt_op qt_op_avg_pool2d = {.d = {"avg_pool2d", "mean of each window; padding counts as zeros"},
                                 .kind = QT_EXACT,
                                 .shape = pooled,
                                 .forward = avg_forward,
                                 .backward = avg_backward,
+                                .stores = true,
                                 .cases = avg_cases};
 const qt_op qt_op_global_avg_pool = {.d = {"global_avg_pool", "mean of each channel's plane: [N,C,H,W] to [N,C]"},
                                      .kind = QT_EXACT,
                                      .shape = global_shape,
                                      .forward = global_forward,
                                      .backward = global_backward,
+                                     .stores = true,
                                      .cases = global_cases};
