@@ -23,13 +23,22 @@ static void *get(int64_t bytes)
 /* How codes are drawn */
 enum { MIXED, LOWEST, HIGHEST, ENDS };
 
-/* n codes in [lo, hi], and anything behind them */
-static uint8_t *codes(int64_t n, int lo, int hi, int draw)
+typedef struct range {
+    bool is_signed;
+    int  lo, hi;
+    bool wide;
+} range;
+
+/* n codes in the range, and anything behind them */
+static void *codes(int64_t n, range r, int draw)
 {
-    uint8_t *q = get(n + QT_CODES_SLACK);
-    for (int64_t i = 0; i < n + QT_CODES_SLACK; i++) {
-        int64_t end = between(0, 1) ? hi : lo;
-        q[i] = (uint8_t)(i >= n ? between(0, 255) : draw == LOWEST ? lo : draw == HIGHEST ? hi : draw == ENDS ? end : between(lo, hi));
+    int64_t  all = n + QT_CODES_SLACK;
+    uint8_t *q = get(r.wide ? 2 * all : all);
+    for (int64_t i = 0; i < all; i++) {
+        int64_t end = between(0, 1) ? r.hi : r.lo, code = draw == LOWEST ? r.lo : draw == HIGHEST ? r.hi : draw == ENDS ? end : between(r.lo, r.hi);
+        if (i >= n) code = between(-128, 255);
+        if (r.wide) ((int16_t *)(void *)q)[i] = (int16_t)code;
+        else q[i] = (uint8_t)code;
     }
     return q;
 }
@@ -40,18 +49,14 @@ static uint8_t *codes(int64_t n, int lo, int hi, int draw)
 
 /* ---- the bare product ---- */
 
-typedef struct range {
-    bool is_signed;
-    int  lo, hi;
-} range;
-
 static const range ranges[] = {{true, -128, 127}, {false, 0, 255}, {true, -127, 127}, {true, -8, 7}, {false, 0, 15}, {true, -1, 1}, {true, -64, 63},
-                               {false, 0, 127},   {true, 0, 100},  {false, 100, 255}, {true, -128, -100}, {false, 0, 3}, {true, -4, 3}, {true, -32, 31}};
+                               {false, 0, 127},   {true, 0, 100},  {false, 100, 255}, {true, -128, -100}, {false, 0, 3}, {true, -4, 3}, {true, -32, 31},
+                               {true, -2000, 1500, true}, {true, 0, 255, true}};
 enum { RANGES = sizeof ranges / sizeof *ranges };
 
 static void bare_case(int64_t M, int64_t N, int64_t K, range ra, range rb, bool ta, bool tb, int draw_a, int draw_b)
 {
-    qt_ioperand a = {codes(M * K, ra.lo, ra.hi, draw_a), ra.is_signed, ta, ra.lo, ra.hi}, b = {codes(N * K, rb.lo, rb.hi, draw_b), rb.is_signed, tb, rb.lo, rb.hi};
+    qt_ioperand a = {codes(M * K, ra, draw_a), ra.is_signed, ta, ra.lo, ra.hi, ra.wide}, b = {codes(N * K, rb, draw_b), rb.is_signed, tb, rb.lo, rb.hi, rb.wide};
     size_t      size = (size_t)(M * N) * sizeof(int32_t);
     int32_t    *want = get((int64_t)size + 4), *have = get((int64_t)size + 4);
     qt_igemm_naive(M, N, K, a, b, want);
@@ -89,6 +94,7 @@ static void test_edges(void **state)
     for (int64_t K = 1; K <= 140; K++) bare_case(K % 13 + 1, K % 19 + 1, K, ranges[K % 3 ? 1 : 6], ranges[K % 5 ? 0 : 3], K % 7 == 0, K % 4 != 0, MIXED, MIXED);
     bare_case(0, 5, 5, ranges[1], ranges[0], false, true, MIXED, MIXED), bare_case(5, 0, 5, ranges[1], ranges[0], false, true, MIXED, MIXED);
     bare_case(5, 5, 0, ranges[1], ranges[0], false, true, MIXED, MIXED);
+    for (int t = 0; t < 4; t++) bare_case(9, 19, 1, (range){true, -32768, 32767, true}, (range){true, -32768, 32767, true}, t & 1, t & 2, ENDS, ENDS);
 }
 
 /* The largest and smallest products, over the longest inner lengths that are permitted */
@@ -125,7 +131,7 @@ static void test_large(void **state)
 /* inner: of the scales; zeros: 0 none, 1 small, 2 within the range of codes */
 static qt_icodes icodes(int64_t rows, int64_t K, range r, int64_t inner, int64_t count, int zeros, int draw)
 {
-    qt_icodes c = {.q = codes(rows * K, r.lo, r.hi, draw), .is_signed = r.is_signed, .lo = r.lo, .hi = r.hi, .n = rows * K, .inner = inner, .count = count};
+    qt_icodes c = {.q = codes(rows * K, r, draw), .is_signed = r.is_signed, .lo = r.lo, .hi = r.hi, .n = rows * K, .inner = inner, .count = count};
     R        *scale = get(count * (int64_t)sizeof(R));
     int32_t  *zero = zeros ? get(count * (int64_t)sizeof(int32_t)) : NULL;
     for (int64_t i = 0; i < count; i++) scale[i] = (R)(0.001 + qt_rng_uniform(&dice));

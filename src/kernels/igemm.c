@@ -66,20 +66,29 @@ static qt_igemm_cuts cuts_of(int64_t K, int64_t block, int64_t longest, int64_t 
     qt_igemm_cuts c = {.K = K, .block = block, .longest = qt_min_i64(longest, block), .codes = codes};
     c.per_block = (block + c.longest - 1) / c.longest;
     c.n = K / block * c.per_block;
-    c.steps = K / block * ((c.per_block - 1) * ((c.longest + codes - 1) / codes) + (block - (c.per_block - 1) * c.longest + codes - 1) / codes);
+    c.cut_steps = (c.longest + codes - 1) / codes;
+    c.block_steps = (c.per_block - 1) * c.cut_steps + (block - (c.per_block - 1) * c.longest + codes - 1) / codes;
+    c.steps = K / block * c.block_steps;
     return c;
+}
+
+/* The plan with codes in bytes or in pairs. */
+static plan form(plan p, bool pairs, int64_t block, int64_t longest)
+{
+    p.pairs = pairs;
+    p.copied = !p.few && (p.a.trans || (pairs ? !p.a.wide : p.a_shift));
+    p.cuts = cuts_of(p.K, block, longest, pairs ? 2 : 4);
+    return p;
 }
 
 static plan plan_of(int64_t M, int64_t N, int64_t K, qt_ioperand a, qt_ioperand b, int64_t block, int64_t longest)
 {
+    bool wide = a.wide || b.wide;
     plan p = {.M = M, .N = N, .K = K, .a = a, .b = b};
     p.a_shift = a.is_signed && a.lo < 0 ? -a.lo : 0, p.b_shift = !b.is_signed && b.hi > INT8_MAX ? INT8_MIN : 0;
     p.run = run_of(a.lo + p.a_shift, a.hi + p.a_shift, b.lo + p.b_shift, b.hi + p.b_shift);
-    p.pairs = p.run == 0;
-    p.few = M <= FEW_ROWS && !a.trans && b.trans && !a.is_signed && b.is_signed;
-    p.copied = !p.few && (p.pairs || a.trans || p.a_shift);
-    p.cuts = cuts_of(K, block, longest, p.pairs ? 2 : 4);
-    return p;
+    p.few = M <= FEW_ROWS && !a.trans && b.trans && !a.is_signed && b.is_signed && !wide;
+    return form(p, wide || !p.run, block, longest);
 }
 
 /* The next n bytes of the work space. */
@@ -111,12 +120,12 @@ static qt_igemm_job layout(plan *p, void *work)
 /* A plan that suits every path becomes that of one: the path may do without pairs. */
 static void settle(plan *p, const qt_igemm_path *path, qt_igemm_job *j)
 {
-    bool pairs = p->pairs && path->saturates;
-    if (pairs) p->a_shift = p->b_shift = 0;
-    if (p->pairs && !pairs) p->pairs = false, p->copied = !p->few && (p->a.trans || p->a_shift), p->cuts = cuts_of(p->K, p->cuts.block, p->cuts.longest, 4);
+    bool wide = p->a.wide || p->b.wide;
+    *p = form(*p, wide || (p->pairs && path->saturates), p->cuts.block, p->cuts.longest);
+    if (p->pairs) p->a_shift = p->b_shift = 0;
     j->cuts = p->cuts, j->run = p->run;
-    j->kind = pairs ? QT_IGEMM_PAIRS : path->saturates && p->run >= SHORT_RUN && !p->few ? QT_IGEMM_RUN : QT_IGEMM_BYTES;
-    j->a_code = p->pairs ? 2 : 1, j->a_step = 4, j->a_row = p->copied ? a_pitch(p) : p->K;
+    j->kind = p->pairs ? QT_IGEMM_PAIRS : path->saturates && p->run >= SHORT_RUN && !p->few ? QT_IGEMM_RUN : QT_IGEMM_BYTES;
+    j->a_code = p->pairs && !p->few ? 2 : 1, j->a_step = 4, j->a_row = p->copied ? a_pitch(p) : p->K * j->a_code;
     if (p->a.trans) j->a_row = 4, j->a_step = 4 * QT_IGEMM_WIDTH, j->a_panel = p->cuts.steps * j->a_step;
     if (!p->few) j->b_panel = p->cuts.steps * 4 * path->lanes;
 }
@@ -125,13 +134,14 @@ static void settle(plan *p, const qt_igemm_path *path, qt_igemm_job *j)
 
 static void pack_a(const plan *p, const qt_igemm_path *path, const qt_igemm_job *j, int64_t begin, int64_t end)
 {
-    qt_ipack_from  f = {p->a.q, p->a.trans ? p->M : p->K, p->a.is_signed, p->pairs, (uint8_t)p->a_shift, QT_IGEMM_WIDTH};
+    qt_ipack_from  f = {p->a.q, p->a.trans ? p->M : p->K, p->a.is_signed, p->pairs, p->a.wide, (uint8_t)p->a_shift, QT_IGEMM_WIDTH};
+    int64_t        code = p->a.wide ? 2 : 1;
     uint8_t       *to = (uint8_t *)j->a;
     for (int64_t m = begin; m < end; m += p->a.trans ? QT_IGEMM_WIDTH : 1) {
         if (!p->a.trans) path->pack->copy(&f, f.q + m * p->K, p->K, to + m * j->a_row);
         for (int64_t i = 0; i < p->cuts.n && p->a.trans; i++) {
             qt_igemm_cut cut = qt_igemm_cut_at(&p->cuts, i);
-            path->pack->weave(&f, f.q + cut.k * p->M + m, cut.length, to + m / QT_IGEMM_WIDTH * j->a_panel + cut.step * j->a_step, NULL);
+            path->pack->weave(&f, f.q + (cut.k * p->M + m) * code, cut.length, to + m / QT_IGEMM_WIDTH * j->a_panel + cut.step * j->a_step, NULL);
         }
     }
 }
@@ -154,15 +164,16 @@ static void sum_a(const plan *p, int32_t *sum, int64_t begin, int64_t end)
 /* Panels [begin, end) of B, and its sums if they are wanted. */
 static void pack_b(const plan *p, const qt_igemm_path *path, const qt_igemm_job *j, int64_t begin, int64_t end)
 {
-    qt_ipack_from f = {p->b.q, p->b.trans ? p->K : p->N, p->b.is_signed, p->pairs, (uint8_t)p->b_shift, path->lanes};
+    qt_ipack_from f = {p->b.q, p->b.trans ? p->K : p->N, p->b.is_signed, p->pairs, p->b.wide, (uint8_t)p->b_shift, path->lanes};
+    int64_t       code = p->b.wide ? 2 : 1;
     for (int64_t n = begin * path->lanes; n < qt_min_i64(p->N, end * path->lanes); n += path->lanes)
         for (int64_t i = 0; i < p->cuts.n; i++) {
             qt_igemm_cut cut = qt_igemm_cut_at(&p->cuts, i);
             uint8_t     *to = (uint8_t *)j->b + n / path->lanes * j->b_panel + cut.step * 4 * path->lanes;
             int32_t     *sum = j->x.zero ? j->w_sum + i * j->w_pitch + n : NULL;
             if (sum) memset(sum, 0, sizeof *sum * (size_t)path->lanes);
-            if (p->b.trans) path->pack->gather(&f, f.q + n * p->K + cut.k, p->N - n, cut.length, to, sum);
-            else path->pack->weave(&f, f.q + cut.k * p->N + n, cut.length, to, sum);
+            if (p->b.trans) path->pack->gather(&f, f.q + (n * p->K + cut.k) * code, p->N - n, cut.length, to, sum);
+            else path->pack->weave(&f, f.q + (cut.k * p->N + n) * code, cut.length, to, sum);
             for (int64_t k = n; sum && j->w.zero && k < qt_min_i64(p->N, n + path->lanes); k++)
                 sum[k - n] -= (int32_t)cut.length * j->w.zero[cut.block * j->w.block + k];
         }
@@ -245,7 +256,7 @@ bool qt_ilinear_suits(int64_t M, int64_t N, int64_t K, const qt_icodes *x, const
 
 static plan plan_linear(int64_t M, int64_t N, int64_t K, const qt_icodes *x, const qt_icodes *w)
 {
-    return plan_of(M, N, K, (qt_ioperand){x->q, x->is_signed, false, x->lo, x->hi}, (qt_ioperand){w->q, w->is_signed, true, w->lo, w->hi},
+    return plan_of(M, N, K, (qt_ioperand){x->q, x->is_signed, false, x->lo, x->hi, false}, (qt_ioperand){w->q, w->is_signed, true, w->lo, w->hi, false},
                    qt_min_i64(block_of(x, K), block_of(w, K)), qt_longest_block(qt_icodes_reach(x), qt_icodes_reach(w)));
 }
 

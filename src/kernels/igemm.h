@@ -25,11 +25,12 @@ void   qt_ilinear_naive(int64_t M, int64_t N, int64_t K, const qt_icodes *x, con
 
 /* ---- the bare product: C [M,N] int32 = op(A) [M,K] op(B) [K,N] ------------------------------------------------------------------- */
 
-/* An operand: q int8_t or uint8_t, all of it within [lo, hi]: a narrow range is faster. Row-major, with QT_CODES_SLACK behind it. */
+/* An operand: q int8_t or uint8_t (or int16_t), all of it within [lo, hi]: a narrow range is faster. Row-major, with QT_CODES_SLACK behind it. */
 typedef struct qt_ioperand {
     const void *q;
     bool        is_signed, trans;
     int         lo, hi;
+    bool        wide; /* q is int16_t */
 } qt_ioperand;
 
 /* A and B may both be signed; at most one of them unsigned, or both. K is at most qt_longest_block of the ranges. */

@@ -25,18 +25,23 @@ OPERATION void store(void *p, V v) { _mm256_storeu_si256(p, v); }
 OPERATION V add(V a, V b) { return _mm256_add_epi32(a, b); }
 OPERATION V ones(void) { return _mm256_set1_epi16(1); }
 
+/* In assembly, which keeps its order: else GCC loads a step of all rows before it multiplies, and spills sums to make room. */
 OPERATION V broadcast(const uint8_t *p)
 {
-    int32_t step;
-    memcpy(&step, p, sizeof step);
-    return _mm256_set1_epi32(step);
+    V x;
+    __asm__ volatile("vpbroadcastd %1, %0" : "=x"(x) : "m"(*(const uint8_t(*)[4])p));
+    return x;
 }
 
 OPERATION V dot(const int kind, V sum, V x, V w)
 {
-    if (kind == QT_IGEMM_PAIRS) return add(sum, _mm256_madd_epi16(x, w));
-    if (kind == QT_IGEMM_RUN) return _mm256_add_epi16(sum, _mm256_maddubs_epi16(x, w));
-    return add(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), ones()));
+    V t;
+    if (kind == QT_IGEMM_PAIRS) __asm__ volatile("vpmaddwd %2, %1, %0" : "=x"(t) : "x"(x), "x"(w));
+    else __asm__ volatile("vpmaddubsw %2, %1, %0" : "=x"(t) : "x"(x), "x"(w));
+    if (kind == QT_IGEMM_BYTES) __asm__ volatile("vpmaddwd %1, %0, %0" : "+x"(t) : "x"(ones()));
+    if (kind == QT_IGEMM_RUN) __asm__ volatile("vpaddw %1, %0, %0" : "+x"(sum) : "x"(t));
+    else __asm__ volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(t));
+    return sum;
 }
 
 OPERATION V widen(const int kind, V sum) { return kind == QT_IGEMM_RUN ? _mm256_madd_epi16(sum, ones()) : sum; }

@@ -2,6 +2,7 @@
 #include "kernels/igemm.h"
 
 static int64_t at(const void *q, bool is_signed, int64_t i) { return is_signed ? ((const int8_t *)q)[i] : ((const uint8_t *)q)[i]; }
+static int64_t of(qt_ioperand o, int64_t i) { return o.wide ? ((const int16_t *)o.q)[i] : at(o.q, o.is_signed, i); }
 static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
 static int64_t block_of(const qt_icodes *c, int64_t K) { return c->inner < K ? c->inner : K; }
 
@@ -30,7 +31,7 @@ void qt_igemm_naive(int64_t M, int64_t N, int64_t K, qt_ioperand a, qt_ioperand 
     for (int64_t m = 0; m < M; m++)
         for (int64_t n = 0; n < N; n++) {
             int64_t sum = 0;
-            for (int64_t k = 0; k < K; k++) sum += at(a.q, a.is_signed, a.trans ? k * M + m : m * K + k) * at(b.q, b.is_signed, b.trans ? n * K + k : k * N + n);
+            for (int64_t k = 0; k < K; k++) sum += of(a, a.trans ? k * M + m : m * K + k) * of(b, b.trans ? n * K + k : k * N + n);
             C[m * N + n] = (int32_t)sum;
         }
 }

@@ -8,16 +8,19 @@
 
 /* ---- plain C ---- */
 
-static inline void put(const qt_ipack_from *f, uint8_t code, uint8_t *to, int64_t k, int32_t *sum)
+/* Code i of q, as what is stored. */
+static inline int code(const qt_ipack_from *f, const uint8_t *q, int64_t i)
 {
-    if (f->pairs) {
-        int16_t wide = f->is_signed ? (int8_t)code : code;
-        memcpy(to + 2 * k, &wide, sizeof wide);
-        if (sum) *sum += wide;
-    } else {
-        to[k] = (uint8_t)(code + f->shift);
-        if (sum) *sum += (int8_t)to[k];
-    }
+    int16_t wide;
+    if (f->wide) return memcpy(&wide, q + 2 * i, sizeof wide), wide;
+    if (f->pairs) return f->is_signed ? (int8_t)q[i] : q[i];
+    return (int8_t)(q[i] + f->shift);
+}
+
+static inline void put(const qt_ipack_from *f, int value, uint8_t *to, int64_t k)
+{
+    if (f->pairs) memcpy(to + 2 * k, &(int16_t){(int16_t)value}, 2);
+    else to[k] = (uint8_t)value;
 }
 
 /* A panel from code k of row r at q[r * row + k * step]. */
@@ -26,7 +29,11 @@ static void panel(const qt_ipack_from *f, const uint8_t *q, int64_t rows, int64_
     int64_t codes = f->pairs ? 2 : 4, steps = (length + codes - 1) / codes;
     memset(to, 0, (size_t)(steps * f->lanes * 4));
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t k = 0; k < length; k++) put(f, q[r * row + k * step], to + (k / codes * f->lanes + r) * 4, k % codes, sum ? sum + r : NULL);
+        for (int64_t k = 0; k < length; k++) {
+            int value = code(f, q, r * row + k * step);
+            put(f, value, to + (k / codes * f->lanes + r) * 4, k % codes);
+            if (sum) sum[r] += value;
+        }
 }
 
 static void gather(const qt_ipack_from *f, const uint8_t *q, int64_t rows, int64_t length, uint8_t *to, int32_t *sum)
@@ -38,7 +45,7 @@ static void weave(const qt_ipack_from *f, const uint8_t *q, int64_t length, uint
 
 static void copy(const qt_ipack_from *f, const uint8_t *q, int64_t n, uint8_t *to)
 {
-    for (int64_t k = 0; k < n; k++) put(f, q[k], to, k, NULL);
+    for (int64_t k = 0; k < n; k++) put(f, code(f, q, k), to, k);
 }
 
 const qt_ipack qt_ipack_portable = {gather, weave, copy};
@@ -54,7 +61,11 @@ const qt_ipack qt_ipack_portable = {gather, weave, copy};
 INLINE __m128i load16(const uint8_t *p) { return _mm_loadu_si128((const __m128i *)(const void *)p); }
 INLINE __m256i load32(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
 INLINE void    store32(void *p, __m256i v) { _mm256_storeu_si256(p, v); }
-INLINE __m256i widened(bool is_signed, __m128i v) { return is_signed ? _mm256_cvtepi8_epi16(v) : _mm256_cvtepu8_epi16(v); }
+/* 16 codes as int16 */
+INLINE __m256i widened(const qt_ipack_from *f, const uint8_t *q)
+{
+    return f->wide ? load32(q) : f->is_signed ? _mm256_cvtepi8_epi16(load16(q)) : _mm256_cvtepu8_epi16(load16(q));
+}
 
 /* -1 in the first n bytes */
 INLINE __m256i first_bytes(int64_t n)
@@ -83,13 +94,13 @@ INLINE void transpose(__m256i *v)
 /* Eight lanes; per vector 32 bytes, or 16 that are widened. */
 INLINE void gather8(const qt_ipack_from *f, const uint8_t *const *row, int64_t length, const bool pairs, uint8_t *to, int32_t *sum)
 {
-    int64_t codes = pairs ? 16 : 32, pitch = f->lanes * 4;
+    int64_t codes = pairs ? 16 : 32, pitch = f->lanes * 4, bytes = f->wide ? 2 : 1;
     __m256i shift = _mm256_set1_epi8((char)f->shift), total = sum ? load32((const uint8_t *)sum) : _mm256_setzero_si256();
     for (int64_t k = 0; k < length; k += codes) {
         int64_t left = qt_min_i64(codes, length - k), steps = pairs ? (left + 1) / 2 : (left + 3) / 4;
         __m256i keep = first_bytes(pairs ? 2 * left : left), v[8];
         for (int r = 0; r < 8; r++)
-            v[r] = _mm256_and_si256(keep, pairs ? widened(f->is_signed, load16(row[r] + k)) : _mm256_add_epi8(shift, load32(row[r] + k)));
+            v[r] = _mm256_and_si256(keep, pairs ? widened(f, row[r] + k * bytes) : _mm256_add_epi8(shift, load32(row[r] + k)));
         transpose(v);
         for (int s = 0; s < 8; s++) {
             if (s < steps) store32(to + s * pitch, v[s]);
@@ -104,7 +115,7 @@ AVX2 static void gather_avx2(const qt_ipack_from *f, const uint8_t *q, int64_t r
 {
     for (int l = 0; l < f->lanes; l += 8) {
         const uint8_t *row[8];
-        for (int r = 0; r < 8; r++) row[r] = q + qt_min_i64(l + r, rows - 1) * f->pitch;
+        for (int r = 0; r < 8; r++) row[r] = q + qt_min_i64(l + r, rows - 1) * f->pitch * (f->wide ? 2 : 1);
         if (f->pairs) gather8(f, row, length, true, to + 4 * l, sum ? sum + l : NULL);
         else gather8(f, row, length, false, to + 4 * l, sum ? sum + l : NULL);
     }
@@ -119,20 +130,26 @@ INLINE __m256i weave_bytes(const uint8_t *q, int64_t pitch, int64_t rows, __m128
     return _mm256_set_m128i(_mm_unpackhi_epi16(low, high), _mm_unpacklo_epi16(low, high));
 }
 
-INLINE __m256i weave_pairs(const uint8_t *q, int64_t pitch, int64_t rows, bool is_signed)
+/* Eight codes as int16 */
+INLINE __m128i widened8(const qt_ipack_from *f, const uint8_t *q)
 {
-    __m128i first = _mm_loadl_epi64((const __m128i *)(const void *)q);
-    __m128i second = rows > 1 ? _mm_loadl_epi64((const __m128i *)(const void *)(q + pitch)) : _mm_setzero_si128();
-    return widened(is_signed, _mm_unpacklo_epi8(first, second));
+    __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)q);
+    return f->wide ? load16(q) : f->is_signed ? _mm_cvtepi8_epi16(bytes) : _mm_cvtepu8_epi16(bytes);
+}
+
+INLINE __m256i weave_pairs(const qt_ipack_from *f, const uint8_t *q, int64_t pitch, int64_t rows)
+{
+    __m128i first = widened8(f, q), second = rows > 1 ? widened8(f, q + pitch) : _mm_setzero_si128();
+    return _mm256_set_m128i(_mm_unpackhi_epi16(first, second), _mm_unpacklo_epi16(first, second));
 }
 
 INLINE void weave8(const qt_ipack_from *f, const uint8_t *q, int64_t length, const bool pairs, uint8_t *to, int32_t *sum)
 {
-    int64_t codes = pairs ? 2 : 4;
+    int64_t codes = pairs ? 2 : 4, pitch = f->pitch * (f->wide ? 2 : 1);
     __m128i shift = _mm_set1_epi8((char)f->shift);
     __m256i total = sum ? load32((const uint8_t *)sum) : _mm256_setzero_si256();
-    for (int64_t k = 0; k < length; k += codes, q += codes * f->pitch, to += f->lanes * 4) {
-        __m256i v = pairs ? weave_pairs(q, f->pitch, length - k, f->is_signed) : weave_bytes(q, f->pitch, length - k, shift);
+    for (int64_t k = 0; k < length; k += codes, q += codes * pitch, to += f->lanes * 4) {
+        __m256i v = pairs ? weave_pairs(f, q, pitch, length - k) : weave_bytes(q, pitch, length - k, shift);
         store32(to, v);
         total = _mm256_add_epi32(total, step_sums(pairs, v));
     }
@@ -142,7 +159,7 @@ INLINE void weave8(const qt_ipack_from *f, const uint8_t *q, int64_t length, con
 AVX2 static void weave_avx2(const qt_ipack_from *f, const uint8_t *q, int64_t length, uint8_t *to, int32_t *sum)
 {
     for (int l = 0; l < f->lanes; l += 8) {
-        if (f->pairs) weave8(f, q + l, length, true, to + 4 * l, sum ? sum + l : NULL);
+        if (f->pairs) weave8(f, q + l * (f->wide ? 2 : 1), length, true, to + 4 * l, sum ? sum + l : NULL);
         else weave8(f, q + l, length, false, to + 4 * l, sum ? sum + l : NULL);
     }
 }
@@ -151,7 +168,7 @@ AVX2 static void copy_avx2(const qt_ipack_from *f, const uint8_t *q, int64_t n, 
 {
     __m256i shift = _mm256_set1_epi8((char)f->shift);
     if (f->pairs)
-        for (int64_t k = 0; k < n; k += 16) store32(to + 2 * k, widened(f->is_signed, load16(q + k)));
+        for (int64_t k = 0; k < n; k += 16) store32(to + 2 * k, widened(f, q + k));
     else
         for (int64_t k = 0; k < n; k += 32) store32(to + k, _mm256_add_epi8(shift, load32(q + k)));
 }

@@ -22,14 +22,20 @@ enum {
     QT_IGEMM_FEW = 8      /* columns at a time where rows of A are few */
 };
 
-/* How a step is multiplied. BYTES adds up in int32 at once; RUN in int16 for `run` steps, then in int32; PAIRS multiplies int16. */
-typedef enum { QT_IGEMM_BYTES, QT_IGEMM_RUN, QT_IGEMM_PAIRS } qt_igemm_kind;
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* How a step is multiplied. BYTES adds up in int32 at once; PAIRS multiplies int16; RUN adds up in int16 for `run` steps, then in int32. */
+typedef enum { QT_IGEMM_BYTES, QT_IGEMM_PAIRS, QT_IGEMM_RUN } qt_igemm_kind;
 
 /* A block of K shares scales; it is cut where sums would overflow. */
 typedef struct qt_igemm_cuts {
     int64_t K, block, longest, per_block, n; /* n cuts in all */
     int64_t codes;                           /* in a step: 4, or 2 in pairs */
-    int64_t steps;                           /* of a whole row */
+    int64_t steps, block_steps, cut_steps;   /* of a whole row, a block, a cut of full length */
 } qt_igemm_cuts;
 
 typedef struct qt_igemm_cut {
@@ -41,8 +47,8 @@ static inline int64_t qt_igemm_up(int64_t n, int64_t m) { return (n + m - 1) / m
 static inline qt_igemm_cut qt_igemm_cut_at(const qt_igemm_cuts *c, int64_t i)
 {
     int64_t b = c->per_block == 1 ? i : i / c->per_block, in = i - b * c->per_block, begin = in * c->longest, length = qt_min_i64(c->longest, c->block - begin);
-    return (qt_igemm_cut){b, b * c->block + begin, length, b * (c->steps / (c->K / c->block)) + in * ((c->longest + c->codes - 1) / c->codes),
-                          (length + c->codes - 1) / c->codes};
+    int64_t steps = length == c->longest ? c->cut_steps : (length + c->codes - 1) / c->codes;
+    return (qt_igemm_cut){b, b * c->block + begin, length, b * c->block_steps + in * c->cut_steps, steps};
 }
 
 /* Scale and zero point of row m in block b: at [b * block + m * row]. For w row is 1. */
@@ -75,8 +81,9 @@ typedef struct qt_igemm_job {
 /* Codes on their way into panels. */
 typedef struct qt_ipack_from {
     const uint8_t *q;
-    int64_t        pitch; /* from row to row */
+    int64_t        pitch; /* codes from row to row */
     bool           is_signed, pairs;
+    bool           wide;  /* q is int16_t; only with pairs */
     uint8_t        shift; /* added to bytes; not in pairs */
     int            lanes;
 } qt_ipack_from;
@@ -86,7 +93,7 @@ typedef struct qt_ipack {
     void (*gather)(const qt_ipack_from *f, const uint8_t *q, int64_t rows, int64_t length, uint8_t *to, int32_t *sum);
     /* the same of a transposed operand: `length` rows of lanes columns. Reads whole vectors of columns. */
     void (*weave)(const qt_ipack_from *f, const uint8_t *q, int64_t length, uint8_t *to, int32_t *sum);
-    /* n codes of a row, shifted or widened; writes up to 32 bytes too much */
+    /* n bytes of a row, shifted or widened; writes up to 31 bytes too much */
     void (*copy)(const qt_ipack_from *f, const uint8_t *q, int64_t n, uint8_t *to);
 } qt_ipack;
 extern const qt_ipack qt_ipack_portable, qt_ipack_avx2;

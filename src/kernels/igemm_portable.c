@@ -1,7 +1,22 @@
 /* Integer matrix product in plain C, through the kernels that the vector instruction sets use: a vector is an array, and dot the four products of
- * vpdpbusd. "scalar" has the shape of AVX-VNNI, "scalar-512" that of AVX512-VNNI: a CPU without them can test all but the instructions. */
+ * vpdpbusd, or the two of vpdpwssd. "scalar" has the shape of AVX-VNNI, "scalar-512" that of AVX512-VNNI: a CPU without them can test all but the instructions. */
 #include "kernels/igemm_path.h"
 #include <string.h>
+
+static inline uint32_t bytes(int32_t x, int32_t w)
+{
+    uint8_t a[4];
+    int8_t  b[4];
+    memcpy(a, &x, sizeof a), memcpy(b, &w, sizeof b);
+    return (uint32_t)(a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]);
+}
+
+static inline uint32_t pairs(int32_t x, int32_t w)
+{
+    int16_t a[2], b[2];
+    memcpy(a, &x, sizeof a), memcpy(b, &w, sizeof b);
+    return (uint32_t)(a[0] * b[0]) + (uint32_t)(a[1] * b[1]);
+}
 
 #define OPERATIONS(bits)                                                                                                     \
     typedef struct vector_##bits {                                                                                           \
@@ -28,13 +43,8 @@
     }                                                                                                                        \
     static inline vector_##bits dot_##bits(int kind, vector_##bits sum, vector_##bits x, vector_##bits w)                    \
     {                                                                                                                        \
-        uint8_t a[bits / 8];                                                                                                 \
-        int8_t  b[bits / 8];                                                                                                 \
-        (void)kind, memcpy(a, &x, sizeof x), memcpy(b, &w, sizeof w);                                                        \
-        for (int i = 0; i < bits / 32; i++) {                                                                                \
-            int32_t four = a[4 * i] * b[4 * i] + a[4 * i + 1] * b[4 * i + 1] + a[4 * i + 2] * b[4 * i + 2] + a[4 * i + 3] * b[4 * i + 3]; \
-            sum.lane[i] = (int32_t)((uint32_t)sum.lane[i] + (uint32_t)four);                                                 \
-        }                                                                                                                    \
+        for (int i = 0; i < bits / 32; i++)                                                                                  \
+            sum.lane[i] = (int32_t)((uint32_t)sum.lane[i] + (kind == QT_IGEMM_PAIRS ? pairs(x.lane[i], w.lane[i]) : bytes(x.lane[i], w.lane[i]))); \
         return sum;                                                                                                          \
     }                                                                                                                        \
     static inline vector_##bits widen_##bits(int kind, vector_##bits sum) { return (void)kind, sum; }                        \
@@ -58,7 +68,7 @@ OPERATIONS(512)
 #define LANES   8
 #define ROWS    6
 #define VECTORS 2
-#define KINDS   1
+#define KINDS   2
 #include "kernels/igemm_tile.h"
 
 #define V       vector_512
@@ -67,7 +77,7 @@ OPERATIONS(512)
 #define LANES   16
 #define ROWS    8
 #define VECTORS 3
-#define KINDS   1
+#define KINDS   2
 #include "kernels/igemm_tile.h"
 
 static bool has(void) { return true; }

@@ -1,7 +1,7 @@
 /* The kernels of one instruction set, a template. Who includes it has defined
  *     NAME(f)  the name of f here            TARGET          the instruction set, as an attribute
  *     LANES    sums in a vector V            ROWS, VECTORS   of the largest tile
- *     KINDS    how many of qt_igemm_kind it has, from BYTES on
+ *     KINDS    how many of qt_igemm_kind it has: 2, or 3 with RUN
  * and the functions zero(), load(p), store(p, v), add(a, b), broadcast(p): four bytes to all lanes, dot(kind, sum, x, w): what a step adds
  * to the sums, widen(kind, sum): sums of a run to int32; for few rows load_x(kind, p), load_w(kind, p): a vector of codes as dot wants
  * them, and reduce(v, c): c[i] = sum of all lanes of v[i], i < FEW; all of them named through NAME.
@@ -20,18 +20,18 @@ INLINE void NAME(tile)(const int kind, const int rows, const int vectors, const 
     for (int64_t done = 0; done < steps; done += run) {
         V   sum[QT_IGEMM_ROWS][QT_IGEMM_COLS / LANES];
         int n = (int)qt_min_i64(run, steps - done);
-        for (int r = 0; r < rows; r++)
-            for (int v = 0; v < vectors; v++) sum[r][v] = NAME(zero)();
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = NAME(zero)();
         for (int s = 0; s < n; s++, a += a_step, b += 4 * LANES) {
             V w[QT_IGEMM_COLS / LANES];
-            for (int v = 0; v < vectors; v++) w[v] = NAME(load)(b + v * panel);
-            for (int r = 0; r < rows; r++) {
+            UNROLL for (int v = 0; v < vectors; v++) w[v] = NAME(load)(b + v * panel);
+            UNROLL for (int r = 0; r < rows; r++) {
                 V x = NAME(broadcast)(a + r * a_row);
-                for (int v = 0; v < vectors; v++) sum[r][v] = NAME(dot)(kind, sum[r][v], x, w[v]);
+                UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = NAME(dot)(kind, sum[r][v], x, w[v]);
             }
         }
-        for (int r = 0; r < rows; r++)
-            for (int v = 0; v < vectors; v++) {
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < vectors; v++) {
                 int32_t *to = c + (r * vectors + v) * LANES;
                 V        wide = NAME(widen)(kind, sum[r][v]);
                 NAME(store)(to, done ? NAME(add)(NAME(load)(to), wide) : wide);
@@ -72,13 +72,13 @@ INLINE void NAME(finish)(const qt_igemm_job *j, int64_t m, int64_t n, const int 
 }
 
 /* Rows of the only cut, [rows, cols] sums c: all of the above in one pass, with what there is to do known to the compiler. */
-INLINE void NAME(direct)(const qt_igemm_job *j, int64_t m, int64_t n, const int rows, const int cols, const bool zero, const bool relu, const int32_t *c)
+INLINE void NAME(direct)(const qt_igemm_job *j, int64_t m, int64_t n, int rows, const int cols, const bool zero, const bool relu, const int32_t *c)
 {
-    const R       *sw = j->w.scale + n, *offset = j->offset + n;
-    const int32_t *w_sum = j->w_sum + n;
-    qt_iend        end = {.relu = relu};
+    const R *restrict sw = j->w.scale + n, *restrict offset = j->offset + n;
+    const int32_t *restrict w_sum = j->w_sum + n;
+    qt_iend end = {.relu = relu};
     for (int r = 0; r < rows; r++, m++, c += cols) {
-        R        sx = j->x.scale[m * j->x.row], *y = j->y + m * j->N + n;
+        R        sx = j->x.scale[m * j->x.row], *restrict y = j->y + m * j->N + n;
         uint32_t zx = zero ? (uint32_t)j->x.zero[m * j->x.row] : 0;
         for (int k = 0; k < cols; k++) {
             int32_t sum = zero ? (int32_t)((uint32_t)c[k] - zx * (uint32_t)w_sum[k]) : c[k];
@@ -87,7 +87,7 @@ INLINE void NAME(direct)(const qt_igemm_job *j, int64_t m, int64_t n, const int 
     }
 }
 
-INLINE void NAME(direct_tile)(const qt_igemm_job *j, int64_t m, int64_t n, const int rows, const int cols, const int32_t *c)
+INLINE void NAME(direct_tile)(const qt_igemm_job *j, int64_t m, int64_t n, int rows, const int cols, const int32_t *c)
 {
     if (j->x.zero && j->end.relu) NAME(direct)(j, m, n, rows, cols, true, true, c);
     else if (j->x.zero) NAME(direct)(j, m, n, rows, cols, true, false, c);
@@ -96,8 +96,14 @@ INLINE void NAME(direct_tile)(const qt_igemm_job *j, int64_t m, int64_t n, const
 }
 
 /* What becomes of the tile c, its rows `pitch` apart, of cut i; sum: the tile's numbers so far */
-TARGET static void NAME(emit)(const qt_igemm_job *j, int64_t i, int64_t block, int64_t m, int64_t n, int rows, int cols, int pitch, int32_t *c, R *sum)
+TARGET static __attribute__((noinline)) void NAME(emit)(const qt_igemm_job *j, int64_t i, int64_t block, int64_t m, int64_t n, int rows, int cols, int pitch, int32_t *c, R *sum)
 {
+    if (j->cuts.n == 1 && j->y && !j->end.mul && !j->w.zero && cols == pitch && cols % LANES == 0) {
+        if (cols == LANES) NAME(direct_tile)(j, m, n, rows, LANES, c);
+        else if (cols == 2 * LANES) NAME(direct_tile)(j, m, n, rows, 2 * LANES, c);
+        else NAME(direct_tile)(j, m, n, rows, 3 * LANES, c);
+        return;
+    }
     for (int r = 0; r < rows; r++, c += pitch, sum += pitch) {
         NAME(correct)(j, i, block, m + r, n, cols, c);
         if (j->y) {
@@ -123,8 +129,7 @@ INLINE void NAME(rows)(const int kind, const int rows, const int vectors, const 
     for (int64_t i = 0; i < j->cuts.n; i++) {
         qt_igemm_cut cut = qt_igemm_cut_at(&j->cuts, i);
         NAME(tile)(kind, rows, vectors, j, cut.steps, NAME(a_at)(j, m, &cut), j->b + n / LANES * j->b_panel + cut.step * 4 * LANES, c);
-        if (j->cuts.n == 1 && j->y && !j->end.mul && !j->w.zero && n + cols <= j->N) NAME(direct_tile)(j, m, n, rows, cols, c);
-        else NAME(emit)(j, i, cut.block, m, n, rows, (int)qt_min_i64(cols, j->N - n), cols, c, sum);
+        NAME(emit)(j, i, cut.block, m, n, rows, (int)qt_min_i64(cols, j->N - n), cols, c, sum);
     }
 }
 
@@ -149,18 +154,18 @@ INLINE void NAME(strip_of)(const int kind, const int vectors, const qt_igemm_job
 #define LIST(kind) {NAME(strip_##kind##_1), NAME(strip_##kind##_2)}
 #endif
 STRIPS(0)
-#if KINDS == 3
 STRIPS(1)
+#if KINDS == 3
 STRIPS(2)
 #endif
 
 static void NAME(strip)(const qt_igemm_job *j, int64_t m, int64_t end, int64_t n, int vectors)
 {
-    static void (*const list[KINDS][VECTORS])(const qt_igemm_job *, int64_t, int64_t, int64_t) = {LIST(0)
 #if KINDS == 3
-                                                                                                      , LIST(1), LIST(2)
+    static void (*const list[KINDS][VECTORS])(const qt_igemm_job *, int64_t, int64_t, int64_t) = {LIST(0), LIST(1), LIST(2)};
+#else
+    static void (*const list[KINDS][VECTORS])(const qt_igemm_job *, int64_t, int64_t, int64_t) = {LIST(0), LIST(1)};
 #endif
-    };
     list[j->kind][vectors - 1](j, m, end, n);
 }
 

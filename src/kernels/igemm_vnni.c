@@ -1,5 +1,5 @@
 /* Integer matrix product by vpdpbusd: four products of unsigned and signed bytes added to an int32 at once, exact over the full ranges; four times
- * the rate of float FMA. AVX512-VNNI with 16 sums a vector and tiles of 8 rows x 48 columns: 24 accumulators of 32 registers. AVX-VNNI, with 16
+ * the rate of float FMA. Operands of 16 bits take vpdpwssd. AVX512-VNNI with 16 sums a vector and tiles of 8 rows x 48 columns: 24 accumulators of 32 registers. AVX-VNNI, with 16
  * registers, as AVX2: 8 sums, 6 x 16. */
 #include "kernels/igemm_path.h"
 
@@ -26,7 +26,11 @@ OPERATION(AVX512) __m512i load_512(const void *p) { return _mm512_loadu_si512(p)
 OPERATION(AVX512) void store_512(void *p, __m512i v) { _mm512_storeu_si512(p, v); }
 OPERATION(AVX512) __m512i add_512(__m512i a, __m512i b) { return _mm512_add_epi32(a, b); }
 OPERATION(AVX512) __m512i broadcast_512(const uint8_t *p) { return _mm512_set1_epi32(step_at(p)); }
-OPERATION(AVX512) __m512i dot_512(const int kind, __m512i sum, __m512i x, __m512i w) { return (void)kind, _mm512_dpbusd_epi32(sum, x, w); }
+OPERATION(AVX512) __m512i dot_512(const int kind, __m512i sum, __m512i x, __m512i w) 
+{
+    return kind == QT_IGEMM_PAIRS ? _mm512_dpwssd_epi32(sum, x, w) : _mm512_dpbusd_epi32(sum, x, w);
+}
+
 OPERATION(AVX512) __m512i widen_512(const int kind, __m512i sum) { return (void)kind, sum; }
 OPERATION(AVX512) __m512i load_x_512(const int kind, const uint8_t *p) { return (void)kind, load_512(p); }
 OPERATION(AVX512) __m512i load_w_512(const int kind, const uint8_t *p) { return (void)kind, load_512(p); }
@@ -45,7 +49,7 @@ OPERATION(AVX512) void reduce_512(const __m512i *v, int32_t *c)
 #define LANES   16
 #define ROWS    8
 #define VECTORS 3
-#define KINDS   1
+#define KINDS   2
 #include "kernels/igemm_tile.h"
 
 static bool has_512(void)
@@ -63,7 +67,11 @@ OPERATION(AVX) __m256i load_256(const void *p) { return _mm256_loadu_si256(p); }
 OPERATION(AVX) void store_256(void *p, __m256i v) { _mm256_storeu_si256(p, v); }
 OPERATION(AVX) __m256i add_256(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
 OPERATION(AVX) __m256i broadcast_256(const uint8_t *p) { return _mm256_set1_epi32(step_at(p)); }
-OPERATION(AVX) __m256i dot_256(const int kind, __m256i sum, __m256i x, __m256i w) { return (void)kind, _mm256_dpbusd_avx_epi32(sum, x, w); }
+OPERATION(AVX) __m256i dot_256(const int kind, __m256i sum, __m256i x, __m256i w) 
+{
+    return kind == QT_IGEMM_PAIRS ? _mm256_dpwssd_avx_epi32(sum, x, w) : _mm256_dpbusd_avx_epi32(sum, x, w);
+}
+
 OPERATION(AVX) __m256i widen_256(const int kind, __m256i sum) { return (void)kind, sum; }
 OPERATION(AVX) __m256i load_x_256(const int kind, const uint8_t *p) { return (void)kind, load_256(p); }
 OPERATION(AVX) __m256i load_w_256(const int kind, const uint8_t *p) { return (void)kind, load_256(p); }
@@ -81,7 +89,7 @@ OPERATION(AVX) void reduce_256(const __m256i *v, int32_t *c)
 #define LANES   8
 #define ROWS    6
 #define VECTORS 2
-#define KINDS   1
+#define KINDS   2
 #include "kernels/igemm_tile.h"
 
 /* Leaf 7, subleaf 1, EAX bit 4; that the system saves wide registers is part of the question for avx2. Not every compiler that has the
