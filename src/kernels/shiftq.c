@@ -46,7 +46,7 @@ int64_t qt_shiftq_keys(const qt_shiftq *p) { return p->pairs ? p->A * p->B : p->
 INLINE R larger(R top, R x)
 {
     R v = x < 0 ? -x : x;
-    return top >= v ? top : v; /* a NaN in x stays */
+    return (v > top) | (v != v) ? v : top; /* a NaN stays */
 }
 
 QT_CLONES static void raise_each(R *restrict r, const R *restrict x, int64_t n)
@@ -115,57 +115,88 @@ R qt_shiftq_scales(const qt_shiftq *p, const R *x, uint8_t *e, R *s)
 
 /* ---- codes --------------------------------------------------------------------------------------------------------------------------- */
 
-/* n numbers, scaled by m and divided by s: n of each, or one (step 0). */
-INLINE void encode(int8_t *q, const R *x, const R *m, const R *s, int64_t step, const uint16_t *u, R Q, bool nearest, int64_t n)
+/* n codes; m, s and f, what x is multiplied by, divided by, and what its code is multiplied by, are n numbers each, or one (step 0). */
+INLINE void encode(int32_t *q, const R *x, const R *m, const R *s, const int32_t *f, int64_t step, const uint16_t *u, R Q, bool nearest, int64_t n)
 {
-    int32_t code[BLOCK];
     for (int64_t i = 0; i < n; i++) {
         R v = x[i] * m[i * step] / s[i * step];
         v = nearest ? RINT(v) : FLOOR(v + ((R)u[i] + (R)0.5) * (R)0x1p-16);
-        code[i] = (int32_t)(v >= -Q ? v <= Q ? v : Q : -Q); /* NaN ends as a number, too */
+        q[i] = (int32_t)(v >= -Q ? v <= Q ? v : Q : -Q) * f[i * step]; /* NaN ends as a number, too */
     }
-    for (int64_t i = 0; i < n; i++) q[i] = (int8_t)code[i];
 }
 
-QT_CLONES static void encode_run(int8_t *q, const R *x, R m, R s, const uint16_t *u, R Q, int64_t n) { encode(q, x, &m, &s, 0, u, Q, false, n); }
-QT_CLONES static void encode_run_nearest(int8_t *q, const R *x, R m, R s, const uint16_t *u, R Q, int64_t n) { encode(q, x, &m, &s, 0, u, Q, true, n); }
-QT_CLONES static void encode_each(int8_t *q, const R *x, const R *m, const R *s, const uint16_t *u, R Q, int64_t n)
-{
-    encode(q, x, m, s, 1, u, Q, false, n);
-}
-QT_CLONES static void encode_each_nearest(int8_t *q, const R *x, const R *m, const R *s, const uint16_t *u, R Q, int64_t n)
-{
-    encode(q, x, m, s, 1, u, Q, true, n);
-}
-
-/* n numbers whose keys follow each other (each), or which have one key. */
-static void piece(const qt_shiftq *p, const R *x, bool each, const R *s, const uint16_t *u, int64_t a, int64_t key, int64_t n, int8_t *q)
-{
-    const R Q = (R)((1 << (p->bits - 1)) - 1);
-    R       m[BLOCK];
-    if (!each) {
-        R by = p->by ? p->by[p->pairs ? a : key] : 1;
-        (p->nearest ? encode_run_nearest : encode_run)(q, x, by, s[key], u, Q, n);
-        return;
+#define ENCODE(name, step, nearest)                                                                                                \
+    QT_CLONES static void name(int32_t *q, const R *x, const R *m, const R *s, const int32_t *f, const uint16_t *u, R Q, int64_t n) \
+    {                                                                                                                              \
+        encode(q, x, m, s, f, step, u, Q, nearest, n);                                                                             \
     }
-    for (int64_t i = 0; i < n; i++) m[i] = !p->by ? 1 : p->by[p->pairs ? a : key + i];
-    (p->nearest ? encode_each_nearest : encode_each)(q, x, m, s + key, u, Q, n);
+ENCODE(encode_run, 0, false)
+ENCODE(encode_run_nearest, 0, true)
+ENCODE(encode_each, 1, false)
+ENCODE(encode_each_nearest, 1, true)
+
+QT_CLONES static void to_bytes(uint8_t *to, const int32_t *q, int bias, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) to[i] = (uint8_t)(q[i] + bias);
 }
 
-void qt_shiftq_codes(const qt_shiftq *p, const R *x, const R *s, const qt_rng *u, int8_t *q)
+QT_CLONES static void to_words(int16_t *to, const int32_t *q, int64_t n)
 {
-    const int64_t n = p->A * p->C * p->B, run = p->B > 1 ? p->B : p->C;
+    for (int64_t i = 0; i < n; i++) to[i] = (int16_t)q[i];
+}
+
+typedef struct walk {
+    const qt_shiftq *p;
+    const R         *x, *s;
+    const uint8_t   *e; /* NULL: codes as they are */
+} walk;
+
+/* n numbers from `at` on, of one a, and of one key unless the keys of neighbours differ. */
+static void piece(const walk *w, int64_t at, int64_t n, const uint16_t *u, int32_t *q)
+{
+    const qt_shiftq *p = w->p;
+    const int64_t    a = at / (p->C * p->B), c = at / p->B % p->C, key = p->pairs ? a * p->B + at % p->B : c;
+    const bool       each = p->pairs ? p->B > 1 : p->B == 1;
+    const R          Q = (R)((1 << (p->bits - 1)) - 1);
+    R                m[BLOCK];
+    int32_t          f[BLOCK];
+    for (int64_t i = 0; i < (each ? n : 1); i++) {
+        m[i] = !p->by ? 1 : p->by[p->pairs ? a : key + i];
+        f[i] = w->e ? 1 << (p->groups - 1 - w->e[key + i]) : 1;
+    }
+    if (each) (p->nearest ? encode_each_nearest : encode_each)(q, w->x + at, m, w->s + key, f, u, Q, n);
+    else (p->nearest ? encode_run_nearest : encode_run)(q, w->x + at, m, w->s + key, f, u, Q, n);
+}
+
+/* Numbers [from, to) of a block that begins at `from`, a multiple of BLOCK. */
+static void block(const walk *w, int64_t from, int64_t to, const qt_rng *u, int32_t *q)
+{
+    const int64_t run = w->p->B > 1 ? w->p->B : w->p->C;
+    uint32_t      words[4 * LANES];
+    uint16_t      bits[BLOCK] = {0};
+    if (!w->p->nearest) draw(u, (uint64_t)from, words), memcpy(bits, words, sizeof bits);
+    for (int64_t at = from, stop; at < to; at = stop) {
+        stop = qt_min_i64(to, (at / run + 1) * run);
+        piece(w, at, stop - at, bits + (at - from), q + (at - from));
+    }
+}
+
+static void all(const walk *w, const qt_rng *u, bool bytes, int bias, void *q)
+{
+    const int64_t n = w->p->A * w->p->C * w->p->B;
     QT_FOR_CHUNKS(begin, end, n, QT_GRAIN)
     for (int64_t from = begin; from < end; from += BLOCK) {
-        int64_t  to = qt_min_i64(from + BLOCK, end), stop;
-        uint32_t words[4 * LANES];
-        uint16_t bits[BLOCK] = {0};
-        if (!p->nearest) draw(u, (uint64_t)from, words), memcpy(bits, words, sizeof bits);
-        for (int64_t at = from; at < to; at = stop) {
-            stop = qt_min_i64(to, (at / run + 1) * run);
-            int64_t a = at / (p->C * p->B), c = at / p->B % p->C, b = at % p->B;
-            bool    each = p->pairs ? p->B > 1 : p->B == 1;
-            piece(p, x + at, each, s, bits + (at - from), a, p->pairs ? a * p->B + b : c, stop - at, q + at);
-        }
+        int64_t to = qt_min_i64(from + BLOCK, end);
+        int32_t code[BLOCK];
+        block(w, from, to, u, code);
+        if (bytes) to_bytes((uint8_t *)q + from, code, bias, to - from);
+        else to_words((int16_t *)q + from, code, to - from);
     }
+}
+
+void qt_shiftq_codes(const qt_shiftq *p, const R *x, const R *s, const qt_rng *u, int8_t *q) { all(&(walk){p, x, s, NULL}, u, true, 0, q); }
+
+void qt_shiftq_shifted(const qt_shiftq *p, const R *x, const R *s, const uint8_t *e, const qt_rng *u, bool bytes, int bias, void *q)
+{
+    all(&(walk){p, x, s, e}, u, bytes, bias, q);
 }

@@ -32,4 +32,9 @@ int64_t qt_shiftq_keys(const qt_shiftq *p);
 R       qt_shiftq_scales(const qt_shiftq *p, const R *x, uint8_t *e, R *s);
 /* Codes q [A,C,B], |q| <= Q. Number i of the stream rounds element i. */
 void    qt_shiftq_codes(const qt_shiftq *p, const R *x, const R *s, const qt_rng *u, int8_t *q);
+/* The codes as a product takes them, q << (groups-1-e), in units of s0 2^-(groups-1): in bytes where qt_shiftq_top fits them, plus bias
+ * (0, or 128 for an unsigned operand); or in 16 bits (bytes false, bias 0). */
+void    qt_shiftq_shifted(const qt_shiftq *p, const R *x, const R *s, const uint8_t *e, const qt_rng *u, bool bytes, int bias, void *q);
+/* The largest of them: Q 2^(groups-1). */
+static inline int qt_shiftq_top(const qt_shiftq *p) { return ((1 << (p->bits - 1)) - 1) << (p->groups - 1); }
 #endif

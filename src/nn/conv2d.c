@@ -2,7 +2,6 @@
  * stride + 1. Groups cut the channels into independent parts; groups = C is depthwise. Weight and bias begin as U(-a, a) with
  * a = 1/sqrt(C/groups kh kw). Left out: padding that differs by side (put a `pad` before it) and strides that differ by axis. */
 #include "nn/nn.h"
-#include "ops/ops.h"
 
 typedef struct config {
     int64_t out, stride, padding, dilation, groups;
@@ -52,10 +51,10 @@ static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
     const config *c = m->cfg;
     int           stride = (int)c->stride, padding = (int)c->padding, dilation = (int)c->dilation, groups = (int)c->groups;
     qt_tensor    *x = qt_module_act(t, m, in[0]), *w = qt_module_weight(t, m);
-    qt_iend       end = {0};
     m->integer = !t->err && qt_conv2d_integer(x, w, stride, padding, dilation, groups);
-    if (m->integer) end = qt_module_end(t, m);
-    return qt_conv2d_end(t, x, w, m->p[1], stride, padding, dilation, groups, &end);
+    qt_gradq grad;
+    qt_extra extra = qt_module_extra(t, m, &grad);
+    return qt_conv2d_extra(t, x, w, m->p[1], stride, padding, dilation, groups, &extra);
 }
 
 static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)

@@ -1,7 +1,6 @@
 /* Linear layer: y = x w^T + b over the last axis of x, w [out, in], b [out]. Both begin as U(-1/sqrt(in), 1/sqrt(in)), PyTorch's way.
  * Input and weight come through the layer's quantizer sites; the bias stays as it is. Where both give integers, so does the product. */
 #include "nn/nn.h"
-#include "ops/ops.h"
 
 typedef struct config {
     int64_t out;
@@ -29,10 +28,10 @@ static qt_err build(qt_module *m, qt_store *s)
 static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
 {
     qt_tensor *x = qt_module_act(t, m, in[0]), *w = qt_module_weight(t, m);
-    qt_iend    end = {0};
     m->integer = !t->err && qt_linear_integer(x, w);
-    if (m->integer) end = qt_module_end(t, m);
-    return qt_linear_end(t, x, w, m->p[1], &end);
+    qt_gradq grad;
+    qt_extra extra = qt_module_extra(t, m, &grad);
+    return qt_linear_extra(t, x, w, m->p[1], &extra);
 }
 
 static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)

@@ -46,17 +46,32 @@ qt_tensor *qt_module_act(qt_tape *t, qt_module *m, qt_tensor *x) { return m->act
 /* A weight that holds integers already, as the deployment engine's do, is what its quantizer would give. */
 qt_tensor *qt_module_weight(qt_tape *t, qt_module *m) { return m->weight && !m->p[0]->codes ? qt_quantize(t, m->weight, m->p[0]) : m->p[0]; }
 
-qt_iend qt_module_end(qt_tape *t, qt_module *m)
+/* What follows the module, done to its sums. */
+static qt_iend end_of(qt_tape *t, qt_module *m)
 {
     qt_iend end = {0};
     R      *mul = NULL, *add = NULL;
-    if (t->train || t->grad) return end;
     if (m->then[0]) {
         qt_tape_fail(t, m->then[0]->layer->affine(t, m->then[0], &mul, &add));
         m->then[0]->folded = true, end.mul = mul, end.add = add;
     }
     if (m->then[1]) m->then[1]->folded = end.relu = true;
     return end;
+}
+
+qt_extra qt_module_extra(qt_tape *t, qt_module *m, qt_gradq *grad)
+{
+    qt_extra extra = {0};
+    if (m->integer && !t->train && !t->grad) extra.end = end_of(t, m);
+    if (m->gradq && m->gradq->enabled && t->grad && !t->err) {
+        if (!m->integer && !t->simulate)
+            qt_tape_fail(t, qt_site_fail(m->gradq, "wants a layer that computes in integers; the quantizers of its weight and input do not give "
+                                                   "integers that go together (`qtape show --cost` says which layers do; `engine: float` simulates)"));
+        m->gradq->quant->gradient(m->gradq, &grad->how);
+        grad->stream = qt_hash(m->gradq->path);
+        extra.grad = grad;
+    }
+    return extra;
 }
 
 /* ---- building -------------------------------------------------------------------------------------------------------------- */

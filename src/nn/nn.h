@@ -4,7 +4,7 @@
 #define QT_NN_NN_H
 #include "autograd/store.h"
 #include "base/match.h"
-#include "kernels/codes.h"
+#include "ops/ops.h"
 #include "qat/quant.h"
 
 typedef struct qt_shape {
@@ -95,8 +95,9 @@ qt_err qt_module_param(qt_module *m, qt_store *s, int k, const char *name, qt_pa
 /* For layers: the input and weight as their sites give them (or as they are). */
 qt_tensor *qt_module_act(qt_tape *t, qt_module *m, qt_tensor *x);
 qt_tensor *qt_module_weight(qt_tape *t, qt_module *m);
-/* The work of the modules that follow, to be done to the integer sums of m; nothing in training. Marks them as folded. */
-qt_iend qt_module_end(qt_tape *t, qt_module *m);
+/* What a layer with a weight does beside its product, m->integer being known. In evaluation in integers: the work of the modules that
+ * follow, which are marked as folded. In training: the quantized gradients of its site, held in *grad. */
+qt_extra qt_module_extra(qt_tape *t, qt_module *m, qt_gradq *grad);
 qt_err qt_module_fail(const qt_module *m, const char *fmt, ...) QT_PRINTF(2, 3); /* QT_ESHAPE at the module's position */
 /* "fc2: expects WHAT, but conv1 gives [16, 28, 28] (HINT)" about input k; hint may be NULL. */
 qt_err qt_module_misfit(const qt_module *m, int k, const char *what, const char *hint);

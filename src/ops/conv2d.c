@@ -7,20 +7,21 @@
 #include "kernels/conv.h"
 #include "kernels/iconv.h"
 #include "kernels/packed.h"
-#include "ops/ops.h"
+#include "ops/gradq.h"
 
 typedef struct settings {
-    int     stride, padding, dilation, groups;
-    qt_iend end;
+    int      stride, padding, dilation, groups;
+    qt_extra extra;
 } settings;
 
 typedef struct plan {
     qt_conv   c;
     R        *work;
-    bool      integer;
+    bool      integer, gradq;
     qt_iend   end;
     qt_icodes w; /* of the weight; unpacked, where it is kept packed */
     void     *iwork;
+    qt_gradq_plan grad;
 } plan;
 
 static R *grad_of(const qt_tensor *x) { return qt_wants_grad(x) ? x->grad : NULL; }
@@ -32,12 +33,13 @@ static qt_conv sizes(const settings *s, const qt_tensor *x, const qt_tensor *w)
 
 qt_tensor *qt_conv2d(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, int stride, int padding, int dilation, int groups)
 {
-    return qt_conv2d_end(t, x, w, b, stride, padding, dilation, groups, &(qt_iend){0});
+    return qt_conv2d_extra(t, x, w, b, stride, padding, dilation, groups, &(qt_extra){0});
 }
 
-qt_tensor *qt_conv2d_end(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, int stride, int padding, int dilation, int groups, const qt_iend *end)
+qt_tensor *qt_conv2d_extra(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, int stride, int padding, int dilation, int groups,
+                           const qt_extra *extra)
 {
-    settings s = {stride, padding, dilation, groups, *end};
+    settings s = {stride, padding, dilation, groups, *extra};
     return QT_EMIT(t, &qt_op_conv2d, &s, sizeof s, x, w, b);
 }
 
@@ -94,10 +96,13 @@ static qt_err shape(qt_node *nd)
     QT_TRY(check(nd, s, x, w, b));
     QT_TRY(qt_node_save(nd, sizeof *p));
     p = nd->saved;
-    *p = (plan){sizes(s, x, w), .integer = qt_conv2d_integer(x, w, s->stride, s->padding, s->dilation, s->groups), .end = s->end};
+    *p = (plan){sizes(s, x, w), .integer = qt_conv2d_integer(x, w, s->stride, s->padding, s->dilation, s->groups), .end = s->extra.end};
+    if (!p->integer && !w->data) return qt_node_fail(nd, "the weight is there as integers only, and the input has none that go with them");
     p->end.bias = b ? b->data : NULL;
     work = qt_conv_plan(&p->c, grad);
     if (p->integer) QT_TRY(plan_integers(nd, p));
+    p->gradq = s->extra.grad && nd->tape->grad && (qt_wants_grad(x) || qt_wants_grad(w));
+    if (p->gradq) QT_TRY(qt_gradq_conv_plan(nd, s->extra.grad, p->integer, &p->c, &p->grad));
     if ((!p->integer || nd->tape->grad) && !(p->work = qt_tape_alloc(nd->tape, work))) return QT_EMEM;
     return qt_node_out(nd, 4, (int64_t[]){p->c.N, p->c.O, p->c.OH, p->c.OW});
 }
@@ -122,10 +127,21 @@ static void naive(qt_node *nd)
 
 static void backward(const qt_node *nd)
 {
-    const plan *p = nd->saved;
-    R          *dx = grad_of(nd->in[0]), *dw = grad_of(nd->in[1]), *db = grad_of(nd->in[2]);
-    if (dx) qt_conv_dx(&p->c, nd->out->grad, nd->in[1]->data, p->work, dx);
-    if (dw || db) qt_conv_dw(&p->c, nd->in[0]->data, nd->out->grad, p->work, dw, db);
+    plan      *p = nd->saved;
+    qt_tensor *x = nd->in[0], *w = nd->in[1];
+    const R   *dyx = nd->out->grad, *dyw = dyx;
+    R         *dx = grad_of(x), *dw = grad_of(w), *db = grad_of(nd->in[2]);
+    qt_grad_clear(w), qt_grad_clear(nd->in[2]);
+    if (p->gradq && p->grad.integer) {
+        qt_grad_clear(x);
+        qt_gradq_conv(nd, &p->grad, dx, dw);
+        dx = dw = NULL;
+    }
+    if (p->gradq && dx) dyx = qt_gradq_value(&p->grad.dx, dyx);
+    if (p->gradq && dw) dyw = qt_gradq_value(&p->grad.dw, dyw);
+    if (dx) (qt_grad_first(x) ? qt_conv_dx_first : qt_conv_dx)(&p->c, dyx, w->data, p->work, dx);
+    if (dw && dyw != nd->out->grad) qt_conv_dw(&p->c, x->data, dyw, p->work, dw, NULL), dw = NULL;
+    if (dw || db) qt_conv_dw(&p->c, x->data, nd->out->grad, p->work, dw, db);
 }
 
 #define CASE(name, bias, stride, padding, dilation, groups) \
@@ -162,5 +178,6 @@ const qt_op qt_op_conv2d = {.d = {"conv2d", "2-D convolution with stride, zero p
                             .shape = shape,
                             .forward = forward,
                             .backward = backward,
+                            .stores = true,
                             .naive = naive,
                             .cases = cases};

@@ -13,7 +13,7 @@
 #include "kernels/igemm.h"
 #include "kernels/packed.h"
 #include "kernels/reduce.h"
-#include "ops/ops.h"
+#include "ops/gradq.h"
 #include <string.h>
 
 static R *grad_of(const qt_tensor *x) { return qt_wants_grad(x) ? x->grad : NULL; }
@@ -111,10 +111,11 @@ const qt_op qt_op_matmul = {.d = {"matmul", "matrix product, either operand tran
 /* ---- linear ---- */
 
 typedef struct linear {
-    int64_t M, N, K;
-    qt_iend end;
-    bool    integer;
-    void   *work; /* of the integer product */
+    int64_t        M, N, K;
+    qt_iend        end;
+    bool           integer, gradq;
+    void          *work; /* of the integer product */
+    qt_gradq_plan  grad;
 } linear;
 
 bool qt_linear_integer(const qt_tensor *x, const qt_tensor *w)
@@ -122,11 +123,11 @@ bool qt_linear_integer(const qt_tensor *x, const qt_tensor *w)
     return x->codes && w->codes && qt_ilinear_suits(x->n / w->dim[1], w->dim[0], w->dim[1], x->codes, w->codes);
 }
 
-qt_tensor *qt_linear(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b) { return qt_linear_end(t, x, w, b, &(qt_iend){0}); }
+qt_tensor *qt_linear(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b) { return qt_linear_extra(t, x, w, b, &(qt_extra){0}); }
 
-qt_tensor *qt_linear_end(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, const qt_iend *end)
+qt_tensor *qt_linear_extra(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, const qt_extra *extra)
 {
-    return QT_EMIT(t, &qt_op_linear, end, sizeof *end, x, w, b);
+    return QT_EMIT(t, &qt_op_linear, extra, sizeof *extra, x, w, b);
 }
 
 static qt_err linear_check(const qt_node *nd, const qt_tensor *x, const qt_tensor *w, const qt_tensor *b)
@@ -142,18 +143,21 @@ static qt_err linear_check(const qt_node *nd, const qt_tensor *x, const qt_tenso
 static qt_err linear_shape(qt_node *nd)
 {
     const qt_tensor *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
+    const qt_extra  *extra = nd->arg;
     int64_t          dim[QT_MAX_DIM];
     linear          *p;
     QT_TRY(linear_check(nd, x, w, b));
     QT_TRY(qt_node_save(nd, sizeof *p));
     p = nd->saved;
-    *p = (linear){x->n / w->dim[1], w->dim[0], w->dim[1], *(const qt_iend *)nd->arg, .integer = qt_linear_integer(x, w)};
+    *p = (linear){x->n / w->dim[1], w->dim[0], w->dim[1], extra->end, .integer = qt_linear_integer(x, w)};
     if (!p->integer && !w->data) return qt_node_fail(nd, "the weight is there as integers only, and the input has none that go with them");
     p->end.bias = b ? b->data : NULL;
     if (p->integer) {
         size_t work = w->codes->packed ? qt_packed_work(p->M, x->codes, w->codes) : qt_ilinear_work(p->M, p->N, p->K, x->codes, w->codes);
         if (!(p->work = qt_tape_alloc(nd->tape, work))) return QT_EMEM;
     }
+    p->gradq = extra->grad && nd->tape->grad && (qt_wants_grad(x) || qt_wants_grad(w));
+    if (p->gradq) QT_TRY(qt_gradq_linear_plan(nd, extra->grad, p->integer, &p->grad));
     memcpy(dim, x->dim, sizeof dim);
     dim[x->rank - 1] = p->N;
     return qt_node_out(nd, x->rank, dim);
@@ -191,13 +195,22 @@ static void linear_naive(qt_node *nd)
 
 static void linear_backward(const qt_node *nd)
 {
-    const qt_tensor *x = nd->in[0], *w = nd->in[1];
-    int64_t          N = w->dim[0], K = w->dim[1], M = x->n / K;
-    const R         *dy = nd->out->grad;
-    R               *dx = grad_of(x), *dw = grad_of(w), *db = grad_of(nd->in[2]);
-    if (dx) qt_gemm(false, false, M, K, N, 1, dy, w->data, 1, dx);
-    if (dw) qt_gemm(true, false, N, K, M, 1, dy, x->data, 1, dw);
-    if (db) qt_reduce_sum_rows(dy, M, N, db);
+    qt_tensor *x = nd->in[0], *w = nd->in[1];
+    linear    *p = nd->saved;
+    const R   *dyx = nd->out->grad, *dyw = dyx;
+    R         *dx = grad_of(x), *dw = grad_of(w), *db = grad_of(nd->in[2]);
+    bool       first = qt_grad_first(x);
+    qt_grad_clear(w), qt_grad_clear(nd->in[2]);
+    if (p->gradq && p->grad.integer) {
+        qt_grad_clear(x);
+        qt_gradq_linear(nd, &p->grad, dx, dw);
+    } else {
+        if (p->gradq && dx) dyx = qt_gradq_value(&p->grad.dx, dyx);
+        if (p->gradq && dw) dyw = qt_gradq_value(&p->grad.dw, dyw);
+        if (dx) qt_gemm(false, false, p->M, p->K, p->N, 1, dyx, w->data, first ? 0 : 1, dx);
+        if (dw) qt_gemm(true, false, p->N, p->K, p->M, 1, dyw, x->data, 1, dw);
+    }
+    if (db) qt_reduce_sum_rows(nd->out->grad, p->M, p->N, db);
 }
 
 static qt_tensor *with_bias(qt_tape *t, qt_tensor **in) { return qt_linear(t, in[0], in[1], in[2]); }
@@ -216,5 +229,6 @@ const qt_op qt_op_linear = {.d = {"linear", "fully connected layer over the last
                             .shape = linear_shape,
                             .forward = linear_forward,
                             .backward = linear_backward,
+                            .stores = true,
                             .naive = linear_naive,
                             .cases = linear_cases};
