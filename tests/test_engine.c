@@ -151,6 +151,16 @@ static bool float_weights(const qt_engine *e, const qt_tensor *w)
     return w->data >= e->store->value && w->data < e->store->value + e->store->size;
 }
 
+/* A warm engine allocates nothing. */
+static void check_warm(qt_engine *e)
+{
+    R x[4 * 64] = {0}, y[4 * 10];
+    assert_ok(qt_engine_run(e, 4, x, y));
+    int64_t before = qt_alloc_count();
+    assert_ok(qt_engine_run(e, 4, x, y));
+    assert_int_equal(qt_alloc_count(), before);
+}
+
 /* Integer weights have no float values, and the store has no room for any. */
 static void check_memory(const qt_engine *e)
 {
@@ -181,6 +191,7 @@ static void check_variant(const variant *v, const char *model, int integers)
     assert_true(e->integers == made.integers && e->layers == made.layers);
     assert_true(qt_engine_inputs(e) == 64 && qt_engine_outputs(e) == 10);
     check_memory(e);
+    check_warm(e);
     compare_batches(name, r, e);
     compare_splits(name, r, e);
     qt_engine_free(e);
@@ -234,6 +245,29 @@ static void test_recipe_key(void **state)
     assert_non_null(e);
     assert_int_equal(e->integers, 3);
     qt_engine_free(e);
+    qt_arena_free(&a);
+}
+
+static qt_err one_bit_off(const char *file, int64_t n, const R *x, R *y)
+{
+    qt_err e = qt_exporter_h5.answer(file, n, x, y);
+    ((uint8_t *)y)[0] ^= 1;
+    return e;
+}
+
+/* A file that answers with other bits leaves nothing behind. */
+static void test_unequal(void **state)
+{
+    qt_arena    a = {0};
+    qt_run     *r = trained(&a, mlp, variants[0].quant, "");
+    qt_exporter x = qt_exporter_h5;
+    qt_exported made;
+    (void)state;
+    x.answer = one_bit_off;
+    assert_int_equal(x.run(&x, r, NULL, NULL, &made), QT_ECLAIM);
+    assert_errors("run/export/m.h5: 1 of 640 answers of the exported model differ from the training graph's; nothing was exported");
+    assert_false(qt_file_exists("run/export/m.h5") || qt_file_exists("run/export/m.h5.part") || qt_file_exists("run/export/export.json"));
+    qt_run_free(r);
     qt_arena_free(&a);
 }
 
@@ -469,6 +503,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_mlp, clear),           cmocka_unit_test_setup(test_resnet, clear),
         cmocka_unit_test_setup(test_settings, clear),      cmocka_unit_test_setup(test_recipe_key, clear),
+        cmocka_unit_test_setup(test_unequal, clear),
         cmocka_unit_test_setup(test_truncated, clear),     cmocka_unit_test_setup(test_flipped, clear),
         cmocka_unit_test_setup(test_flipped_and_sealed, clear), cmocka_unit_test_setup(test_refused_by_name, clear),
         cmocka_unit_test_setup(test_inconsistent, clear),  cmocka_unit_test_setup(test_no_memory, clear),
