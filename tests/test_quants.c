@@ -2,124 +2,7 @@
  * apply(x) bit for bit, a channel as a tensor of its own, the same bits for any number of threads, no flush to zero, state that
  * lives in parameters, no allocation in a warm step. Then the learned gradients against a difference quotient of the function whose
  * rounding is frozen, and the observers. */
-#include "autograd/gradcheck.h"
-#include "qat/grid.h"
-#include "qat/observer.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#define W QT_ROLE_WEIGHT
-#define A QT_ROLE_ACT
-static const struct {
-    qt_role     role;
-    const char *spec;
-    int         levels; /* at most; 0: not quantized */
-} configs[] = {
-    {W, "none", 0},
-    {W, "{use: uniform, num_bits: 8}", 256},
-    {W, "{use: uniform, num_bits: 2}", 4},
-    {W, "{use: uniform, num_bits: 4, narrow: true, granularity: channel}", 15},
-    {W, "{use: uniform, num_bits: 4, granularity: group, group_size: 8, symmetric: false}", 16},
-    {W, "{use: uniform, num_bits: 3, observer: mse, granularity: channel}", 8},
-    {W, "{use: uniform, num_bits: 3, observer: mse, dynamic: false, freeze_at: 0}", 8},
-    {W, "{use: uniform, num_bits: 1, symmetric: false, ste: identity}", 2},
-    {A, "{use: uniform, num_bits: 8, symmetric: false, observer: ema}", 256},
-    {A, "{use: uniform, num_bits: 4, symmetric: false, observer: percentile}", 16},
-    {A, "{use: uniform, num_bits: 4, symmetric: false, observer: mse, mse_power: 2.4}", 16},
-    {A, "{use: uniform, num_bits: 4, observer: entropy}", 16},
-    {A, "{use: uniform, num_bits: 4, granularity: channel}", 16},
-    {A, "{use: uniform, num_bits: 8, granularity: token}", 256},
-    {A, "{use: int}", 256},
-    {A, "{use: int, range: 128}", 256},
-    {W, "{use: int, num_bits: 4, granularity: tensor}", 16},
-    {W, "{use: lsq, num_bits: 2}", 4},
-    {W, "{use: lsq, num_bits: 4, granularity: channel}", 16},
-    {A, "{use: lsq, num_bits: 4, signed: false}", 16},
-    {A, "{use: lsq, num_bits: 8, init: mse, learn_scale: false}", 256},
-    {W, "{use: lsq_plus, num_bits: 3}", 8},
-    {A, "{use: lsq_plus, num_bits: 2, signed: false}", 4},
-    {A, "{use: lsq_plus, num_bits: 4, granularity: channel, init: minmax}", 16},
-    {A, "{use: pact, num_bits: 4, alpha: 1}", 16},
-    {W, "{use: dorefa, num_bits: 3}", 8},
-    {W, "{use: dorefa, num_bits: 1}", 2},
-    {A, "{use: dorefa, num_bits: 2}", 4},
-    {W, "{use: ternary}", 3},
-    {W, "{use: ternary, measure: absmedian, scale_grid: fp16}", 3},
-    {W, "{use: ternary, measure: absmax}", 3},
-    {W, "{use: binary}", 2},
-    {W, "{use: binary, granularity: channel, ste: identity}", 2},
-};
-enum { CONFIGS = sizeof configs / sizeof *configs };
-#define FOR_CONFIGS(i) for (int i = 0; i < CONFIGS; i++)
-
-/* ---- a site with a store and a tape of its own ----------------------------------------------------------------------------------------- */
-
-typedef struct rig {
-    qt_store *store;
-    qt_site  *site;
-    qt_tape  *tape;
-    qt_tensor *x, *y;
-} rig;
-
-static rig rig_new(qt_role role, const char *spec, int rank, const int64_t *dim)
-{
-    rig       r = {qt_store_new(1), .tape = qt_tape_new()};
-    qt_tensor like = {.rank = (int8_t)rank, .n = 1};
-    for (int i = 0; i < rank; i++) like.n *= like.dim[i] = dim[i];
-    r.site = qt_site_new(r.store, "q", role, spec, &like);
-    if (!r.site) fail_msg("%s: %s", spec, qt_error_text());
-    assert_int_equal(qt_store_seal(r.store, 0), QT_OK);
-    return r;
-}
-
-static void rig_free(rig *r)
-{
-    qt_tape_free(r->tape);
-    qt_store_free(r->store);
-}
-
-/* Quantizes x, and runs backward with dy (NULL: not). */
-static void rig_run(rig *r, int rank, const int64_t *dim, const R *x, const R *dy)
-{
-    qt_tape_reset(r->tape);
-    r->x = qt_variable(r->tape, rank, dim);
-    memcpy(r->x->data, x, (size_t)r->x->n * sizeof *x);
-    r->y = qt_quantize(r->tape, r->site, r->x);
-    if (qt_tape_error(r->tape)) fail_msg("%s: %s", r->site->quant->d.name, qt_error_text());
-    if (dy) assert_int_equal(qt_backward_from(r->tape, r->y, dy), QT_OK);
-}
-
-static qt_tensor *param(rig *r, const char *name)
-{
-    char full[64];
-    snprintf(full, sizeof full, "q.%s", name);
-    return qt_param_find(r->store, full);
-}
-
-static R *normal(int64_t n, uint64_t seed)
-{
-    R     *x = qt_alloc((size_t)n * sizeof *x);
-    qt_rng r = qt_rng_at(seed, 7);
-    for (int64_t i = 0; i < n; i++) x[i] = (R)(qt_rng_normal(&r) / 2);
-    return x;
-}
-
-static const int64_t DIM[2] = {24, 32};
-enum { N = 24 * 32 };
-
-/* Some awkward values in front of random ones. */
-static R *sample(uint64_t seed)
-{
-    R *x = normal(N, seed);
-    memcpy(x, (R[]){0, -(R)0, (R)1e-40, (R)-1e-40, 3, -3, (R)0.5, (R)-0.5}, 8 * sizeof *x);
-    return x;
-}
-
-static bool is(const qt_site *q, const char *name) { return !strcmp(q->quant->d.name, name); }
+#include "quants_util.h"
 
 /* ---- promises ---------------------------------------------------------------------------------------------------------------------------- */
 
@@ -155,104 +38,6 @@ static void test_codes(void **state)
         rig_free(&r);
     }
     qt_free(x), qt_free(back);
-}
-
-/* Byte codes: in range, (q - zero) scale is y bit for bit, q + base is encode's code, and they are there whenever 8 bits suffice. */
-static void check_bytes(rig *r, const char *spec, bool expected)
-{
-    const qt_icodes *b = r->y->codes;
-    qt_arena         a = {0};
-    qt_codes         c;
-    if (!expected) {
-        if (b) fail_msg("%s: has codes", spec);
-        return;
-    }
-    if (!b) fail_msg("%s: no codes", spec);
-    assert_int_equal(r->site->quant->encode(r->site, r->x, &a, &c), QT_OK);
-    assert_true(b->n == c.n && b->inner == c.layout.inner && b->count == c.layout.count && !b->packed);
-    assert_true(b->is_signed == (r->site->role == W) && b->hi - b->lo <= 255);
-    int base = c.code[0] - (b->is_signed ? ((const int8_t *)b->q)[0] : ((const uint8_t *)b->q)[0]);
-    for (int64_t i = 0; i < b->n; i++) {
-        int64_t k = i / b->inner % b->count;
-        int     q = b->is_signed ? ((const int8_t *)b->q)[i] : ((const uint8_t *)b->q)[i], z = b->zero ? b->zero[k] : 0;
-        R       y = (R)(q - z) * b->scale[k];
-        if (q < b->lo || q > b->hi) fail_msg("%s: code %d outside [%d, %d]", spec, q, b->lo, b->hi);
-        if (q + base != c.code[i]) fail_msg("%s: element %lld: byte %d is not code %d", spec, (long long)i, q, c.code[i]);
-        if (memcmp(&y, &r->y->data[i], sizeof y)) fail_msg("%s: element %lld: %g, not %g", spec, (long long)i, (double)y, (double)r->y->data[i]);
-        assert_int_equal(z + base, c.zero_point ? (int)c.zero_point[k] : 0);
-    }
-    assert_int_equal(b->is_signed && base ? base : 128, 128);
-    qt_arena_free(&a);
-}
-
-static void test_bytes(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *spec;
-        bool        weight, act;
-    } more[] = {
-        {"{use: uniform, num_bits: 8, symmetric: false}", true, true},
-        {"{use: uniform, num_bits: 8, symmetric: false, granularity: channel}", true, true},
-        {"{use: uniform, num_bits: 8, symmetric: false, granularity: token}", true, true},
-        {"{use: uniform, num_bits: 7, granularity: group, group_size: 16}", true, true},
-        {"{use: uniform, num_bits: 9}", false, false},
-        {"{use: int, num_bits: 9}", false, false},
-        {"{use: lsq, num_bits: 8, signed: false, granularity: channel}", true, true},
-        {"{use: lsq, num_bits: 9, signed: false}", false, false},
-        {"{use: pact, num_bits: 8}", true, true},
-        {"{use: pact, num_bits: 9}", false, false},
-        {"{use: dorefa, num_bits: 7}", true, true},
-        {"{use: dorefa, num_bits: 8}", false, true},
-        {"{use: dorefa, num_bits: 9}", false, false},
-        {"{use: lsq_plus, num_bits: 4, granularity: channel}", false, false},
-    };
-    const int64_t image[4] = {2, 3, 8, 16};
-    R            *x = sample(1);
-    for (int role = 0; role < 2; role++)
-        for (int i = 0; i < CONFIGS + (int)(sizeof more / sizeof *more); i++)
-            for (int rank = 2; rank <= 4; rank += 2) {
-                const char *spec = i < CONFIGS ? configs[i].spec : more[i - CONFIGS].spec;
-                const bool  any = !strstr(spec, "none") && !strstr(spec, "lsq_plus");
-                const bool  expected = i < CONFIGS ? any : role ? more[i - CONFIGS].act : more[i - CONFIGS].weight;
-                rig         r = rig_new(role ? A : W, spec, rank, rank == 2 ? DIM : image);
-                rig_run(&r, rank, rank == 2 ? DIM : image, x, NULL);
-                check_bytes(&r, spec, expected);
-                qt_tape_simulate(r.tape, true);
-                rig_run(&r, rank, rank == 2 ? DIM : image, x, NULL);
-                check_bytes(&r, spec, false);
-                rig_free(&r);
-            }
-    qt_free(x);
-}
-
-/* A zero point that is not a code, which only foreign state can bring, has no place in bytes; and a NaN must not vanish in them. */
-static void test_bytes_refused(void **state)
-{
-    (void)state;
-    R  *x = sample(2);
-    rig r = rig_new(A, "{use: uniform, num_bits: 4, symmetric: false}", 2, DIM);
-    for (int i = 0; i < 4; i++) {
-        param(&r, "scale")->data[0] = (R)0.25, param(&r, "initialized")->data[0] = 1;
-        param(&r, "zero_point")->data[0] = ((const R[]){15, 16, -1, (R)0.5})[i];
-        r.site->observing = false;
-        rig_run(&r, 2, DIM, x, NULL);
-        assert_true((r.y->codes != NULL) == (i == 0));
-    }
-    rig_free(&r);
-    FOR_CONFIGS(i) {
-        if (strstr(configs[i].spec, "mse") || strstr(configs[i].spec, "entropy") || strstr(configs[i].spec, "percentile")) continue;
-        r = rig_new(configs[i].role, configs[i].spec, 2, DIM);
-        rig_run(&r, 2, DIM, x, NULL);
-        x[70] = (R)NAN;
-        r.site->observing = false;
-        rig_run(&r, 2, DIM, x, NULL);
-        x[70] = 0;
-        assert_true(isnan(r.y->data[70]));
-        if (r.y->codes && !isnan(r.y->codes->scale[70 / r.y->codes->inner % r.y->codes->count])) fail_msg("%s: NaN is hidden", configs[i].spec);
-        rig_free(&r);
-    }
-    qt_free(x);
 }
 
 static int ascending(const void *a, const void *b) { return (*(const R *)a > *(const R *)b) - (*(const R *)a < *(const R *)b); }
@@ -737,13 +522,13 @@ static void test_uncalibrated(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_codes),           cmocka_unit_test(test_promises),      cmocka_unit_test(test_channels),
-        cmocka_unit_test(test_threads),         cmocka_unit_test(test_tiny),          cmocka_unit_test(test_state),
-        cmocka_unit_test(test_no_allocation),   cmocka_unit_test(test_frozen_rounding), cmocka_unit_test(test_gradients_add),
-        cmocka_unit_test(test_slices),          cmocka_unit_test(test_bytes),         cmocka_unit_test(test_bytes_refused),
-        cmocka_unit_test(test_penalty),         cmocka_unit_test(test_steps),         cmocka_unit_test(test_offset_pays),
-        cmocka_unit_test(test_mse_never_worse), cmocka_unit_test(test_outlier),       cmocka_unit_test(test_running_range),
-        cmocka_unit_test(test_median_resists),  cmocka_unit_test(test_errors),        cmocka_unit_test(test_uncalibrated),
+        cmocka_unit_test(test_codes),         cmocka_unit_test(test_promises),        cmocka_unit_test(test_channels),
+        cmocka_unit_test(test_threads),       cmocka_unit_test(test_tiny),            cmocka_unit_test(test_state),
+        cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_frozen_rounding), cmocka_unit_test(test_gradients_add),
+        cmocka_unit_test(test_slices),        cmocka_unit_test(test_penalty),         cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_offset_pays),   cmocka_unit_test(test_mse_never_worse), cmocka_unit_test(test_outlier),
+        cmocka_unit_test(test_running_range), cmocka_unit_test(test_median_resists),  cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_uncalibrated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,7 +62,8 @@ QT_INLINE R code_of(kind k, R n, R m, const R *v, const R *x, int64_t i)
 }
 
 /* Values of [b, e) and, unless q is NULL, their codes as bytes; false if q holds the code of a NaN. */
-QT_INLINE bool run(kind k, R *restrict y, uint8_t *restrict q, const R *restrict v, const R *restrict x, R n, R m, R s, int base, int64_t b, int64_t e)
+QT_INLINE bool run(kind k, R *restrict y, uint8_t *restrict q, const R *restrict v, const R *restrict x, R n, R m, R s, int base, int64_t b,
+                   int64_t e)
 {
     qt_real_bits seen = 0;
     for (int64_t i = b; i < e; i++) {

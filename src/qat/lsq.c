@@ -93,8 +93,8 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 
 static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'p'}}}, {0}};
 
-static const qt_op op = {{"lsq", "learned step size", "arXiv 1902.08153"}, QT_SURROGATE, shape, qt_grid_forward, backward, .stores = true,
-                         .cases = cases};
+static const qt_op op = {
+    {"lsq", "learned step size", "arXiv 1902.08153"}, QT_SURROGATE, shape, qt_grid_forward, backward, .stores = true, .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
 

@@ -113,8 +113,8 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 
 static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'p'}, {{6}, 'n'}}}, {0}};
 
-static const qt_op op = {{"lsq_plus", "learned step size and offset", "arXiv 2004.09576"}, QT_SURROGATE, shape, forward, backward, .stores = true,
-                         .cases = cases};
+static const qt_op op = {
+    {"lsq_plus", "learned step size and offset", "arXiv 2004.09576"}, QT_SURROGATE, shape, forward, backward, .stores = true, .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
 

@@ -54,8 +54,8 @@ QT_INLINE double run(R *restrict dx, const R *restrict dy, const R *restrict x, 
         R       da[QT_STEP_LANES] = {0};
         int64_t i = b, e = qt_min_i64(n, b + QT_STEP_BLOCK);
         for (; i + QT_STEP_LANES <= e; i += QT_STEP_LANES)
-            for (int l = 0; l < QT_STEP_LANES; l++) one(dx + i + l, dy[i + l], x[i + l], a, mode, &da[l]);
-        for (int l = 0; i < e; i++, l++) one(dx + i, dy[i], x[i], a, mode, &da[l]);
+            for (int l = 0; l < QT_STEP_LANES; l++) one(QT_STEP_AT(dx, i + l, mode), dy[i + l], x[i + l], a, mode, &da[l]);
+        for (int l = 0; i < e; i++, l++) one(QT_STEP_AT(dx, i, mode), dy[i], x[i], a, mode, &da[l]);
         for (int l = 0; l < QT_STEP_LANES; l++) sum += (double)da[l];
     }
     return sum;
@@ -101,8 +101,8 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 
 static const qt_case cases[] = {{"tensor", build, {{{6, 8}, 'n'}, {{1}, 'p'}}}, {0}};
 
-static const qt_op op = {{"pact", "clipped ReLU with a learned end", "arXiv 1805.06085"}, QT_SURROGATE, shape, qt_grid_forward, backward, .stores = true,
-                         .cases = cases};
+static const qt_op op = {
+    {"pact", "clipped ReLU with a learned end", "arXiv 1805.06085"}, QT_SURROGATE, shape, qt_grid_forward, backward, .stores = true, .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
 

@@ -45,8 +45,8 @@ static inline R qt_clip(R u, R lo, R hi)
 static inline R qt_code(R x, R s, R z, R qn, R qp) { return qt_clip(qt_round(x / s) + z, qn, qp); }
 static inline R qt_value(R code, R s, R z) { return (code - z) * s; }
 
-/* A code as an integer: 1.5 2^23 + code (1.5 2^52 in double) is a number whose last bits are those of the code in two's complement. Unlike a conversion this
- * is defined for NaN, whose exponent bits stay all set, and so small that a loop around it goes into vector registers. */
+/* A code as an integer: 1.5 2^23 + code (1.5 2^52 in double) is a number whose last bits are those of the code in two's complement. Unlike
+ * a conversion this is defined for NaN, whose exponent bits stay all set, and compilers put a loop around it into vector registers. */
 static inline qt_real_bits qt_bits_of_code(R code)
 {
     qt_real_bits b;

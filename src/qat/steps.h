@@ -40,6 +40,8 @@ QT_INLINE void qt_step_one(R *dx, R dy, R x, R s, R o, R qn, R qp, qt_step_dx mo
     if (doff) *doff += dy - qt_keep(m, dy);
 }
 
+#define QT_STEP_AT(dx, i, mode) ((mode) == QT_DX_NONE ? NULL : (dx) + (i))
+
 /* One run; dx is stored, added or left alone. Put it into a function with QT_CLONES, with mode and with_offset constant. */
 QT_INLINE qt_step_sums qt_step_run(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R s, R o, R qn, R qp, qt_step_dx mode,
                                    bool with_offset)
@@ -50,8 +52,9 @@ QT_INLINE qt_step_sums qt_step_run(R *restrict dx, const R *restrict dy, const R
         int64_t i = b, e = qt_min_i64(n, b + QT_STEP_BLOCK);
         for (; i + QT_STEP_LANES <= e; i += QT_STEP_LANES)
             for (int l = 0; l < QT_STEP_LANES; l++)
-                qt_step_one(dx + i + l, dy[i + l], x[i + l], s, o, qn, qp, mode, &ds[l], with_offset ? &doff[l] : NULL);
-        for (int l = 0; i < e; i++, l++) qt_step_one(dx + i, dy[i], x[i], s, o, qn, qp, mode, &ds[l], with_offset ? &doff[l] : NULL);
+                qt_step_one(QT_STEP_AT(dx, i + l, mode), dy[i + l], x[i + l], s, o, qn, qp, mode, &ds[l], with_offset ? &doff[l] : NULL);
+        for (int l = 0; i < e; i++, l++)
+            qt_step_one(QT_STEP_AT(dx, i, mode), dy[i], x[i], s, o, qn, qp, mode, &ds[l], with_offset ? &doff[l] : NULL);
         for (int l = 0; l < QT_STEP_LANES; l++) sum.ds += (double)ds[l], sum.doff += (double)doff[l];
     }
     return sum;
