@@ -105,16 +105,22 @@ class Torch:
             env["LD_LIBRARY_PATH"] = OPENMP + ":" + env.get("LD_LIBRARY_PATH", "")
         command = [sys.executable, __file__, "--worker", net, arm, form, layout, str(int(compiled)), str(batch), optim, str(a.threads),
                    str(int(a.any_blas))]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+        self.log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env=env)
         answer = self.read()
         self.version = answer.get("version")
 
     def read(self):
         line = self.process.stdout.readline()
-        answer = json.loads(line) if line else {"error": self.process.stderr.read().strip().splitlines()[-1:]}
+        answer = json.loads(line) if line else {"error": self.last_words()}
         if "error" in answer:
             self.error = answer["error"]
         return answer
+
+    def last_words(self):
+        self.process.wait()
+        self.log.seek(0)
+        return (self.log.read().strip().splitlines() or ["ended with %d" % self.process.returncode])[-1]
 
     def run(self, seconds):
         print(seconds, file=self.process.stdin, flush=True)
@@ -125,7 +131,7 @@ class Torch:
     def close(self):
         self.process.stdin.close()
         self.process.wait()
-        self.process.stdout.close(), self.process.stderr.close()
+        self.process.stdout.close(), self.log.close()
 
 
 def forms_of(arm, a):
@@ -215,6 +221,8 @@ def print_rows(net, batch, optim, found, a):
 
 
 def compare(a):
+    if a.json:
+        open(a.json, "w").close()
     print(row(HEAD, a.markdown), flush=True)
     if a.markdown:
         print(row(["---"] * 2 + ["---"] * 2 + ["---:", "---"] + ["---:"] * 6, True), flush=True)
@@ -228,9 +236,16 @@ def compare(a):
 
 # ---- the check ----------------------------------------------------------------------------------------------------------------------
 
+def exact_zeros(torch, net):
+    """A ternary layer has sums that are exactly 0 in integers and a rounding error in floats: without a norm behind it ReLU's gradient would
+    begin by chance there. In the check PyTorch's become 0 too."""
+    for layer in (net.fc1, net.fc2):
+        layer.register_forward_hook(lambda module, given, y: torch.where(y.abs() < 1e-9, torch.zeros_like(y), y))
+
+
 def check_one(qtape, net_name, arm, form, optim_name, real, folder, steps=3):
     """qtape trains a step from its own start values; from there on both train `steps` steps on the same samples. Relative differences of
-    the logits that the checkpoint gives, and of the losses of the steps. The training split is one batch, so that its order is all that
+    the logits that the checkpoint gives (one a sample), and of the losses of the steps, in float of the first. The training split is one batch, so that its order is all that
     shuffling changes."""
     import h5py
     import numpy as np
@@ -253,22 +268,24 @@ def check_one(qtape, net_name, arm, form, optim_name, real, folder, steps=3):
     torch.set_default_dtype(real)
     net = torch_nets.build(net_name, arm, form)
     torch_nets.load(net, values)
+    if (net_name, arm) == ("mlp", "ternary"):
+        exact_zeros(torch, net)
     with torch.no_grad():
         forward = np.abs(net.eval()(test.to(real)).numpy() - want).max(axis=1) / np.abs(want).max()
     optim, theirs = torch_nets.optimizer(net.train(), optim_name), []
     for _ in range(steps):
         theirs.append(torch_nets.step(net, optim, x.to(real), y.long()).item())
-    return forward, max(abs(p - q) / abs(q) for p, q in zip(theirs, losses))
+    compared = steps if real == torch.float64 else 1
+    return forward, max(abs(p - q) / abs(q) for p, q in zip(theirs[:compared], losses))
 
 
-def limits(net, arm, double):
+def limits(arm, double):
     """Of the median and worst difference of the logits and that of the losses. In double precision the two agree to the digits that the
     files hold. In float a sum that lies on the edge between two codes may fall to either side, in each library by itself, and all that
-    follows moves a little. The ternary MLP has sums that are exactly 0 in integers and a rounding error in floats: where ReLU's gradient
-    begins is chance there, and the losses of the second and third step show it."""
+    follows moves a little; so only the first loss is compared there, for steps make more of such differences."""
     if double:
-        return 1e-6, 1e-6, 1e-3 if (net, arm) == ("mlp", "ternary") else 1e-7
-    return (1e-5, 1e-4, 1e-5) if arm == "fp32" else (2e-2, 1e-1, 5e-3)
+        return 1e-6, 1e-6, 1e-7
+    return (1e-5, 1e-4, 1e-5) if arm == "fp32" else (1e-2, 1e-1, 1e-2)
 
 
 def check(a):
@@ -287,7 +304,7 @@ def check(a):
                             continue
                         logits, loss = check_one(qtape, net, arm, form, optim, real, folder)
                         median, worst = np.median(logits), logits.max()
-                        ok = all(v < limit for v, limit in zip((median, worst, loss), limits(net, arm, real == torch.float64)))
+                        ok = all(v < limit for v, limit in zip((median, worst, loss), limits(arm, real == torch.float64)))
                         bad += not ok
                         print("%-8s %-9s %-8s %-4s %-6s  logits: median %.1e, worst %.1e   losses: %.1e   %s" % (
                             net, arm, form, optim, "double" if real == torch.float64 else "float", median, worst, loss, "ok" if ok else "DIFFER"), flush=True)
@@ -311,7 +328,7 @@ def main():
     p.add_argument("--quick", action="store_true", help="batch 64, 2 rounds of short blocks")
     p.add_argument("--any-blas", action="store_true", help="measure even if PyTorch's BLAS is a slow one")
     p.add_argument("--markdown", action="store_true", help="rows of a table")
-    p.add_argument("--json", help="append the results to this file")
+    p.add_argument("--json", help="write the results to this file too, a line each")
     a = p.parse_args()
     for net in a.net:
         if net not in NETS:
