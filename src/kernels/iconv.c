@@ -64,7 +64,8 @@ bool qt_iconv_suits(const qt_conv *c, const qt_icodes *x, const qt_icodes *w)
 enum { LINE = 64, FEW_STEPS = 3 };
 
 typedef struct space {
-    int32_t  *off, *at, *lanes, *sums;
+    int64_t  *off;
+    int32_t  *at, *lanes, *sums;
     uint32_t *w;
     R        *scale, *offset;
     char     *scratch;
@@ -86,7 +87,7 @@ static int64_t divide(const qt_iconv_plan *p, char *work, space *s)
 {
     int64_t used = 0, places = up(p->places, QT_ICONV_MAX_LANES), O = p->c->O;
     s->w_pitch = p->K + QT_ICONV_MAX_LANES;
-    s->off = take(work, &used, p->K * 4);
+    s->off = take(work, &used, p->K * 8);
     s->at = take(work, &used, places * 4);
     s->lanes = take(work, &used, places * 4);
     s->sums = take(work, &used, O * 4);
@@ -114,7 +115,7 @@ size_t qt_iconv_work(const qt_conv *c, const qt_icodes *x, const qt_icodes *w)
 
 /* ---- the passes ---- */
 
-enum { PARALLEL = 1 << 20 }; /* products that are worth a team */
+enum { PARALLEL = 1 << 20, WEIGHTS = 1 << 15 }; /* products, and words of weights to pack, that are worth a team */
 
 typedef struct pass {
     qt_iconv_plan    p;
@@ -124,7 +125,7 @@ typedef struct pass {
     const qt_icodes *x, *w;
     const qt_iend   *end;
     R               *y;
-    int64_t          tiles, parts; /* of the channels of an image: a part is the work of one thread */
+    int64_t          parts; /* of the output channels of an image: one is the work of one thread */
 } pass;
 
 /* Vectors of places: which of their lanes are outputs, and where in the channel the first of these goes. */
@@ -147,23 +148,15 @@ static void list_lanes(const qt_iconv_plan *p, int64_t L, int32_t *lanes, int32_
 static void prepare(pass *t, const qt_iconv_path *path, void *work)
 {
     const qt_conv *c = t->p.c;
-    int64_t        steps = steps_of(c, t->x, t->w, path->exact), tile = QT_ICONV_MR;
+    int64_t        steps = steps_of(c, t->x, t->w, path->blocks == NULL);
     qt_iconv_layout(&t->p, c, steps == 0);
-    t->run = !steps ? path->wide : !path->exact && steps <= FEW_STEPS ? path->once : path->bytes;
+    t->run = !steps ? path->wide : steps >= t->p.K ? path->bytes : steps > FEW_STEPS ? path->blocks : path->once;
     divide(&t->p, work, &t->s);
-    qt_iconv_offsets(&t->p, t->s.off);
-    list_lanes(&t->p, path->lanes, t->s.lanes, t->s.at);
-    t->job = (qt_iconv_job){t->p.K,
-                            t->run == path->bytes ? steps : t->p.K,
-                            t->s.w_pitch,
-                            (t->p.places + path->lanes - 1) / path->lanes,
-                            c->OH * c->OW,
-                            t->s.off,
-                            t->s.lanes,
-                            t->s.at,
-                            qt_iconv_strip_size(&t->p) < t->p.Og * t->p.K,
-                            t->end->relu};
-    t->tiles = c->groups * ((t->p.Og + tile - 1) / tile);
+    qt_iconv_offsets(&t->p, t->s.off), list_lanes(&t->p, path->lanes, t->s.lanes, t->s.at);
+    t->job = (qt_iconv_job){.K = t->p.K, .steps = steps, .w_pitch = t->s.w_pitch, .off = t->s.off, .relu = t->end->relu};
+    t->job.vectors = (t->p.places + path->lanes - 1) / path->lanes, t->job.size = c->OH * c->OW;
+    t->job.lanes = t->s.lanes, t->job.at = t->s.at;
+    t->job.small = qt_iconv_strip_size(&t->p) < t->p.Og * t->p.K;
 }
 
 /* Weights of output channel o. */
@@ -189,15 +182,14 @@ static void channels(const pass *t, int64_t n, int64_t g, int64_t first, int64_t
     t->run(&t->job, strip, t->s.w + o * t->s.w_pitch, e, count, t->y + (n * c->O + o) * t->job.size);
 }
 
-/* One part of an image, a range of its tiles: each group in it has its strip made once. */
+/* One part of an image, a range of output channels: each group in it has its strip made once. */
 static void part(const pass *t, int64_t item, char *scratch)
 {
-    int64_t n = item / t->parts, i = item % t->parts, tile = QT_ICONV_MR, each = t->tiles / t->p.c->groups;
-    int64_t end = t->tiles * (i + 1) / t->parts, next;
-    for (int64_t k = t->tiles * i / t->parts; k < end; k = next) {
-        int64_t g = k / each, first = (k - g * each) * tile;
-        next = qt_min_i64(end, (g + 1) * each);
-        channels(t, n, g, first, qt_min_i64((next - g * each) * tile, t->p.Og) - first, scratch);
+    int64_t n = item / t->parts, i = item % t->parts, O = t->p.c->O, end = O * (i + 1) / t->parts, next;
+    for (int64_t o = O * i / t->parts; o < end; o = next) {
+        int64_t g = o / t->p.Og;
+        next = qt_min_i64(end, (g + 1) * t->p.Og);
+        channels(t, n, g, o - g * t->p.Og, next - o, scratch);
     }
 }
 
@@ -212,15 +204,10 @@ void qt_iconv(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, const qt
         return;
     }
     prepare(&t, qt_iconv_chosen(), work);
-    while (c->N < 8 * threads && c->N * t.parts % threads && t.parts < t.tiles) t.parts++;
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        char *scratch = t.s.scratch + omp_get_thread_num() * t.s.each;
-#pragma omp for schedule(static)
-        for (int64_t o = 0; o < c->O; o++) prepare_channel(&t, o);
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < c->N * t.parts; i++) part(&t, i, scratch);
-    }
+    while (c->N < 8 * threads && c->N * t.parts % threads && t.parts < c->O) t.parts++;
+    QT_FOR_EACH(o, c->O, threads > 1 && c->O * t.p.K > WEIGHTS) prepare_channel(&t, o);
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
+    for (int64_t i = 0; i < c->N * t.parts; i++) part(&t, i, t.s.scratch + omp_get_thread_num() * t.s.each);
 }
 
 void qt_iconv_naive(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, R *y)

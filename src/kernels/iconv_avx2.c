@@ -1,7 +1,8 @@
 /* The kernels of the integer convolution for AVX2. vpmaddubsw multiplies bytes and adds pairs, in 16 bits:
- *     bytes  while the codes are so small that `steps` of these fit 16 bits, they are added there: 4 bits 136 times, ternary 64 times
- *     once   each is widened by a vpmaddwd with ones
- *     wide   where even one pair may saturate, codes are 16 bits wide and multiplied by vpmaddwd. */
+ *     bytes   while the codes are so small that all of these fit 16 bits, they are added there
+ *     blocks  the same, for as many as fit: of 4 bits 136, ternary 64
+ *     once    where few fit, each is widened by a vpmaddwd with ones
+ *     wide    where even one pair may saturate, codes are 16 bits wide and multiplied by vpmaddwd. */
 #include "kernels/iconv_plan.h"
 #include <string.h>
 
@@ -11,7 +12,7 @@
 #define TARGET __attribute__((target("avx2")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
-enum { LANES = 8, WIDEST = 3 };
+enum { LANES = 8, WIDEST = 2 };
 INLINE __m256i zeros(void) { return _mm256_setzero_si256(); }
 INLINE __m256i load(const void *p) { return _mm256_loadu_si256(p); }
 INLINE __m256i spread(int32_t x) { return _mm256_set1_epi32(x); }
@@ -19,13 +20,16 @@ INLINE __m256i add(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
 INLINE __m256i pairs(__m256i a) { return _mm256_madd_epi16(a, _mm256_set1_epi16(1)); }
 INLINE __m256  real(__m256i a) { return _mm256_cvtepi32_ps(a); }
 INLINE __m256  spread_real(R x) { return _mm256_set1_ps(x); }
-INLINE __m256  move(__m256 a, const int32_t *lanes) { return _mm256_permutevar8x32_ps(a, load(lanes)); }
+INLINE __m256  move(__m256 a, __m256i lanes) { return _mm256_permutevar8x32_ps(a, lanes); }
 INLINE void    store(R *y, __m256 a) { _mm256_storeu_ps(y, a); }
-/* qt_iend_store: what is not <= 0 stays, a NaN too */
-INLINE __m256 finish(__m256 a, __m256 s, __m256 offset, bool relu)
+INLINE __m256  scale(__m256 a, __m256 s, __m256 offset) { return _mm256_add_ps(_mm256_mul_ps(a, s), offset); }
+/* what is not <= 0 stays, a NaN too */
+INLINE __m256 positive(__m256 a) { return _mm256_and_ps(a, _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NLE_UQ)); }
+/* a sum in the register of its first operand: GCC, left free, copies and spills the sums of a tile */
+INLINE __m256i keep(__m256i a)
 {
-    a = _mm256_add_ps(_mm256_mul_ps(a, s), offset);
-    return relu ? _mm256_and_ps(a, _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NLE_UQ)) : a;
+    __asm__("" : "+x"(a));
+    return a;
 }
 #undef INLINE
 
@@ -33,27 +37,36 @@ INLINE __m256 finish(__m256 a, __m256 s, __m256 offset, bool relu)
 #define REAL __m256
 
 #define NAME(f) f##_bytes
-#define DOT(acc, x, w) _mm256_add_epi16(acc, _mm256_maddubs_epi16(x, w))
+#define DOT(acc, x, w) keep(_mm256_add_epi16(acc, _mm256_maddubs_epi16(x, w)))
 #define WIDEN(acc) pairs(acc)
+#define BLOCKS false
+#include "kernels/iconv_tile.h"
+#undef NAME
+#undef BLOCKS
+
+#define NAME(f) f##_blocks
+#define BLOCKS true
 #include "kernels/iconv_tile.h"
 #undef NAME
 #undef DOT
 #undef WIDEN
+#undef BLOCKS
 
 #define NAME(f) f##_once
-#define DOT(acc, x, w) add(acc, pairs(_mm256_maddubs_epi16(x, w)))
+#define DOT(acc, x, w) keep(add(acc, pairs(_mm256_maddubs_epi16(x, w))))
 #define WIDEN(acc) (acc)
+#define BLOCKS false
 #include "kernels/iconv_tile.h"
 #undef NAME
 #undef DOT
 
 #define NAME(f) f##_wide
-#define DOT(acc, x, w) add(acc, _mm256_madd_epi16(x, w))
+#define DOT(acc, x, w) keep(add(acc, _mm256_madd_epi16(x, w)))
 #include "kernels/iconv_tile.h"
 
 static bool has(void) { return __builtin_cpu_supports("avx2"); }
 
-const qt_iconv_path qt_iconv_avx2 = {"avx2", has, LANES, false, run_bytes, run_once, run_wide};
+const qt_iconv_path qt_iconv_avx2 = {"avx2", has, LANES, run_bytes, run_blocks, run_once, run_wide};
 
 #else
 static bool has(void) { return false; }

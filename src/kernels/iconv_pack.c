@@ -33,16 +33,16 @@ void qt_iconv_layout(qt_iconv_plan *p, const qt_conv *c, bool wide)
 
 int64_t qt_iconv_strip_size(const qt_iconv_plan *p) { return p->units * p->phases * p->plane + QT_ICONV_SLACK; }
 
-void qt_iconv_offsets(const qt_iconv_plan *p, int32_t *off)
+void qt_iconv_offsets(const qt_iconv_plan *p, int64_t *off)
 {
     int64_t d = p->c->dilation, s = p->c->stride;
     for (int64_t u = 0; u < p->units; u++)
         for (int64_t i = 0; i < p->c->KH; i++) {
             int64_t phase = i * d % s, row = i * d / s * p->pitch;
             if (p->along)
-                *off++ = (int32_t)((u * s + phase) * p->plane + row);
+                *off++ = 4 * ((u * s + phase) * p->plane + row);
             else
-                for (int64_t j = 0; j < p->c->KW; j++) *off++ = (int32_t)(((u * s + phase) * s + j * d % s) * p->plane + row + j * d / s);
+                for (int64_t j = 0; j < p->c->KW; j++) *off++ = 4 * (((u * s + phase) * s + j * d % s) * p->plane + row + j * d / s);
         }
 }
 
@@ -65,45 +65,64 @@ typedef struct zip {
 } zip;
 
 #ifdef __SSE2__
-static inline __m128i load(const uint8_t *x, int64_t step, int64_t n)
+#define INLINE static inline __attribute__((always_inline))
+
+/* x[i * step] for 16 i, where n of them matter; STEP is step, or 0 for one that is not 1 or 2 */
+INLINE __m128i load(const uint8_t *x, int64_t step, int64_t n, const int STEP)
 {
     __m128i even = _mm_set1_epi16(255);
     uint8_t some[16] = {0};
-    if (step == 1) return _mm_loadu_si128((const void *)x);
-    if (step == 2)
+    if (STEP == 1) return _mm_loadu_si128((const void *)x);
+    if (STEP == 2)
         return _mm_packus_epi16(_mm_and_si128(_mm_loadu_si128((const void *)x), even), _mm_and_si128(_mm_loadu_si128((const void *)(x + 16)), even));
     for (int64_t i = 0; i < 16 && i < n; i++) some[i] = x[i * step];
     return _mm_loadu_si128((const void *)some);
 }
 
-static inline void store(uint32_t *d, __m128i v) { _mm_storeu_si128((void *)d, v); }
+INLINE void store(uint32_t *d, __m128i v) { _mm_storeu_si128((void *)d, v); }
 
-static inline void zip_bytes(const zip *z, int64_t i, int64_t n, uint32_t *d)
+INLINE void zip_bytes(const zip *z, int64_t n, uint32_t *d, const int STEP)
 {
-    __m128i x[4], zero = _mm_set1_epi8((char)z->zero), lo, hi;
-    for (int t = 0; t < 4; t++) x[t] = _mm_sub_epi8(load(z->from[t] + i * z->step, z->step, n - i), zero);
-    lo = _mm_unpacklo_epi8(x[0], x[1]), hi = _mm_unpacklo_epi8(x[2], x[3]);
-    store(d, _mm_unpacklo_epi16(lo, hi)), store(d + 4, _mm_unpackhi_epi16(lo, hi));
-    lo = _mm_unpackhi_epi8(x[0], x[1]), hi = _mm_unpackhi_epi8(x[2], x[3]);
-    store(d + 8, _mm_unpacklo_epi16(lo, hi)), store(d + 12, _mm_unpackhi_epi16(lo, hi));
+    const uint8_t *from[4] = {z->from[0], z->from[1], z->from[2], z->from[3]};
+    int64_t        step = STEP ? STEP : z->step;
+    __m128i        x[4], zero = _mm_set1_epi8((char)z->zero), lo, hi;
+    for (int64_t i = 0; i < n; i += 16, d += 16) {
+        for (int t = 0; t < 4; t++) x[t] = _mm_sub_epi8(load(from[t] + i * step, step, n - i, STEP), zero);
+        lo = _mm_unpacklo_epi8(x[0], x[1]), hi = _mm_unpacklo_epi8(x[2], x[3]);
+        store(d, _mm_unpacklo_epi16(lo, hi)), store(d + 4, _mm_unpackhi_epi16(lo, hi));
+        lo = _mm_unpackhi_epi8(x[0], x[1]), hi = _mm_unpackhi_epi8(x[2], x[3]);
+        store(d + 8, _mm_unpacklo_epi16(lo, hi)), store(d + 12, _mm_unpackhi_epi16(lo, hi));
+    }
 }
 
-static inline void zip_words(const zip *z, int64_t i, int64_t n, uint32_t *d)
+INLINE void zip_words(const zip *z, int64_t n, uint32_t *d, const int STEP)
 {
-    __m128i x[2], zero = _mm_set1_epi16((short)z->zero), flip = _mm_set1_epi8((char)z->flip), none = _mm_setzero_si128(), lo, hi;
-    for (int t = 0; t < 2; t++) x[t] = _mm_xor_si128(load(z->from[t] + i * z->step, z->step, n - i), flip);
-    lo = _mm_unpacklo_epi8(x[0], x[1]), hi = _mm_unpackhi_epi8(x[0], x[1]);
-    store(d, _mm_sub_epi16(_mm_unpacklo_epi8(lo, none), zero)), store(d + 4, _mm_sub_epi16(_mm_unpackhi_epi8(lo, none), zero));
-    store(d + 8, _mm_sub_epi16(_mm_unpacklo_epi8(hi, none), zero)), store(d + 12, _mm_sub_epi16(_mm_unpackhi_epi8(hi, none), zero));
+    const uint8_t *from[2] = {z->from[0], z->from[1]};
+    int64_t        step = STEP ? STEP : z->step;
+    __m128i        x[2], zero = _mm_set1_epi16((short)z->zero), flip = _mm_set1_epi8((char)z->flip), none = _mm_setzero_si128(), lo, hi;
+    for (int64_t i = 0; i < n; i += 16, d += 16) {
+        for (int t = 0; t < 2; t++) x[t] = _mm_xor_si128(load(from[t] + i * step, step, n - i, STEP), flip);
+        lo = _mm_unpacklo_epi8(x[0], x[1]), hi = _mm_unpackhi_epi8(x[0], x[1]);
+        store(d, _mm_sub_epi16(_mm_unpacklo_epi8(lo, none), zero)), store(d + 4, _mm_sub_epi16(_mm_unpackhi_epi8(lo, none), zero));
+        store(d + 8, _mm_sub_epi16(_mm_unpacklo_epi8(hi, none), zero)), store(d + 12, _mm_sub_epi16(_mm_unpackhi_epi8(hi, none), zero));
+    }
 }
 
 /* d[i] for i < n, and up to 15 more */
-static inline void zip_run(const zip *z, int64_t n, uint32_t *d)
+INLINE void zip_run(const zip *z, int64_t n, uint32_t *d)
 {
-    if (z->wide)
-        for (int64_t i = 0; i < n; i += 16) zip_words(z, i, n, d + i);
+    if (z->wide && z->step == 1)
+        zip_words(z, n, d, 1);
+    else if (z->wide && z->step == 2)
+        zip_words(z, n, d, 2);
+    else if (z->wide)
+        zip_words(z, n, d, 0);
+    else if (z->step == 1)
+        zip_bytes(z, n, d, 1);
+    else if (z->step == 2)
+        zip_bytes(z, n, d, 2);
     else
-        for (int64_t i = 0; i < n; i += 16) zip_bytes(z, i, n, d + i);
+        zip_bytes(z, n, d, 0);
 }
 #else
 static void zip_run(const zip *z, int64_t n, uint32_t *d)

@@ -10,7 +10,7 @@
 #define QT_KERNELS_ICONV_PLAN_H
 #include "kernels/iconv.h"
 
-enum { QT_ICONV_MR = 4, QT_ICONV_SLACK = 32, QT_ICONV_MAX_LANES = 16 };
+enum { QT_ICONV_SLACK = 32, QT_ICONV_MAX_LANES = 16 };
 
 typedef struct qt_iconv_plan {
     const qt_conv *c;
@@ -27,8 +27,8 @@ typedef struct qt_iconv_plan {
 } qt_iconv_plan;
 
 void    qt_iconv_layout(qt_iconv_plan *p, const qt_conv *c, bool wide);
-int64_t qt_iconv_strip_size(const qt_iconv_plan *p); /* words, for one group */
-void    qt_iconv_offsets(const qt_iconv_plan *p, int32_t *off);
+int64_t qt_iconv_strip_size(const qt_iconv_plan *p);            /* words, for one group */
+void    qt_iconv_offsets(const qt_iconv_plan *p, int64_t *off); /* bytes */
 /* One group of an image, x its first channel; line: scratch of p->line bytes. */
 void qt_iconv_pack(const qt_iconv_plan *p, const uint8_t *x, int zero, uint8_t *line, uint32_t *strip);
 /* One output channel, w its first code, into K words and the slack behind them; zero is taken off. Returns the sum of the result. */
@@ -44,9 +44,9 @@ typedef struct qt_iconv_job {
     int64_t        K, steps;      /* steps: words that an int16 can sum */
     int64_t        w_pitch;       /* words from channel to channel */
     int64_t        vectors, size; /* of the places of a channel, and numbers of its output */
-    const int32_t *off;
-    const int32_t *lanes, *at;  /* of each vector: its places that are outputs, moved to its front, and where they go */
-    bool           small, relu; /* small: the strip is smaller than the weights */
+    const int64_t *off;           /* bytes */
+    const int32_t *lanes, *at;    /* of each vector: its places that are outputs, moved to its front, and where they go */
+    bool           small, relu;   /* small: the strip is smaller than the weights */
 } qt_iconv_job;
 
 /* `count` channels, their weights w [count][w_pitch], into y [count][size]. */
@@ -55,9 +55,10 @@ typedef void qt_iconv_run(const qt_iconv_job *b, const uint32_t *strip, const ui
 struct qt_iconv_path {
     const char *name;
     bool (*has)(void);
-    int           lanes;               /* words of a vector */
-    bool          exact;               /* bytes sums in 32 bits; otherwise in 16, steps at a time */
-    qt_iconv_run *bytes, *once, *wide; /* once: for few steps, NULL where exact */
+    int           lanes;         /* words of a vector */
+    qt_iconv_run *bytes;         /* for words of bytes; where it sums them in 16 bits also: */
+    qt_iconv_run *blocks, *once; /* for more words than 16 bits hold, for hardly any; otherwise NULL */
+    qt_iconv_run *wide;
 };
 extern const qt_iconv_path qt_iconv_avx512_vnni, qt_iconv_avx_vnni, qt_iconv_avx2, qt_iconv_scalar;
 #endif

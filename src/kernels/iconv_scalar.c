@@ -44,16 +44,21 @@ INLINE reals spread_real(R x)
     EACH  y.r[l] = x;
     return y;
 }
-INLINE reals finish(reals a, reals s, reals offset, bool relu)
+INLINE reals scale(reals a, reals s, reals offset)
 {
-    qt_iend e = {.relu = relu};
-    EACH    a.r[l] = qt_iend_store(&e, a.r[l] * s.r[l], offset.r[l]);
+    EACH a.r[l] = a.r[l] * s.r[l] + offset.r[l];
     return a;
 }
-INLINE reals move(reals a, const int32_t *lanes)
+INLINE reals positive(reals a)
+{
+    qt_iend e = {.relu = true};
+    EACH    a.r[l] = qt_iend_store(&e, a.r[l], 0);
+    return a;
+}
+INLINE reals move(reals a, sums lanes)
 {
     reals y;
-    EACH  y.r[l] = a.r[lanes[l]];
+    EACH  y.r[l] = a.r[lanes.i[l]];
     return y;
 }
 INLINE void store(R *y, reals a) { memcpy(y, &a, sizeof a); }
@@ -81,6 +86,7 @@ INLINE sums dot_words(sums a, sums x, sums w)
 #define INT sums
 #define REAL reals
 #define WIDEN(acc) (acc)
+#define BLOCKS false
 
 #define NAME(f) f##_bytes
 #define DOT dot_bytes
@@ -94,4 +100,4 @@ INLINE sums dot_words(sums a, sums x, sums w)
 
 static bool has(void) { return true; }
 
-const qt_iconv_path qt_iconv_scalar = {"scalar", has, LANES, true, run_bytes, NULL, run_wide};
+const qt_iconv_path qt_iconv_scalar = {"scalar", has, LANES, run_bytes, NULL, NULL, run_wide};
