@@ -1,7 +1,7 @@
 /* Speed of the L1 norms against the common (L2) ones, forward and backward, as ratios of medians measured in turns: one run of either, then
- * the other. The gradient of x is written, not added to, as in a network. Beside each ratio the numbers of memory traffic that no norm can
- * avoid: x read and y written, x and dy read and dx written, 20 bytes a number of float, over the time, and the speed of a plain copy of as
- * many bytes. Usage: bench_norm [threads] */
+ * the other. The gradient of x is written, not added to, as in a network. Beside the ratios stands the traffic that no norm can avoid (x read,
+ * y written; x and dy read, dx written: 20 bytes a number of float) over the time, and the speed of a plain copy of x, its bytes counted
+ * twice. Usage: bench_norm [threads] */
 #include "base/par.h"
 #include "base/rng.h"
 #include "ops/ops.h"
@@ -35,11 +35,11 @@ static void fill(R *x, int64_t n, uint64_t stream)
     for (int64_t i = 0; i < n; i++) x[i] = (R)qt_rng_normal(&r);
 }
 
-typedef qt_tensor *(*norm)(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *spread);
-static qt_tensor *batch(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *m, qt_tensor *v) { return qt_batch_norm(t, x, w, b, m, v, true, 0.1, 1e-5); }
-static qt_tensor *l1_batch(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *m, qt_tensor *v) { return qt_l1_batch_norm(t, x, w, b, m, v, true, 0.1, 1e-5); }
-static qt_tensor *layer(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *m, qt_tensor *v) { return (void)m, (void)v, qt_layer_norm(t, x, w, b, 1e-5); }
-static qt_tensor *l1_layer(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *m, qt_tensor *v) { return (void)m, (void)v, qt_l1_layer_norm(t, x, w, b, 1e-5); }
+typedef qt_tensor *(*norm)(qt_tape *t, qt_tensor *x, qt_tensor *p[4]); /* p: weight, bias, running mean, running variance or deviation */
+static qt_tensor *batch(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return qt_batch_norm(t, x, p[0], p[1], p[2], p[3], true, 0.1, 1e-5); }
+static qt_tensor *l1_batch(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return qt_l1_batch_norm(t, x, p[0], p[1], p[2], p[3], true, 0.1, 1e-5); }
+static qt_tensor *layer(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return qt_layer_norm(t, x, p[0], p[1], 1e-5); }
+static qt_tensor *l1_layer(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return qt_l1_layer_norm(t, x, p[0], p[1], 1e-5); }
 
 /* One node of a norm over x of this shape, with C channels or features. */
 typedef struct made {
@@ -58,7 +58,7 @@ static made make(norm f, int rank, const int64_t *dim, int64_t C)
         for (int64_t i = 0; i < C; i++) p[k]->data[i] = k == 0 || k == 3;
     }
     fill(m.x->data, m.x->n, 1);
-    qt_tensor *y = f(m.tape, m.x, p[0], p[1], p[2], p[3]);
+    qt_tensor *y = f(m.tape, m.x, p);
     if (qt_tape_error(m.tape)) fprintf(stderr, "%s\n", qt_error_text()), exit(1);
     fill(qt_tape_grad(m.tape, y), y->n, 2);
     m.node = &m.tape->node[m.tape->n - 1];
@@ -103,7 +103,8 @@ static void compare(const char *name, norm l2, norm l1, int rank, const int64_t 
 
 int main(int argc, char **argv)
 {
-    static const int64_t image[][4] = {{128, 16, 28, 28}, {128, 32, 14, 14}, {128, 64, 7, 7}, {128, 16, 32, 32}, {128, 32, 16, 16}, {128, 64, 8, 8}};
+    static const int64_t image[][4] = {{128, 16, 28, 28}, {128, 32, 14, 14}, {128, 64, 7, 7},
+                                       {128, 16, 32, 32}, {128, 32, 16, 16}, {128, 64, 8, 8}};
     static const int64_t rows[][2] = {{128, 512}, {256, 512}}, tokens[][2] = {{2048, 128}, {8192, 256}};
     qt_set_threads(argc > 1 ? atoi(argv[1]) : 0);
     for (size_t i = 0; i < sizeof image / sizeof *image; i++) compare("batch norm", batch, l1_batch, 4, image[i], image[i][1]);

@@ -224,7 +224,8 @@ static void drop(built *b)
 /* The weight starts where normal numbers come out with variance 1. */
 static void fresh_layers_give_variance_one(void **state)
 {
-    static const char *const text[] = {"[{use: l1_batch_norm, name: n}]", "[{use: l1_layer_norm, name: n}]", "[{use: l1_batch_norm, name: n, gain_init: 0.5}]"};
+    static const char *const text[] = {"[{use: l1_batch_norm, name: n}]", "[{use: l1_layer_norm, name: n}]",
+                                       "[{use: l1_batch_norm, name: n, gain_init: 0.5}]"};
     (void)state;
     for (int k = 0; k < 3; k++) {
         const int64_t D = 64, rows = 4096;
@@ -250,7 +251,8 @@ static void frozen_statistics_stay(void **state)
     (void)state;
     built      b = make("[{use: l1_batch_norm, name: n, momentum: 0.5, affine: false}]", NULL, (qt_shape){1, {1}});
     qt_tape   *t = qt_tape_new();
-    qt_tensor *mean = qt_param_find(b.store, "n.running_mean"), *sigma = qt_param_find(b.store, "n.running_sigma"), *x = qt_input(t, 2, (int64_t[]){2, 1});
+    qt_tensor *mean = qt_param_find(b.store, "n.running_mean"), *sigma = qt_param_find(b.store, "n.running_sigma");
+    qt_tensor *x = qt_input(t, 2, (int64_t[]){2, 1});
     qt_tape_mode(t, true, true);
     x->data[0] = 1, x->data[1] = 5;
     assert_true(fabs((double)qt_model_forward(t, b.model, x)->data[0] + 1) < 1e-4);
@@ -329,8 +331,8 @@ static void probe_knows_the_layers(void **state)
         probe_put(f, "weight", 1, &g->C, g->w), probe_put(f, "bias", 1, &g->C, g->b);
         if (batch) probe_put(f, "running_mean", 1, &g->C, g->mean), probe_put(f, "running_sigma", 1, &g->C, g->sigma);
         assert_int_equal(qt_h5_close(f), QT_OK);
-        snprintf(command, sizeof command, "'%s' probe layer l1_%s_norm mode=train eps=%g%s --in %s --out %s", program, batch ? "batch" : "layer", g->eps,
-                 batch ? " momentum=0.25" : "", in, out);
+        snprintf(command, sizeof command, "'%s' probe layer l1_%s_norm mode=train eps=%g%s --in %s --out %s", program,
+                 batch ? "batch" : "layer", g->eps, batch ? " momentum=0.25" : "", in, out);
         assert_int_equal(system(command), 0);
         assert_int_equal(qt_h5_open(out, &f), QT_OK);
         probe_near(f, "y", g->y, n), probe_near(f, "grad_x", g->dx, n);
@@ -378,11 +380,13 @@ static qt_l1_stats plain_stats(const qt_l1_codes *x)
 static const struct {
     bool is_signed;
     int  levels, lowest;
-} range[] = {{true, 256, -128}, {false, 256, 0}, {true, 15, -7}, {false, 16, 0}, {true, 3, -1}, {false, 2, 254}, {true, 1, -128}, {false, 1, 255}, {true, 2, 0}};
+} range[] = {{true, 256, -128}, {false, 256, 0}, {true, 15, -7}, {false, 16, 0}, {true, 3, -1}, {false, 2, 254}, {true, 1, -128}, {false, 1, 255},
+             {true, 2, 0}};
 enum { RANGES = sizeof range / sizeof *range, TRIALS = 40 };
-#define FOR_DRAWS(x)                                                                                  \
-    for (int k_ = 0; k_ < RANGES * TRIALS; k_++)                                                      \
-        for (qt_l1_codes x = draw(&r, range[k_ % RANGES].is_signed, range[k_ % RANGES].levels, range[k_ % RANGES].lowest), *once_ = &x; once_; once_ = NULL)
+static qt_l1_codes draw_range(qt_rng *r, int k) { return draw(r, range[k].is_signed, range[k].levels, range[k].lowest); }
+#define FOR_DRAWS(x)                             \
+    for (int k_ = 0; k_ < RANGES * TRIALS; k_++) \
+        for (qt_l1_codes x = draw_range(&r, k_ % RANGES), *once_ = &x; once_; once_ = NULL)
 
 static void statistics_are_those_of_the_definition(void **state)
 {
