@@ -424,6 +424,29 @@ static void test_outlier(void **state)
     qt_free(x);
 }
 
+/* Extremes of each scale over long and short runs, infinities and numbers that are none. */
+static void test_extremes(void **state)
+{
+    (void)state;
+    static const qt_layout layouts[] = {{70000, 1}, {7, 10000}, {100, 7}, {35000, 1}, {20000, 1}, {1, 5}};
+    const int64_t          n = 140000;
+    R                     *x = normal(n, 17);
+    for (int64_t i = 0; i < n; i += 13) x[i] = (R)NAN;
+    for (int64_t i = 5; i < n; i += 9973) x[i] = i % 2 ? (R)1e-40 : (R)INFINITY;
+    for (int64_t i = 0; i < 14; i++) x[i] = i % 2 ? (R)NAN : -(R)NAN;
+    for (int j = 0; j < 6; j++) {
+        qt_layout l = layouts[j];
+        for (int64_t k = 0; k < l.count; k += 1 + l.count / 7) {
+            R lo = (R)INFINITY, hi = (R)-INFINITY, a, b;
+            qt_scale_min_max(x, n, l, k, &a, &b);
+            for (int64_t i = 0; i < n; i++)
+                if (i / l.inner % l.count == k && !isnan(x[i])) lo = x[i] < lo ? x[i] : lo, hi = x[i] > hi ? x[i] : hi;
+            assert_true(lo > hi ? isnan(a) && isnan(b) : a == lo && b == hi);
+        }
+    }
+    qt_free(x);
+}
+
 static void test_running_range(void **state)
 {
     (void)state;
@@ -528,7 +551,7 @@ int main(void)
         cmocka_unit_test(test_slices),        cmocka_unit_test(test_penalty),         cmocka_unit_test(test_steps),
         cmocka_unit_test(test_offset_pays),   cmocka_unit_test(test_mse_never_worse), cmocka_unit_test(test_outlier),
         cmocka_unit_test(test_running_range), cmocka_unit_test(test_median_resists),  cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_uncalibrated),
+        cmocka_unit_test(test_uncalibrated),  cmocka_unit_test(test_extremes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

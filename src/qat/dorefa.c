@@ -62,27 +62,28 @@ QT_INLINE R code_of(kind k, R n, R m, const R *v, const R *x, int64_t i)
 }
 
 /* Values of [b, e) and, unless q is NULL, their codes as bytes; false if q holds the code of a NaN. */
-QT_INLINE bool run(kind k, R *restrict y, uint8_t *restrict q, const R *restrict v, const R *restrict x, R n, R m, R s, int base, int64_t b,
-                   int64_t e)
+QT_INLINE bool run(kind k, R *restrict y, uint8_t *restrict q, const R *restrict v, const R *restrict x, const arg *a, int64_t b, int64_t e)
 {
-    qt_real_bits seen = 0;
+    const R            n = a->n, m = a->m, s = a->s;
+    const qt_real_bits base = (qt_real_bits)a->bytes.base;
+    qt_real_bits       seen = 0;
     for (int64_t i = b; i < e; i++) {
         R            code = code_of(k, n, m, v, x, i);
         qt_real_bits bits = qt_bits_of_code(code);
         y[i] = qt_value(code, s, 0);
-        if (!q) continue;
-        q[i] = (uint8_t)(bits - (qt_real_bits)base);
+        if (q) q[i] = (uint8_t)(bits - base);
         seen |= bits;
     }
-    return !qt_bits_nan(seen);
+    return !q || !qt_bits_nan(seen);
 }
 
+#define RUN(k, v) (q ? run(k, y, q, v, x, a, b, e) : run(k, y, NULL, v, x, a, b, e))
 QT_CLONES static bool quantize(R *y, uint8_t *q, const arg *a, const R *x, int64_t b, int64_t e)
 {
     switch (a->kind) {
-    case WEIGHT: return run(WEIGHT, y, q, a->v, x, a->n, a->m, a->s, a->bytes.base, b, e);
-    case SIGN: return run(SIGN, y, q, NULL, x, a->n, a->m, a->s, a->bytes.base, b, e);
-    default: return run(ACT, y, q, NULL, x, a->n, a->m, a->s, a->bytes.base, b, e);
+    case WEIGHT: return RUN(WEIGHT, a->v);
+    case SIGN: return RUN(SIGN, NULL);
+    default: return RUN(ACT, NULL);
     }
 }
 

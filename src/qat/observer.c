@@ -21,65 +21,81 @@ enum { CANDIDATES = 100, BINS = 2048, FIRST_THRESHOLD = 128, THRESHOLD_STEP = 16
 /* for each run of scale k: its elements are x[b..b + l.inner) */
 #define FOR_RUNS(b, n, l, k) for (int64_t b = (k) * (l).inner; b < (n); b += (l).count * (l).inner)
 
-/* ---- extremes ------------------------------------------------------------------------------------------------------------------- */
+/* ---- numbers in order ------------------------------------------------------------------------------------------------------------- */
 
-QT_CLONES static void min_max(const R *x, int64_t n, R *lo, R *hi)
+/* An unsigned number that sorts as x does, and back; a NaN is beyond both infinities. */
+static inline qt_real_bits key_of(R x)
 {
-    R a[LANES], b[LANES];
-    int64_t i = 0;
-    for (int l = 0; l < LANES; l++) a[l] = *lo, b[l] = *hi;
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) a[l] = x[i + l] < a[l] ? x[i + l] : a[l], b[l] = x[i + l] > b[l] ? x[i + l] : b[l];
-    for (; i < n; i++) a[0] = x[i] < a[0] ? x[i] : a[0], b[0] = x[i] > b[0] ? x[i] : b[0];
-    for (int l = 0; l < LANES; l++) *lo = a[l] < *lo ? a[l] : *lo, *hi = b[l] > *hi ? b[l] : *hi;
-}
-
-void qt_scale_min_max(const R *x, int64_t n, qt_layout l, int64_t k, R *lo, R *hi)
-{
-    *lo = *hi = x[k * l.inner];
-    FOR_RUNS(b, n, l, k) min_max(x + b, l.inner, lo, hi);
-}
-
-/* ---- percentile: radix selection ------------------------------------------------------------------------------------------------- */
-
-#ifdef QT_DOUBLE
-typedef uint64_t bits_of_R;
-#else
-typedef uint32_t bits_of_R;
-#endif
-
-/* An unsigned number that sorts as x does, and back. */
-static bits_of_R key_of(R x)
-{
-    const bits_of_R sign = (bits_of_R)1 << (8 * sizeof(R) - 1);
-    bits_of_R       b;
+    const int    top = 8 * sizeof(R) - 1;
+    qt_real_bits b;
     memcpy(&b, &x, sizeof b);
-    return b & sign ? ~b : b | sign;
+    return b ^ ((0 - (b >> top)) | (qt_real_bits)1 << top);
 }
 
-static R value_of(bits_of_R key)
+static R value_of(qt_real_bits key)
 {
-    const bits_of_R sign = (bits_of_R)1 << (8 * sizeof(R) - 1);
-    bits_of_R       b = key & sign ? key & ~sign : ~key;
-    R               x;
+    const qt_real_bits sign = (qt_real_bits)1 << (8 * sizeof(R) - 1);
+    qt_real_bits       b = key & sign ? key & ~sign : ~key;
+    R                  x;
     memcpy(&x, &b, sizeof x);
     return x;
 }
 
+/* ---- extremes ------------------------------------------------------------------------------------------------------------------- */
+
+/* As integers, which unlike comparisons of floats go into vector registers. A NaN does not count: it becomes the key that changes nothing. */
+QT_CLONES static void min_max(const R *x, int64_t n, qt_real_bits *lo, qt_real_bits *hi)
+{
+    qt_real_bits least = *lo, most = *hi;
+    for (int64_t i = 0; i < n; i++) {
+        qt_real_bits k = key_of(x[i]), number = 0 - (qt_real_bits)(x[i] == x[i]), low = k | ~number, high = k & number;
+        least = low < least ? low : least;
+        most = high > most ? high : most;
+    }
+    *lo = least, *hi = most;
+}
+
+/* A long run in parts; extremes come out the same however it is cut. */
+static void run_min_max(const R *x, int64_t n, qt_real_bits *lo, qt_real_bits *hi)
+{
+    enum { PARTS = 64 };
+    qt_real_bits  least[PARTS], most[PARTS];
+    const int64_t part = qt_max_i64(QT_GRAIN, QT_CHUNKS(n, PARTS));
+    if (n <= part) {
+        min_max(x, n, lo, hi);
+        return;
+    }
+    QT_FOR_CHUNKS(b, e, n, part) {
+        least[QT_CHUNK_OF(b)] = *lo, most[QT_CHUNK_OF(b)] = *hi;
+        min_max(x + b, e - b, &least[QT_CHUNK_OF(b)], &most[QT_CHUNK_OF(b)]);
+    }
+    for (int64_t k = 0; k < QT_CHUNKS(n, part); k++) *lo = least[k] < *lo ? least[k] : *lo, *hi = most[k] > *hi ? most[k] : *hi;
+}
+
+/* The keys to begin with are those of NaN, and stay where nothing else is. */
+void qt_scale_min_max(const R *x, int64_t n, qt_layout l, int64_t k, R *lo, R *hi)
+{
+    qt_real_bits least = ~(qt_real_bits)0, most = 0;
+    FOR_RUNS(b, n, l, k) run_min_max(x + b, l.inner, &least, &most);
+    *lo = value_of(least), *hi = value_of(most);
+}
+
+/* ---- percentile: radix selection ------------------------------------------------------------------------------------------------- */
+
 /* The rank-th smallest (0-based) element of scale k, or of their absolute values: eight bits of the answer a pass. */
 static R order_statistic(const R *x, int64_t n, qt_layout l, int64_t k, int64_t rank, bool absolute)
 {
-    bits_of_R found = 0;
+    qt_real_bits found = 0;
     for (int shift = 8 * (int)sizeof(R) - 8; shift >= 0; shift -= 8) {
         int64_t count[256] = {0};
         int     digit = 0;
         FOR_RUNS(b, n, l, k)
             for (int64_t i = 0; i < l.inner; i++) {
-                bits_of_R key = key_of(absolute ? (R)fabs(x[b + i]) : x[b + i]);
+                qt_real_bits key = key_of(absolute ? (R)fabs(x[b + i]) : x[b + i]);
                 count[key >> shift & 255] += ((key ^ found) >> shift) < 256; /* the digits above agree */
             }
         for (; digit < 255 && rank >= count[digit]; digit++) rank -= count[digit];
-        found |= (bits_of_R)digit << shift;
+        found |= (qt_real_bits)digit << shift;
     }
     return value_of(found);
 }
@@ -100,11 +116,11 @@ QT_CLONES static double squared_error(const R *x, int64_t n, R s, R z, R o, R qn
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (int l = 0; l < LANES; l++) {
-            R d = (qt_clip(qt_round((x[i + l] - o) / s) + z, qn, qp) - z) * s + o - x[i + l];
+            R d = qt_value(qt_code(x[i + l] - o, s, z, qn, qp), s, z) + o - x[i + l];
             acc[l] += (double)d * (double)d;
         }
     for (; i < n; i++) {
-        R d = (qt_clip(qt_round((x[i] - o) / s) + z, qn, qp) - z) * s + o - x[i];
+        R d = qt_value(qt_code(x[i] - o, s, z, qn, qp), s, z) + o - x[i];
         acc[0] += (double)d * (double)d;
     }
     for (int l = 1; l < LANES; l++) acc[0] += acc[l];
@@ -115,7 +131,7 @@ static double power_error(const R *x, int64_t n, R s, R z, R o, R qn, R qp, doub
 {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
-        R d = (qt_clip(qt_round((x[i] - o) / s) + z, qn, qp) - z) * s + o - x[i];
+        R d = qt_value(qt_code(x[i] - o, s, z, qn, qp), s, z) + o - x[i];
         sum += pow(fabs((double)d), power);
     }
     return sum;
@@ -192,7 +208,7 @@ static void entropy(const qt_observer *o, const R *x, int64_t n, qt_layout l, in
 
 qt_err qt_observe(const qt_observer *o, const qt_tensor *x, qt_layout l, qt_arena *a, R *lo, R *hi)
 {
-    QT_FOR_EACH(k, l.count, x->n > QT_GRAIN) {
+    QT_FOR_EACH(k, l.count, l.count > 1 && x->n > QT_GRAIN) {
         if (o->kind == QT_OBSERVE_PERCENTILE) percentile(o, x->data, x->n, l, k, &lo[k], &hi[k]);
         else qt_scale_min_max(x->data, x->n, l, k, &lo[k], &hi[k]);
         if (o->kind == QT_OBSERVE_ENTROPY) entropy(o, x->data, x->n, l, k, &lo[k], &hi[k]);

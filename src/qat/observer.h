@@ -22,6 +22,6 @@ void   qt_observe_merge(const qt_observer *o, bool first, int64_t count, const R
 void   qt_range_to_grid(const qt_observer *o, R lo, R hi, R *s, R *z);
 /* sum |x - y|^power over the elements of scale k, y = (clamp(round((x - o) / s) + z, qn, qp) - z) s + o. */
 double qt_grid_error(const R *x, int64_t n, qt_layout l, int64_t k, R s, R z, R o, R qn, R qp, double power);
-/* Smallest and largest element of scale k. */
+/* Smallest and largest element of scale k; NaN is left out, and found where there is nothing else. */
 void   qt_scale_min_max(const R *x, int64_t n, qt_layout l, int64_t k, R *lo, R *hi);
 #endif
