@@ -17,9 +17,10 @@ const qt_iconv_path *qt_iconv_path_at(int i) { return paths[i]; }
 void                 qt_iconv_force(const qt_iconv_path *p) { forced = p; }
 const qt_iconv_path *qt_iconv_chosen(void)
 {
-    const qt_iconv_path *const *p = paths;
-    while (!forced && !(*p)->has()) p++;
-    return forced ? forced : *p;
+    static const qt_iconv_path *best;
+    for (int i = 0; !best; i++) /* asked once: cpuid is slow where it is emulated */
+        if (paths[i]->has()) best = paths[i];
+    return forced ? forced : best;
 }
 
 /* min and max over the zeros of a tensor */
@@ -70,7 +71,7 @@ typedef struct space {
     R        *scale, *offset;
     char     *scratch;
     int64_t   w_pitch, each; /* words of an output channel; bytes for a thread */
-    int64_t   end, line;     /* bytes, in the scratch of a thread */
+    int64_t   end, padded;   /* bytes, in the scratch of a thread */
 } space;
 
 static int64_t up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
@@ -95,8 +96,8 @@ static int64_t divide(const qt_iconv_plan *p, char *work, space *s)
     s->scale = take(work, &used, O * (int64_t)sizeof(R));
     s->offset = take(work, &used, O * (int64_t)sizeof(R));
     s->scratch = work ? work + used : NULL;
-    s->end = up(O * (int64_t)sizeof(qt_iconv_end), LINE), s->line = up(p->line, LINE);
-    s->each = s->end + s->line + up(qt_iconv_strip_size(p) * 4, LINE);
+    s->end = up(O * (int64_t)sizeof(qt_iconv_end), LINE), s->padded = up(qt_iconv_padded_size(p), LINE);
+    s->each = s->end + s->padded + up(qt_iconv_strip_size(p) * 4, LINE);
     return used;
 }
 
@@ -174,7 +175,7 @@ static void channels(const pass *t, int64_t n, int64_t g, int64_t first, int64_t
     int64_t        plane = c->H * c->W, k = n * c->C * plane / t->x->inner % t->x->count, o = g * t->p.Og + first;
     int32_t        zero = t->x->zero ? t->x->zero[k] : 0;
     qt_iconv_end  *e = (qt_iconv_end *)scratch;
-    uint32_t      *strip = (uint32_t *)(scratch + t->s.end + t->s.line);
+    uint32_t      *strip = (uint32_t *)(scratch + t->s.end + t->s.padded);
     for (int64_t i = 0; i < count; i++)
         e[i] = (qt_iconv_end){qt_iend_scale(t->end, t->x->scale[k] * t->s.scale[o + i], o + i), t->s.offset[o + i],
                               (int32_t)(0 - (uint32_t)zero * (uint32_t)t->s.sums[o + i])};
@@ -205,8 +206,13 @@ void qt_iconv(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, const qt
     }
     prepare(&t, qt_iconv_chosen(), work);
     while (c->N < 8 * threads && c->N * t.parts % threads && t.parts < c->O) t.parts++;
-    QT_FOR_EACH(o, c->O, threads > 1 && c->O * t.p.K > WEIGHTS) prepare_channel(&t, o);
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
+    if (threads == 1) { /* a team of one costs half a microsecond */
+        for (int64_t o = 0; o < c->O; o++) prepare_channel(&t, o);
+        for (int64_t i = 0; i < c->N; i++) part(&t, i, t.s.scratch);
+        return;
+    }
+    QT_FOR_EACH(o, c->O, c->O * t.p.K > WEIGHTS) prepare_channel(&t, o);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int64_t i = 0; i < c->N * t.parts; i++) part(&t, i, t.s.scratch + omp_get_thread_num() * t.s.each);
 }
 

@@ -25,11 +25,16 @@ INLINE void    store(R *y, __m256 a) { _mm256_storeu_ps(y, a); }
 INLINE __m256  scale(__m256 a, __m256 s, __m256 offset) { return _mm256_add_ps(_mm256_mul_ps(a, s), offset); }
 /* what is not <= 0 stays, a NaN too */
 INLINE __m256 positive(__m256 a) { return _mm256_and_ps(a, _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NLE_UQ)); }
-/* a sum in the register of its first operand: GCC, left free, copies and spills the sums of a tile */
-INLINE __m256i keep(__m256i a)
+/* acc + x in the register of acc: GCC, left free, copies and spills the sums of a tile */
+INLINE __m256i add16(__m256i acc, __m256i x)
 {
-    __asm__("" : "+x"(a));
-    return a;
+    __asm__("vpaddw %1, %0, %0" : "+x"(acc) : "x"(x));
+    return acc;
+}
+INLINE __m256i add32(__m256i acc, __m256i x)
+{
+    __asm__("vpaddd %1, %0, %0" : "+x"(acc) : "x"(x));
+    return acc;
 }
 #undef INLINE
 
@@ -37,7 +42,7 @@ INLINE __m256i keep(__m256i a)
 #define REAL __m256
 
 #define NAME(f) f##_bytes
-#define DOT(acc, x, w) keep(_mm256_add_epi16(acc, _mm256_maddubs_epi16(x, w)))
+#define DOT(acc, x, w) add16(acc, _mm256_maddubs_epi16(x, w))
 #define WIDEN(acc) pairs(acc)
 #define BLOCKS false
 #include "kernels/iconv_tile.h"
@@ -53,7 +58,7 @@ INLINE __m256i keep(__m256i a)
 #undef BLOCKS
 
 #define NAME(f) f##_once
-#define DOT(acc, x, w) keep(add(acc, pairs(_mm256_maddubs_epi16(x, w))))
+#define DOT(acc, x, w) add32(acc, pairs(_mm256_maddubs_epi16(x, w)))
 #define WIDEN(acc) (acc)
 #define BLOCKS false
 #include "kernels/iconv_tile.h"
@@ -61,7 +66,7 @@ INLINE __m256i keep(__m256i a)
 #undef DOT
 
 #define NAME(f) f##_wide
-#define DOT(acc, x, w) keep(add(acc, _mm256_madd_epi16(x, w)))
+#define DOT(acc, x, w) add32(acc, _mm256_madd_epi16(x, w))
 #include "kernels/iconv_tile.h"
 
 static bool has(void) { return __builtin_cpu_supports("avx2"); }

@@ -28,10 +28,12 @@ void qt_iconv_layout(qt_iconv_plan *p, const qt_conv *c, bool wide)
     p->pitch = p->along ? p->cols : qt_max_i64(c->OW, p->cols - shared);
     p->plane = (p->rows - 1) * p->pitch + p->cols;
     p->places = (c->OH - 1) * p->pitch + c->OW;
-    p->line = qt_max_i64(c->W + c->padding, (c->OW - 1) * s + (parts * per - 1) * c->dilation + 1) + QT_CODES_SLACK;
+    p->line = qt_max_i64(c->W + c->padding, (c->OW - 1) * s + (parts * per - 1) * c->dilation + 1);
 }
 
 int64_t qt_iconv_strip_size(const qt_iconv_plan *p) { return p->units * p->phases * p->plane + QT_ICONV_SLACK; }
+
+int64_t qt_iconv_padded_size(const qt_iconv_plan *p) { return p->along ? p->c->H * p->line + QT_CODES_SLACK : 0; }
 
 void qt_iconv_offsets(const qt_iconv_plan *p, int64_t *off)
 {
@@ -180,34 +182,36 @@ static void pack_channels(const qt_iconv_plan *p, const uint8_t *x, zip z, uint3
     }
 }
 
-/* A phase of channel x [H,W], the taps of a word beginning with tap j. */
-static void pack_along(const qt_iconv_plan *p, const uint8_t *x, int64_t j, int64_t phase, zip z, uint32_t pad, uint8_t *line, uint32_t *d)
+/* A phase of a channel, its rows with padding at their sides, the taps of a word beginning with tap j. */
+static void pack_along(const qt_iconv_plan *p, const uint8_t *padded, int64_t j, int64_t phase, zip z, uint32_t pad, uint32_t *d)
 {
     const qt_conv *c = p->c;
-    for (int64_t t = 0; t < 4; t++) z.from[t] = line + (j + t % p->per) * c->dilation;
     for (int64_t r = 0, h = phase - c->padding; r < p->rows; r++, h += c->stride, d += p->pitch) {
-        if (h < 0 || h >= c->H)
+        if (h < 0 || h >= c->H) {
             fill(d, pad, p->pitch);
-        else {
-            memcpy(line + c->padding, x + h * c->W, (size_t)c->W);
-            zip_run(&z, p->pitch, d);
+            continue;
         }
+        for (int64_t t = 0; t < 4; t++) z.from[t] = padded + h * p->line + (j + t % p->per) * c->dilation;
+        zip_run(&z, p->pitch, d);
     }
 }
 
-void qt_iconv_pack(const qt_iconv_plan *p, const uint8_t *x, int zero, uint8_t *line, uint32_t *strip)
+void qt_iconv_pack(const qt_iconv_plan *p, const uint8_t *x, int zero, uint8_t *padded, uint32_t *strip)
 {
-    int64_t  parts = p->units / p->Cg;
-    zip      z = {.step = p->c->stride, .zero = p->wide ? zero : 0, .wide = p->wide};
-    uint32_t pad = p->wide ? 0 : (uint32_t)(zero & 255) * 0x01010101u;
+    const qt_conv *c = p->c;
+    int64_t        parts = p->units / p->Cg;
+    zip            z = {.step = c->stride, .zero = p->wide ? zero : 0, .wide = p->wide};
+    uint32_t       pad = p->wide ? 0 : (uint32_t)(zero & 255) * 0x01010101u;
     if (!p->along) {
         pack_channels(p, x, z, pad, strip);
         return;
     }
-    memset(line, zero, (size_t)p->line);
-    for (int64_t u = 0; u < p->units; u++)
+    memset(padded, zero, (size_t)(c->H * p->line));
+    for (int64_t u = 0; u < p->units; u++) {
+        for (int64_t h = 0; h < c->H && u % parts == 0; h++, x += c->W) memcpy(padded + h * p->line + c->padding, x, (size_t)c->W);
         for (int64_t i = 0; i < p->phases; i++, strip += p->plane)
-            if (reads(p->c, p->c->KH, i)) pack_along(p, x + u / parts * p->c->H * p->c->W, u % parts * p->per, i, z, pad, line, strip);
+            if (reads(c, c->KH, i)) pack_along(p, padded, u % parts * p->per, i, z, pad, strip);
+    }
 }
 
 /* ---- weights ---- */

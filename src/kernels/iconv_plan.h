@@ -23,14 +23,15 @@ typedef struct qt_iconv_plan {
     int64_t        rows, cols;   /* of a phase, padding included */
     int64_t        pitch, plane; /* words from row to row, from phase to phase */
     int64_t        places;       /* from the first output to the last */
-    int64_t        line;         /* bytes of a padded row of the image */
+    int64_t        line;         /* bytes of a row of a channel with its padding, for `along` */
 } qt_iconv_plan;
 
 void    qt_iconv_layout(qt_iconv_plan *p, const qt_conv *c, bool wide);
 int64_t qt_iconv_strip_size(const qt_iconv_plan *p);            /* words, for one group */
 void    qt_iconv_offsets(const qt_iconv_plan *p, int64_t *off); /* bytes */
-/* One group of an image, x its first channel; line: scratch of p->line bytes. */
-void qt_iconv_pack(const qt_iconv_plan *p, const uint8_t *x, int zero, uint8_t *line, uint32_t *strip);
+/* One group of an image, x its first channel; padded: scratch of padded_size bytes. */
+int64_t qt_iconv_padded_size(const qt_iconv_plan *p);
+void    qt_iconv_pack(const qt_iconv_plan *p, const uint8_t *x, int zero, uint8_t *padded, uint32_t *strip);
 /* One output channel, w its first code, into K words and the slack behind them; zero is taken off. Returns the sum of the result. */
 int32_t qt_iconv_pack_weight(const qt_iconv_plan *p, const int8_t *w, int zero, uint32_t *to);
 
