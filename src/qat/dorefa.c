@@ -51,13 +51,13 @@ static qt_err arg_of(const qt_site *q, const qt_tensor *x, qt_arena *arena, arg 
     return QT_OK;
 }
 
-/* The code of element i, as a number. */
+/* The code of element i, as a number. For ACT m is 1: a clip to constants would become branches, which mispredict. */
 QT_INLINE R code_of(kind k, R n, R m, const R *v, const R *x, int64_t i)
 {
     switch (k) {
     case WEIGHT: return 2 * qt_clip(qt_round((v[i] / (2 * m) + (R)0.5) * n), 0, n) - n;
     case SIGN: return 1 - qt_keep(x[i] < 0, 2); /* a NaN makes the scale, the mean magnitude, NaN */
-    default: return qt_round(qt_clip(x[i], 0, 1) * n) + 0;
+    default: return qt_round(qt_clip(x[i], 0, m) * n) + 0;
     }
 }
 
