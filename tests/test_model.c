@@ -341,8 +341,9 @@ static void test_rule_errors(void **state)
            "q:1:10: quant[0].match: bad expression 're:fc[': Unmatched [, [^, [:, [., or [=");
     refuse(net, "[{match: \"*\", weight: ternary}]", image, 10, "q:1:15: quant[0].weight: unknown key, did you mean 'weights'?");
     refuse(net, "{match: \"*\"}", image, 10, "q:1:1: quant: expected a list of rules {match, weights, activations}, found a map");
-    refuse(net, "[{match: \"*\", grad: {use: lsq}}]", image, 10, "q:1:21: quant[0].grad: the quantizer 'lsq' is not made for gradients");
-    refuse(net, "[{match: \"*\", grad: {use: shiftq}}]", image, 10, "q:1:27: unknown quant 'shiftq' (`qtape list quants` lists them)");
+    refuse(net, "[{match: \"*\", grad: {use: lsq}}]", image, 10, "q:1:21: quant[0].grad: the quantizer 'lsq' is not made for gradients; shiftq is");
+    refuse(net, "[{match: fc2, weights: ternary, grad: {use: shiftq}}]", image, 10,
+           "q:1:39: quant[0].grad: the gradient of fc2 can be quantized only where weights and activations are; its activations are not");
 }
 
 /* A group that does not divide is told for each layer that it does not divide, at the rule. */

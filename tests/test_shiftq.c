@@ -17,6 +17,14 @@
 #define EPS 2e-5
 #endif
 
+/* Fills the memory that a tape takes next with numbers. */
+static void litter(qt_tape *t)
+{
+    qt_tensor *x = qt_input(t, 1, (int64_t[]){1 << 20});
+    for (int64_t i = 0; i < x->n; i++) x->data[i] = 1000;
+    qt_tape_reset(t);
+}
+
 /* x [A,C,B] with ranges that fall over several octaves along c and along a. */
 static R *gradient(int64_t A, int64_t C, int64_t B, uint64_t seed)
 {
@@ -172,6 +180,7 @@ static rig rig_new(const char *weight, const char *input, int rank, const int64_
     assert_non_null(r.qw), assert_non_null(r.qx);
     assert_int_equal(qt_store_seal(r.s, 0), QT_OK);
     qt_tape_simulate(r.t, simulate);
+    litter(r.t);
     r.t->step = 5;
     r.x = qt_variable(r.t, rank, xdim);
     qt_rng u = qt_rng_at(8, 8);
@@ -218,6 +227,8 @@ static void test_linear(void **state)
     for (int k = 0; k < 4; k++) {
         both_engines(all[k], "{use: int, num_bits: 4, granularity: tensor}", "{use: int, num_bits: 4, granularity: tensor}", 2, (int64_t[]){19, 33}, (int64_t[]){17, 33}, NULL);
         both_engines(all[k], "{use: int, num_bits: 8, granularity: tensor}", "{use: int, num_bits: 8, granularity: tensor}", 2, (int64_t[]){5, 130}, (int64_t[]){64, 130}, NULL);
+        both_engines(all[k], "{use: uniform, num_bits: 4, narrow: true, ste: identity}", "{use: uniform, num_bits: 4, symmetric: false, dynamic: true, ste: identity}", 2,
+                     (int64_t[]){10, 1568}, (int64_t[]){128, 1568}, NULL);
         both_engines(all[k], "{use: ternary}", "{use: uniform, num_bits: 8, symmetric: false, dynamic: true}", 2, (int64_t[]){40, 16}, (int64_t[]){3, 16}, NULL);
     }
 }
@@ -240,17 +251,16 @@ static void test_conv(void **state)
 }
 
 /* One scale an output channel of w and one a token of x: the integer products against sums in double of the codes that the kernel gives. */
-static void test_folded_scales(void **state)
+static void folded_scales(int M, int N, int K)
 {
-    (void)state;
-    enum { M = 6, N = 9, K = 20 };
-    qt_gradq  g = G(4, 4);
-    rig       r = rig_new("{use: uniform, num_bits: 4, granularity: channel, ste: identity}", "{use: int}", 2, (int64_t[]){N, K}, (int64_t[]){M, K}, false);
-    qt_extra  extra = {.grad = &g};
+    qt_gradq   g = G(4, 4);
+    rig        r = rig_new("{use: uniform, num_bits: 4, granularity: channel, ste: identity}", "{use: int}", 2, (int64_t[]){N, K}, (int64_t[]){M, K}, false);
+    qt_extra   extra = {.grad = &g};
     qt_tensor *x = qt_quantize(r.t, r.qx, r.x), *w = qt_quantize(r.t, r.qw, r.w), *y = qt_linear_extra(r.t, x, w, NULL, &extra);
-    R        *dy = gradient(M, N, 1, 6), s[M + N], dx[M * K] = {0}, dw[N * K] = {0};
-    uint8_t   e[M + N];
-    int8_t    q[M * N];
+    R         *dy = gradient(M, N, 1, 6), *s = qt_alloc((size_t)(M + N) * sizeof *s), *dx = qt_alloc((size_t)(M * K) * sizeof *dx);
+    R         *dw = qt_alloc((size_t)(N * K) * sizeof *dw);
+    uint8_t   *e = qt_alloc((size_t)(M + N));
+    int8_t    *q = qt_alloc((size_t)(M * N));
     assert_int_equal(qt_backward_from(r.t, y, dy), QT_OK);
     qt_shiftq p = {M, N, 1, false, 4, 4, .by = w->codes->scale};
     qt_rng    u = qt_rng_at(r.t->seed, g.stream + 10);
@@ -264,7 +274,13 @@ static void test_folded_scales(void **state)
         for (int k = 0; k < K; k++)
             for (int m = 0; m < M; m++) dw[n * K + k] += q[m * N + n] * s[m] * (R)(((const uint8_t *)x->codes->q)[m * K + k] - x->codes->zero[m]);
     assert_close(r.x->grad, dx, M * K), assert_close(r.w->grad, dw, N * K);
-    qt_free(dy), rig_free(&r);
+    qt_free(dy), qt_free(s), qt_free(dx), qt_free(dw), qt_free(e), qt_free(q), rig_free(&r);
+}
+
+static void test_folded_scales(void **state)
+{
+    (void)state;
+    folded_scales(6, 9, 20), folded_scales(128, 10, 1568), folded_scales(1, 33, 4);
 }
 
 static void test_refusals(void **state)

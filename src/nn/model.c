@@ -67,7 +67,8 @@ qt_extra qt_module_extra(qt_tape *t, qt_module *m, qt_gradq *grad)
         if (!m->integer && !t->simulate)
             qt_tape_fail(t, qt_site_fail(m->gradq, "wants a layer that computes in integers; the quantizers of its weight and input do not give "
                                                    "integers that go together (`qtape show --cost` says which layers do; `engine: float` simulates)"));
-        m->gradq->quant->gradient(m->gradq, &grad->how);
+        if (m->trial) grad->how = *m->trial;
+        else m->gradq->quant->gradient(m->gradq, &grad->how);
         grad->stream = qt_hash(m->gradq->path);
         extra.grad = grad;
     }
@@ -176,6 +177,7 @@ qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_y
 qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x)
 {
     const char *path = t->path;
+    m->x = x;
     for (int i = 0; i < m->n; i++) m->m[i].folded = false;
     for (int i = 0; i < m->n; i++) {
         qt_module *mod = &m->m[i];

@@ -24,6 +24,7 @@ typedef struct qt_module {
     qt_shape    in_shape[2], out_shape;
     qt_tensor  *p[QT_MODULE_PARAMS];  /* by the layer's own order (weight, bias, ...) */
     qt_site    *weight, *act, *gradq; /* quantizer sites, NULL where not quantized */
+    const qt_shiftq *trial;           /* the noise meter's: what takes the place of gradq's settings, or NULL */
     bool        frozen_stats;         /* batch norm after freeze_bn_at */
     struct qt_module *then[2];        /* a batch norm and a relu that follow and alone read this module's result, or NULL: evaluated in
                                          integers, the module does their work on its sums */
@@ -79,6 +80,7 @@ typedef struct qt_model {
     int         n;
     qt_shape    in, out;
     qt_tensor **value; /* result of each module in the current step */
+    qt_tensor  *x;     /* its input */
 } qt_model;
 
 /* Builds a model from the `model` list and the `quant` rules into an unsealed store. All errors of the sections are reported in one

@@ -139,12 +139,14 @@ static qt_err make_sites(qt_model *m, int i, const rule *r, int n)
 {
     qt_module *mod = &m->m[i];
     qt_err     e = QT_OK;
+    bool       bad = false; /* a role has an error of its own, which may be why another lacks what it needs */
     static qt_err (*const make[ROLES])(qt_store *, qt_module *, const qt_yaml *, const char *) = {weight_site, input_site, grad_site};
     for (int k = 0; k < ROLES; k++) {
         int  j = n - 1;
         char where[64];
         while (j >= 0 && !(r[j].spec[k] && r[j].match && matches(r[j].match, m, i))) j--;
-        if (j < 0 || !r[j].good[k] || is_none(r[j].spec[k]) || (k == ACTIVATIONS && mod->layer->reads_ids)) continue;
+        bad |= j >= 0 && !r[j].good[k];
+        if (j < 0 || !r[j].good[k] || (bad && k == GRAD) || is_none(r[j].spec[k]) || (k == ACTIVATIONS && mod->layer->reads_ids)) continue;
         snprintf(where, sizeof where, "quant[%d].%s", j, role_name[k]);
         e = qt_first(e, make[k](m->store, mod, r[j].spec[k], where));
     }

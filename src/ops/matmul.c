@@ -199,10 +199,11 @@ static void linear_backward(const qt_node *nd)
     linear    *p = nd->saved;
     const R   *dyx = nd->out->grad, *dyw = dyx;
     R         *dx = grad_of(x), *dw = grad_of(w), *db = grad_of(nd->in[2]);
-    bool       first = qt_grad_first(x);
+    bool       integer = p->gradq && p->grad.integer, first;
     qt_grad_clear(w), qt_grad_clear(nd->in[2]);
-    if (p->gradq && p->grad.integer) {
-        qt_grad_clear(x);
+    if (integer) qt_grad_clear(x);
+    first = dx && qt_grad_first(x);
+    if (integer) {
         qt_gradq_linear(nd, &p->grad, dx, dw);
     } else {
         if (p->gradq && dx) dyx = qt_gradq_value(&p->grad.dx, dyx);

@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum { SCALE, ZERO, INITIALIZED, LO, HI }; /* parameters, all buffers */
-enum { AUTO, DYNAMIC, STATIC };
+enum { AUTO, DYNAMIC, STATIC, TRAINING };
 
 typedef struct cfg {
     int64_t num_bits, group_size;
@@ -31,9 +31,9 @@ static const qt_field fields[] = {
     QT_F_INTS(cfg, axis, "[]", -QT_MAX_DIM, QT_MAX_DIM - 1, "channel axis; negative counts from the last; default: the layer's"),
     QT_F_INT(cfg, group_size, "128", 1, 1 << 30, "granularity group: elements a group, along the last axis"),
     QT_F_ENUM(cfg, observer, "minmax", QT_OBSERVERS, "how the range is found"),
-    QT_F_ENUM(cfg, dynamic, "auto", "auto|true|false",
-              "true: range of each tensor itself; false: running range; auto: true for weights, false for activations. Tokens and groups of "
-              "activations are always dynamic"),
+    QT_F_ENUM(cfg, dynamic, "auto", "auto|true|false|training",
+              "true: range of each tensor itself; false: running range; training: of itself in training, running in evaluation; auto: true for "
+              "weights, false for activations. Tokens and groups of activations are always dynamic"),
     QT_F_ENUM(cfg, ste, "mask", "mask|identity", "gradient of clipped elements: none, or passed on"),
     QT_F_REAL(cfg, ema_constant, "0.01", 0, 1, "weight of a new range in the running one"),
     QT_F_REAL(cfg, percentile, "0.999", 0.5, 1, "observer percentile: part of the elements inside the range"),
@@ -47,6 +47,8 @@ static qt_observer observer_of(const cfg *c)
     qt_levels((int)c->num_bits, c->symmetric, c->narrow, &o.qn, &o.qp);
     return o;
 }
+
+static bool keeps_range(const cfg *c) { return c->dynamic == STATIC || c->dynamic == TRAINING; }
 
 static qt_err init(qt_site *q)
 {
@@ -62,7 +64,7 @@ static qt_err init(qt_site *q)
     QT_TRY(qt_site_param(q, SCALE, "scale", QT_BUFFER, count, 0));
     QT_TRY(qt_site_param(q, ZERO, "zero_point", QT_BUFFER, count, 0));
     QT_TRY(qt_site_param(q, INITIALIZED, "initialized", QT_BUFFER, 1, 0));
-    if (c->dynamic != STATIC) return QT_OK;
+    if (!keeps_range(c)) return QT_OK;
     QT_TRY(qt_site_param(q, LO, "range_lo", QT_BUFFER, count, 0));
     return qt_site_param(q, HI, "range_hi", QT_BUFFER, count, 0);
 }
@@ -108,7 +110,7 @@ static qt_err update(qt_site *q, const qt_tensor *x, qt_arena *a)
 static void observe(qt_tape *t, qt_site *q, const qt_tensor *x)
 {
     const cfg *c = q->cfg;
-    if (c->dynamic == STATIC) qt_tape_fail(t, update(q, x, &t->arena));
+    if (keeps_range(c)) qt_tape_fail(t, update(q, x, &t->arena));
 }
 
 /* The grid for x. A dynamic site whose state was given from outside uses that; what it finds itself is kept for the records only. */
@@ -122,7 +124,7 @@ static qt_err grid_of(qt_site *q, const qt_tensor *x, qt_arena *a, qt_grid *g)
         g->scale = q->p[SCALE]->data, g->zero = q->p[ZERO]->data;
         return QT_OK;
     }
-    if (c->dynamic == STATIC && q->role != QT_ROLE_WEIGHT)
+    if (keeps_range(c) && q->role != QT_ROLE_WEIGHT)
         return qt_fail(QT_EUSAGE, "%s: the range is not known yet; train or calibrate before evaluating", q->path);
     QT_TRY(grid_of_tensor(c, x, a, g));
     if (q->p[SCALE]) {
@@ -132,15 +134,25 @@ static qt_err grid_of(qt_site *q, const qt_tensor *x, qt_arena *a, qt_grid *g)
     return QT_OK;
 }
 
+/* The range of x itself, whatever is known. */
+static qt_err grid_in_training(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_grid *g)
+{
+    const cfg  *c = q->cfg;
+    qt_observer o = observer_of(c);
+    *g = (qt_grid){.qn = o.qn, .qp = o.qp, .mask = c->ste == 0, .role = q->role};
+    QT_TRY(layout_of(q, x, &g->layout));
+    return grid_of_tensor(c, x, a, g);
+}
+
 static const qt_op op;
 
 static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 {
     const cfg *c = q->cfg;
     qt_grid    g = {0};
-    bool       unknown = c->dynamic == STATIC && q->p[INITIALIZED]->data[0] == 0;
+    bool       own = c->dynamic == TRAINING && t->train, unknown = keeps_range(c) && q->p[INITIALIZED]->data[0] == 0;
     if (unknown && t->train) qt_tape_fail(t, update(q, x, &t->arena)); /* frozen from the start: the first tensor counts */
-    if (!t->err) qt_tape_fail(t, grid_of(q, x, &t->arena, &g));
+    if (!t->err) qt_tape_fail(t, own ? grid_in_training(q, x, &t->arena, &g) : grid_of(q, x, &t->arena, &g));
     return QT_EMIT(t, &op, &g, sizeof g, x);
 }
 

@@ -3,8 +3,8 @@
  *   {say: TEXT, arm: A, metric: M, at_least | at_most: {arm: B, metric: M', times: t, plus: p, minus: m}}     bound = t M'(B) + p - m
  *   {say: TEXT, arm: A, metric: M, within: {arm: B, of: d}}                                                |M(A) - M(B)| <= d
  * The means over the seeds are compared; with every_seed: true, the values of each seed. Metrics: test.accuracy (the default), test.loss,
- * val.accuracy, val.loss, another metric of the recipe as test.NAME, bits_per_weight, bytes, params, seconds, samples_per_s, peak_rss_mb,
- * and quant.SITE.FIELD of a site's last quant event. */
+ * train.loss (the mean of the last epoch's step events), val.accuracy, val.loss, another metric of the recipe as test.NAME,
+ * bits_per_weight, bytes, params, seconds, samples_per_s, peak_rss_mb, and quant.SITE.FIELD of a site's last quant event. */
 #include "train/train.h"
 #include <math.h>
 #include <string.h>
@@ -62,16 +62,22 @@ static qt_err check_arm(const qt_recipe *r, const qt_yaml *map, const char *path
                       near ? near : "", near ? "'?" : "");
 }
 
+static bool is_quant_field(const char *name)
+{
+#define QT_X(field) "|" #field
+    return qt_choice("scale|clip_frac|zero_frac|flip_rate|sqnr_db" QT_NOISE_FIELDS(QT_X), name) >= 0;
+#undef QT_X
+}
+
 static qt_err check_metric(const qt_recipe *r, const qt_yaml *map, const char *path, const char *metric)
 {
-    static const char *const known[] = {"test.accuracy", "test.loss", "val.accuracy", "val.loss", "bits_per_weight", "bytes", "params", "seconds",
+    static const char *const known[] = {"test.accuracy", "test.loss", "train.loss", "val.accuracy", "val.loss", "bits_per_weight", "bytes", "params", "seconds",
                                         "samples_per_s", "peak_rss_mb"};
     enum { N = sizeof known / sizeof *known };
     const char *near, *dot = strrchr(metric, '.');
     for (int i = 0; i < N; i++)
         if (!strcmp(known[i], metric)) return QT_OK;
-    if (!strncmp(metric, "quant.", 6) && dot && dot > metric + 6 && qt_choice("scale|clip_frac|zero_frac|flip_rate|sqnr_db", dot + 1) >= 0)
-        return QT_OK;
+    if (!strncmp(metric, "quant.", 6) && dot && dot > metric + 6 && is_quant_field(dot + 1)) return QT_OK;
     if (r->metric && dot && !strcmp(dot + 1, r->metric->d.name) &&
         (dot == metric + 4 ? !strncmp(metric, "test", 4) : dot == metric + 3 && !strncmp(metric, "val", 3)))
         return QT_OK;

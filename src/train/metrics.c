@@ -3,6 +3,7 @@
 #include "train/train.h"
 #include <errno.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -91,16 +92,31 @@ void qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_resu
     end(&l, r, samples_per_s);
 }
 
+static void begin_quant(line *l, qt_run *r, const qt_site *q, const qt_site_stats *s)
+{
+    begin(l, r, "quant", NULL);
+    add_text(l, "path", q->path);
+    add_real(l, "scale", s->scale);
+    add_real(l, "clip_frac", s->clip_frac);
+    add_real(l, "zero_frac", s->zero_frac);
+    add_real(l, "flip_rate", s->flip_rate);
+    add_real(l, "sqnr_db", s->sqnr_db);
+}
+
 void qt_metrics_quant(qt_run *r, const qt_site *q, const qt_site_stats *s)
 {
     line l;
-    begin(&l, r, "quant", NULL);
-    add_text(&l, "path", q->path);
-    add_real(&l, "scale", s->scale);
-    add_real(&l, "clip_frac", s->clip_frac);
-    add_real(&l, "zero_frac", s->zero_frac);
-    add_real(&l, "flip_rate", s->flip_rate);
-    add_real(&l, "sqnr_db", s->sqnr_db);
+    begin_quant(&l, r, q, s);
+    end(&l, r, -1);
+}
+
+void qt_metrics_noise(qt_run *r, const qt_site *q, const qt_site_stats *s, const qt_noise *n)
+{
+    line l;
+    begin_quant(&l, r, q, s);
+#define QT_X(name) add_real(&l, #name, n->name);
+    QT_NOISE_FIELDS(QT_X)
+#undef QT_X
     end(&l, r, -1);
 }
 
@@ -153,5 +169,31 @@ qt_err qt_metrics_last(qt_arena *a, const char *dir, const char *event, const ch
     if (!last) return QT_OK;
     QT_TRY(qt_yaml_parse(a, last, strlen(last), file, &y));
     *out = y;
+    return QT_OK;
+}
+
+/* Lines of `step` events are ours and regular: the numbers are read off without a tree for each. */
+static bool step_event(const char *text, double *epoch, double *loss)
+{
+    const char *e = strstr(text, "\"epoch\": "), *l = strstr(text, "\"loss\": ");
+    if (strncmp(text, "{\"event\": \"step\",", 17) || !e || !l) return false;
+    *epoch = strtod(e + 9, NULL), *loss = strtod(l + 8, NULL);
+    return true;
+}
+
+qt_err qt_metrics_train_loss(qt_arena *a, const char *dir, double *mean)
+{
+    char   file[4096], *text;
+    size_t n;
+    double last = -1, epoch, loss, sum = 0, count = 0;
+    snprintf(file, sizeof file, "%s/metrics.jsonl", dir);
+    QT_TRY(qt_file_read(a, file, &text, &n));
+    for (int pass = 0; pass < 2; pass++)
+        for (const char *s = text; s && *s; s = strchr(s, '\n') ? strchr(s, '\n') + 1 : NULL) {
+            if (!step_event(s, &epoch, &loss)) continue;
+            if (pass == 0) last = epoch > last ? epoch : last;
+            else if (epoch > last - 1 + 1e-9) sum += loss, count++;
+        }
+    *mean = count ? sum / count : NAN;
     return QT_OK;
 }

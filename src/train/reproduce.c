@@ -183,6 +183,7 @@ static qt_err value_of(const bench *b, int arm, int seed, const char *metric, do
     const qt_yaml *y;
     *v = NAN;
     if (b->diverged[arm][seed]) return *v = !strcmp(key, "accuracy") ? 0 : !strcmp(key, "loss") ? INFINITY : NAN, QT_OK;
+    if (!strcmp(metric, "train.loss")) return qt_metrics_train_loss(b->arena, dir, v);
     if (!strncmp(metric, "val.", 4)) event = "eval";
     if (!strncmp(metric, "quant.", 6)) event = "quant", path = qt_arena_sprintf(b->arena, "%.*s", (int)(dot - metric) - 6, metric + 6);
     QT_TRY(qt_metrics_last(b->arena, dir, event, path, &y));

@@ -175,6 +175,8 @@ qt_err qt_run_eval(qt_run *r, qt_split split, qt_result *res, R *logits, R *targ
 qt_err qt_run_eval_event(qt_run *r, qt_split split, qt_result *res);
 /* Averaged weights and weights change places, where the optimizer keeps averages. Call it twice. True if there are any. */
 bool   qt_run_swap_average(qt_run *r);
+/* noise.c: one quant event a site with role grad. Parameters and sites are as before afterwards. */
+qt_err qt_noise_events(qt_run *r);
 /* A batch through the model: its output, and its target as the loss wants it. The loss is what is returned. */
 qt_tensor *qt_run_forward(qt_run *r, const qt_batch *b, qt_tensor **out);
 /* Sum of a metric over a batch. */
@@ -187,13 +189,26 @@ extern const char *const qt_split_name[QT_SPLITS];
 
 typedef struct qt_site_stats { double scale, clip_frac, zero_frac, flip_rate, sqnr_db; } qt_site_stats;
 
+/* Noise over signal of a quantized gradient; the fields of the same names in `quant` events. */
+#define QT_NOISE_FIELDS(X)                                                                                                                    \
+    X(nmse_channel) X(nmse_sample) X(nmse_channel_tensor) X(nmse_sample_tensor) X(nmse_channel_exact) X(nmse_sample_exact) X(nmse_dx) X(nmse_dw) \
+    X(nmse_dx_nearest) X(nmse_dw_nearest)
+typedef struct qt_noise {
+#define QT_X(name) double name;
+    QT_NOISE_FIELDS(QT_X)
+#undef QT_X
+} qt_noise;
+
 qt_err qt_metrics_open(qt_run *r); /* cut to metrics_bytes, which is 0 in a new run */
 qt_err qt_metrics_sync(qt_run *r); /* on the disk, metrics_bytes brought up to date */
 void   qt_metrics_step(qt_run *r, double loss, const double *accuracy, double lr, double samples_per_s);
 void   qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_result *res, double samples_per_s);
 void   qt_metrics_quant(qt_run *r, const qt_site *q, const qt_site_stats *s);
+void   qt_metrics_noise(qt_run *r, const qt_site *q, const qt_site_stats *s, const qt_noise *n); /* of a grad site */
 /* Last event of a kind ("final", "eval", "quant" with its path) of a run directory, as a tree; NULL if there is none. */
 qt_err qt_metrics_last(qt_arena *a, const char *dir, const char *event, const char *path, const qt_yaml **out);
+/* Mean of `loss` over the `step` events of the last epoch of a run; NaN if there are none. train.log_every: 1 makes it the mean of all. */
+qt_err qt_metrics_train_loss(qt_arena *a, const char *dir, double *mean);
 double qt_peak_rss_mb(void);
 
 /* ---- progress.c: stderr and log.txt ---------------------------------------------------------------------------------------------- */
