@@ -1,6 +1,5 @@
 /* Packed products for AVX512-VNNI: vpdpbusd adds four products of u (8 bits, unsigned) and x (8 bits, signed) to an int32, exactly and without
- * an intermediate of 16 bits. A vector of 64 bytes takes two panels side by side, the quad of x is broadcast from memory by the instruction
- * itself. With few rows of x, several accumulators for each sum (chains) hide the latency. */
+ * an intermediate of 16 bits. A vector of 64 bytes takes two panels side by side, against a quad of x that is broadcast. With few rows of x, several accumulators for each sum (chains) hide the latency. */
 #include "kernels/packed_path.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -93,4 +92,4 @@ static bool has(void) { return false; }
 static void dot(const qt_packed_job *j, int32_t *sum) { (void)j, (void)sum; }
 #endif
 
-const qt_packed_path qt_packed_avx512 = {"avx512-vnni", has, dot};
+const qt_packed_path qt_packed_avx512 = {"avx512-vnni", 8, has, dot, qt_packed_interleave_avx2};

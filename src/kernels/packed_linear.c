@@ -36,7 +36,7 @@ typedef struct plan {
     int64_t          M, N, K, rows;        /* rows: M filled up to whole tiles */
     int64_t          codes, row_vectors;   /* codes of a row in a vector, vectors of a row */
     int64_t          len, blocks, vectors; /* codes of a block, blocks of a row, vectors of a block */
-    int              step, c, products;
+    int              step, c, products, tile; /* tile: largest T */
     size_t           stride;               /* bytes of a panel */
     int8_t          *x;                    /* [tile][quad][T][4] */
     int32_t         *sum, *shift;          /* sum x' [tile][block][T], c - zx [rows] */
@@ -45,12 +45,11 @@ typedef struct plan {
 
 static int64_t up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
-static int     max_tile(int bits) { return bits == 8 ? 4 : MAX_T; }
 /* Rows of x in the tile that begins at m. */
 static int tile_at(const plan *p, int64_t m)
 {
     int T = 1;
-    while (T < max_tile(p->w->bits) && T < p->M - m) T *= 2;
+    while (T < p->tile && T < p->M - m) T *= 2;
     return T;
 }
 
@@ -75,10 +74,14 @@ static bool regular(const qt_icodes *c, int64_t rows, int64_t K)
 }
 static int64_t block_of(const qt_icodes *c, int64_t K) { return c->inner < K ? c->inner : K; }
 /* Place of the first scale of row r; those of its other blocks follow. */
-static int64_t first_scale(const qt_icodes *c, int64_t r, int64_t K) { return r * K / c->inner % c->count; }
+static int64_t first_scale(const qt_icodes *c, int64_t r, int64_t K)
+{
+    if (c->count == 1) return 0;
+    return c->inner == K && r < c->count ? r : r * K / c->inner % c->count;
+}
 
 /* What depends on shapes and layouts, with the work space cut up; false: by way of qt_ilinear. *size is the bytes needed. */
-static bool plan_shapes(plan *p, int64_t M, const qt_icodes *x, const qt_icodes *w, void *work, size_t *size)
+static bool plan_shapes(plan *p, const qt_packed_path *path, int64_t M, const qt_icodes *x, const qt_icodes *w, void *work, size_t *size)
 {
     const qt_packed *q = w->packed;
     char            *base = work ? (char *)work + (size_t)-(uintptr_t)work % ALIGN : NULL;
@@ -88,7 +91,8 @@ static bool plan_shapes(plan *p, int64_t M, const qt_icodes *x, const qt_icodes 
     p->len = gcd(block_of(x, p->K), block_of(w, p->K)), p->blocks = p->K / p->len;
     p->vectors = p->blocks == 1 ? p->row_vectors : p->len / p->codes;
     if (!regular(x, M, p->K) || !regular(w, p->N, p->K) || (p->blocks > 1 && p->len % p->codes)) return false;
-    p->rows = up(M, M > max_tile(q->bits) ? max_tile(q->bits) : tile_at(p, 0));
+    p->tile = q->bits == 8 ? qt_min_i64(path->most, 4) : path->most;
+    p->rows = up(M, M > MAX_T / 2 ? MAX_T : MAX_T / 2);
     at[0] = up(p->rows * p->row_vectors * p->codes, ALIGN);
     at[1] = up(p->rows * p->blocks * (int64_t)sizeof *p->sum, ALIGN);
     at[2] = up(p->rows * (int64_t)sizeof *p->shift, ALIGN);
@@ -129,7 +133,7 @@ QT_CLONES static int32_t pack_block(int8_t *d, int T, const uint8_t *q, int64_t 
 
 static void pack(const plan *p, const qt_icodes *x)
 {
-    int64_t max = max_tile(p->w->bits), x_blocks = p->blocks / (p->K / block_of(x, p->K)); /* blocks to a scale of x */
+    int64_t max = p->tile, x_blocks = p->blocks / (p->K / block_of(x, p->K)); /* blocks to a scale of x */
     QT_FOR_EACH(m, p->rows, p->rows * p->K > 1 << 17)
     {
         int64_t  m0 = m / max * max, i = m - m0, T = tile_at(p, m0), k = m < p->M ? first_scale(x, m, p->K) : 0;
@@ -148,14 +152,36 @@ static void pack(const plan *p, const qt_icodes *x)
 
 /* ---- a chunk of weight rows against a tile ---- */
 
+/* Eight rows of weights at a time, in vectors of the compiler's own, so that sums stay in registers. */
+typedef R        numbers __attribute__((vector_size(LANES * sizeof(R)), aligned(sizeof(R)), may_alias));
+typedef int32_t  integers __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef uint32_t words __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
 typedef struct chunk {
-    const plan      *p;
-    const qt_icodes *w;
-    const qt_iend   *e;
-    int64_t          n, rows, panels; /* rows of weights */
-    int64_t          m;               /* the tile */
-    int              T;
+    const plan           *p;
+    const qt_packed_path *path;
+    const qt_icodes      *w;
+    const qt_iend        *e;
+    int64_t               n, rows, panels; /* rows of weights */
+    int64_t               m;               /* the tile */
+    int                   T;
+    /* of each row (behind the last one: the last one's) */
+    int64_t  first[ROWS];                             /* place of its first scale */
+    uint32_t lift[ROWS], all[ROWS];                   /* lo - zw, and sum w - K zw, of its first block */
+    R        scale[ROWS], mul[ROWS], offset[ROWS];    /* scale of its first block */
 } chunk;
+
+static void chunk_rows(chunk *c)
+{
+    const plan      *p = c->p;
+    const qt_icodes *w = c->w;
+    for (int64_t r = 0; r < c->panels * LANES; r++) {
+        int64_t  n = qt_min_i64(c->n + r, p->N - 1), k = c->first[r] = first_scale(w, n, p->K);
+        uint32_t z = w->zero ? (uint32_t)w->zero[k] : 0;
+        c->scale[r] = w->scale[k], c->lift[r] = (uint32_t)p->w->lo - z, c->all[r] = (uint32_t)p->w->sum[n] - (uint32_t)p->K * z;
+        c->mul[r] = c->e->mul ? c->e->mul[n] : 1, c->offset[r] = qt_iend_offset(c->e, n);
+    }
+}
 
 /* Panels of the chunk from vector `at` on. */
 static qt_packed_job job_of(const chunk *c, int64_t panel, int64_t panels, int64_t at)
@@ -166,8 +192,21 @@ static qt_packed_job job_of(const chunk *c, int64_t panel, int64_t panels, int64
                            .x = p->x + (c->m * p->row_vectors + at * c->T) * p->codes};
 }
 
-/* One sum for a whole row: the numbers are finished once. */
-static void one_block(const chunk *c, const qt_packed_path *path, int32_t *sum, R *part)
+/* part [panel][T][8] = what the sums of whole rows are worth. */
+QT_CLONES static void finish(const chunk *c, const uint32_t *sum, R *part)
+{
+    const plan *p = c->p;
+    for (int64_t r = 0; r < c->panels * LANES; r += LANES)
+        for (int64_t m = c->m; m < c->m + c->T; m++, sum += LANES, part += LANES) {
+            words   a = (*(const words *)sum << (p->step - 1)) + *(const words *)(c->lift + r) * (uint32_t)p->sum[m];
+            numbers s = p->scale[m] * *(const numbers *)(c->scale + r);
+            if (p->shift[m]) a += *(const words *)(c->all + r) * (uint32_t)p->shift[m];
+            *(numbers *)part = __builtin_convertvector((integers)a, numbers) * (s * *(const numbers *)(c->mul + r));
+        }
+}
+
+/* One sum for a whole row, whose pieces are added first. */
+static void one_block(const chunk *c, int32_t *sum, R *part)
 {
     const plan   *p = c->p;
     const int64_t piece = NEAR / (c->T * p->codes), n_sums = c->panels * c->T * LANES;
@@ -175,52 +214,62 @@ static void one_block(const chunk *c, const qt_packed_path *path, int32_t *sum, 
     for (int64_t v = 0; v < p->row_vectors; v += piece) {
         qt_packed_job j = job_of(c, 0, c->panels, v);
         j.blocks = 1, j.vectors = qt_min_i64(piece, p->row_vectors - v);
-        path->dot(&j, sum);
+        c->path->dot(&j, sum);
         for (int64_t i = 0; i < n_sums; i++) acc[i] += (uint32_t)sum[i];
     }
-    for (int64_t i = 0; i < n_sums; i++) {
-        int64_t  m = c->m + i / LANES % c->T, n = qt_min_i64(c->n + i / LANES / c->T * LANES + i % LANES, p->N - 1), k = first_scale(c->w, n, p->K);
-        uint32_t z = c->w->zero ? (uint32_t)c->w->zero[k] : 0, all = (uint32_t)p->w->sum[n] - (uint32_t)p->K * z;
-        uint32_t a = (uint32_t)p->step * acc[i] + ((uint32_t)p->w->lo - z) * (uint32_t)p->sum[m] + (uint32_t)p->shift[m] * all;
-        part[i] = (R)(int32_t)a * qt_iend_scale(c->e, p->scale[m] * c->w->scale[k], n);
+    finish(c, acc, part);
+}
+
+/* For each of n blocks from b on: scales, and lowest codes less zero points, of the rows from r on. */
+static void spread(const chunk *c, int64_t r, int64_t b, int64_t n, numbers *scale, words *lift)
+{
+    const qt_icodes *w = c->w;
+    const int64_t    each = w->count == 1 ? c->p->blocks : c->p->blocks / (c->p->K / block_of(w, c->p->K)); /* blocks to a scale */
+    const R         *from[LANES];
+    for (int l = 0; l < LANES; l++) from[l] = w->scale + c->first[r + l] + b / each;
+    if (each == 1)
+        c->path->interleave(from, n, (R *)scale);
+    else
+        for (int64_t i = 0; i < n; i++)
+            for (int l = 0; l < LANES; l++) scale[i][l] = from[l][(b + i) / each - b / each];
+    for (int64_t i = 0; i < n; i++) {
+        lift[i] = *(const words *)(c->lift + r);
+        for (int l = 0; l < LANES && w->zero; l++) lift[i][l] = (uint32_t)c->p->w->lo - (uint32_t)w->zero[c->first[r + l] + (b + i) / each];
     }
 }
 
-/* part [panel][T][8] += what the sums of blocks [b, b + blocks) of some panels are worth. */
+/* part [panel][T][8] += what the sums of `blocks` blocks, from b on, of some panels are worth. */
 QT_CLONES static void fold(const chunk *c, int64_t panel, int64_t panels, int64_t b, int64_t blocks, const int32_t *sum, R *part)
 {
+    enum { MOST = 16 };
     const plan   *p = c->p;
-    const int64_t each = p->blocks / (p->K / block_of(c->w, p->K)), T = c->T; /* blocks to a scale of w */
-    for (int64_t end = b + blocks; panels > 0; panels--, panel++, part += T * LANES) {
-        const R       *scale[LANES];
-        const int32_t *zero[LANES];
-        R              mul[LANES];
-        for (int r = 0; r < LANES; r++) {
-            int64_t n = qt_min_i64(c->n + panel * LANES + r, p->N - 1), k = first_scale(c->w, n, p->K);
-            scale[r] = c->w->scale + k, zero[r] = c->w->zero ? c->w->zero + k : NULL;
-            mul[r] = c->e->mul ? c->e->mul[n] : 1;
-        }
-        for (int64_t i = b, k = b / each, left = each - b % each; i < end; i++) {
-            R        s[LANES];
-            uint32_t lift[LANES];
-            for (int r = 0; r < LANES; r++) {
-                s[r] = scale[r][c->w->count == 1 ? 0 : k];
-                lift[r] = (uint32_t)p->w->lo - (zero[r] ? (uint32_t)zero[r][c->w->count == 1 ? 0 : k] : 0);
-            }
-            for (int64_t m = 0, at = c->m * p->blocks + i * T; m < T; m++, at++, sum += LANES) {
-                R *y = part + m * LANES, sx = p->scale[at];
-                for (int r = 0; r < LANES; r++) {
-                    R add = (R)(int32_t)((uint32_t)p->step * (uint32_t)sum[r] + lift[r] * (uint32_t)p->sum[at]) * (sx * s[r] * mul[r]);
-                    y[r] = i ? y[r] + add : add;
+    const int64_t T = c->T;
+    for (int64_t n = panel; n < panel + panels; n++, sum += blocks * T * LANES, part += T * LANES)
+        for (int64_t i0 = 0; i0 < blocks; i0 += MOST) {
+            const int64_t len = qt_min_i64(MOST, blocks - i0);
+            numbers       scale[MOST], mul = *(const numbers *)(c->mul + n * LANES);
+            words         lift[MOST];
+            spread(c, n * LANES, b + i0, len, scale, lift);
+            for (int64_t m = 0; m < T; m++) {
+                const int64_t at = c->m * p->blocks + (b + i0) * T + m;
+                numbers       y = *(const numbers *)(part + m * LANES);
+                for (int64_t i = 0; i < len; i++) {
+                    words   a = *(const words *)(sum + ((i0 + i) * T + m) * LANES);
+                    numbers s = p->scale[at + i * T] * scale[i];
+                    a = (a << (p->step - 1)) + lift[i] * (uint32_t)p->sum[at + i * T];
+                    s = __builtin_convertvector((integers)a, numbers) * (s * mul);
+                    if (b + i0 + i)
+                        y += s;
+                    else
+                        y = s;
                 }
+                *(numbers *)(part + m * LANES) = y;
             }
-            if (--left == 0) k++, left = each;
         }
-    }
 }
 
 /* A sum for each block. */
-static void many_blocks(const chunk *c, const qt_packed_path *path, int32_t *sum, R *part)
+static void many_blocks(const chunk *c, int32_t *sum, R *part)
 {
     const plan   *p = c->p;
     const int64_t near = NEAR / (c->T * p->codes * p->vectors), together = qt_min_i64(qt_max_i64(near, 1), SUMS / c->T);
@@ -229,33 +278,35 @@ static void many_blocks(const chunk *c, const qt_packed_path *path, int32_t *sum
         for (int64_t n = 0; n < c->panels; n += panels) {
             qt_packed_job j = job_of(c, n, qt_min_i64(panels, c->panels - n), b * p->vectors);
             j.blocks = qt_min_i64(together, p->blocks - b), j.vectors = p->vectors;
-            path->dot(&j, sum);
+            c->path->dot(&j, sum);
             fold(c, n, j.panels, b, j.blocks, sum, part + n * c->T * LANES);
         }
 }
 
-static void store(const chunk *c, const R *part, R *y)
+QT_CLONES static void store(const chunk *c, const R *part, R *y)
 {
-    for (int64_t m = 0; m < qt_min_i64(c->T, c->p->M - c->m); m++)
-        for (int64_t r = 0; r < c->rows; r++)
-            y[(c->m + m) * c->p->N + c->n + r] =
-                qt_iend_store(c->e, part[(r / LANES * c->T + m) * LANES + r % LANES], qt_iend_offset(c->e, c->n + r));
+    for (int64_t m = 0; m < qt_min_i64(c->T, c->p->M - c->m); m++) {
+        R line[ROWS];
+        for (int64_t r = 0; r < c->panels * LANES; r += LANES)
+            for (int l = 0; l < LANES; l++) line[r + l] = qt_iend_store(c->e, part[r * c->T + m * LANES + l], c->offset[r + l]);
+        memcpy(y + (c->m + m) * c->p->N + c->n, line, (size_t)c->rows * sizeof *y);
+    }
 }
 
-static void linear(const plan *p, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, R *y)
+static void linear(const plan *p, const qt_packed_path *path, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, R *y)
 {
-    const qt_packed_path *path = qt_packed_chosen();
-    const int64_t         size = qt_min_i64(qt_max_i64(up(p->N / 16, LANES), LANES), ROWS);
+    const int64_t size = qt_min_i64(qt_max_i64(up(p->N / 16, LANES), LANES), ROWS);
     pack(p, x);
     QT_FOR_EACH(i, QT_CHUNKS(p->N, size), p->rows * p->N * p->K > 1 << 20)
     {
         int32_t sum[SUMS * LANES];
         R       part[ROWS * MAX_T];
-        chunk   c = {.p = p, .w = w, .e = end, .n = i * size, .rows = qt_min_i64(size, p->N - i * size)};
+        chunk   c = {.p = p, .path = path, .w = w, .e = end, .n = i * size, .rows = qt_min_i64(size, p->N - i * size)};
         c.panels = (c.rows + LANES - 1) / LANES;
+        chunk_rows(&c);
         for (; c.m < p->M; c.m += c.T) {
             c.T = tile_at(p, c.m);
-            (p->blocks == 1 ? one_block : many_blocks)(&c, path, sum, part);
+            (p->blocks == 1 ? one_block : many_blocks)(&c, sum, part);
             store(&c, part, y);
         }
     }
@@ -308,15 +359,16 @@ size_t qt_packed_work(int64_t M, const qt_icodes *x, const qt_icodes *w)
 {
     plan   p;
     size_t size = 0, other = unpacked_work(M, x, w);
-    return plan_shapes(&p, M, x, w, NULL, &size) && size > other ? size : other;
+    return plan_shapes(&p, qt_packed_chosen(), M, x, w, NULL, &size) && size > other ? size : other;
 }
 
 void qt_packed_linear(int64_t M, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, void *work, R *y)
 {
-    plan   p;
-    size_t size;
-    if (plan_shapes(&p, M, x, w, work, &size) && plan_numbers(&p, x, w))
-        linear(&p, x, w, end, y);
+    const qt_packed_path *path = qt_packed_chosen();
+    plan                  p;
+    size_t                size;
+    if (plan_shapes(&p, path, M, x, w, work, &size) && plan_numbers(&p, x, w))
+        linear(&p, path, x, w, end, y);
     else
         unpacked(M, x, w, end, work, y);
 }

@@ -14,7 +14,7 @@ enum { QT_PACKED_VECTOR = 32, QT_PACKED_ROWS = 8, QT_PACKED_QUAD = 4 };
 
 /* Some panels against T rows of x, which lie in quads side by side: x[quad][T][4], int8. */
 typedef struct qt_packed_job {
-    int            bits, T;         /* T: 1, 2, 4 or 8; at most 4 for 8 bits */
+    int            bits, T;         /* T: a power of 2 up to `most` below */
     int            products;        /* so many products u x always fit int16 together; with 8 bits u counts as its halves of 4 bits */
     const uint8_t *w;               /* first panel, from the first code of the first block */
     size_t         stride;          /* bytes from panel to panel */
@@ -25,10 +25,14 @@ typedef struct qt_packed_job {
 
 struct qt_packed_path {
     const char *name;
+    int         most;                                       /* largest T; with 8 bits at most 4 */
     bool      (*has)(void);
     void      (*dot)(const qt_packed_job *j, int32_t *sum); /* sum[panel][block][T][8]; may wrap */
+    void      (*interleave)(const qt_real *const *x, int64_t n, qt_real *y); /* y[i][r] = x[r][i], 8 rows of n numbers */
 };
 extern const qt_packed_path qt_packed_avx512, qt_packed_avx2, qt_packed_scalar;
+
+void qt_packed_interleave_avx2(const qt_real *const *x, int64_t n, qt_real *y);
 
 static inline int qt_packed_per_byte(int bits) { return 8 / bits; }
 /* Codes of a row in one vector, vectors of a panel. */

@@ -26,4 +26,10 @@ static void dot(const qt_packed_job *j, int32_t *sum)
                 panel(j, j->w + (size_t)n * j->stride + b * j->vectors * V, j->x + b * x_block + m * QUAD, sum);
 }
 
-const qt_packed_path qt_packed_scalar = {"scalar", has, dot};
+static void interleave(const qt_real *const *x, int64_t n, qt_real *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int r = 0; r < ROWS; r++) y[i * ROWS + r] = x[r][i];
+}
+
+const qt_packed_path qt_packed_scalar = {"scalar", 4, has, dot, interleave};
