@@ -62,7 +62,7 @@ bool qt_iconv_suits(const qt_conv *c, const qt_icodes *x, const qt_icodes *w)
 
 /* ---- work space ---- */
 
-enum { LINE = 64, FEW_STEPS = 3 };
+enum { LINE = 64, FEW_STEPS = 2 };
 
 typedef struct space {
     int64_t  *off;

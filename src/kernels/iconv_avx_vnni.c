@@ -21,6 +21,12 @@ INLINE void    store(R *y, __m256 a) { _mm256_storeu_ps(y, a); }
 INLINE __m256  scale(__m256 a, __m256 s, __m256 offset) { return _mm256_add_ps(_mm256_mul_ps(a, s), offset); }
 /* what is not <= 0 stays, a NaN too */
 INLINE __m256 positive(__m256 a) { return _mm256_and_ps(a, _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_NLE_UQ)); }
+/* acc in its own register: GCC, left free, copies the sums of a tile */
+INLINE __m256i keep(__m256i acc)
+{
+    __asm__("" : "+x"(acc));
+    return acc;
+}
 #undef INLINE
 
 #define INT __m256i
@@ -29,13 +35,13 @@ INLINE __m256 positive(__m256 a) { return _mm256_and_ps(a, _mm256_cmp_ps(a, _mm2
 #define BLOCKS false
 
 #define NAME(f) f##_bytes
-#define DOT _mm256_dpbusd_avx_epi32
+#define DOT(acc, x, w) keep(_mm256_dpbusd_avx_epi32(acc, x, w))
 #include "kernels/iconv_tile.h"
 #undef NAME
 #undef DOT
 
 #define NAME(f) f##_wide
-#define DOT _mm256_dpwssd_avx_epi32
+#define DOT(acc, x, w) keep(_mm256_dpwssd_avx_epi32(acc, x, w))
 #include "kernels/iconv_tile.h"
 
 /* By cpuid, for not every compiler knows the feature by name. */
