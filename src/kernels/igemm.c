@@ -14,7 +14,7 @@ enum {
     PARALLEL = 1 << 21,   /* multiply-adds that are worth a team */
     GROUP = 192 << 10,    /* bytes of packed B, */
     BLOCK = 96 << 10,     /* and of A, that are worked on together */
-    FEW_ROWS = 4,
+    FEW_ROWS = 4,         /* rows of A that are not worth a packing of B */
     SHORT_RUN = 4,        /* from here on sums in int16 pay */
     ALIGN = 64
 };
@@ -46,7 +46,7 @@ const qt_igemm_path *qt_igemm_chosen(void)
 typedef struct plan {
     int64_t       M, N, K;
     qt_ioperand   a, b;
-    bool          few, pairs, copied; /* A is copied into the work space */
+    bool          few, pairs, copied; /* few rows of A; int16; A is copied into the work space */
     int           a_shift, b_shift;   /* q' = q + shift */
     int64_t       run;                /* pair sums of bytes that fit int16 */
     qt_igemm_cuts cuts;
@@ -86,7 +86,7 @@ static plan plan_of(int64_t M, int64_t N, int64_t K, qt_ioperand a, qt_ioperand 
     bool wide = a.wide || b.wide;
     plan p = {.M = M, .N = N, .K = K, .a = a, .b = b};
     p.a_shift = a.is_signed && a.lo < 0 ? -a.lo : 0, p.b_shift = !b.is_signed && b.hi > INT8_MAX ? INT8_MIN : 0;
-    p.run = run_of(a.lo + p.a_shift, a.hi + p.a_shift, b.lo + p.b_shift, b.hi + p.b_shift);
+    p.run = run_of(a.lo + p.a_shift, qt_max_i64(1, a.hi + p.a_shift), b.lo + p.b_shift, b.hi + p.b_shift);
     p.few = M <= FEW_ROWS && !a.trans && b.trans && !a.is_signed && b.is_signed && !wide;
     return form(p, wide || !p.run, block, longest);
 }
@@ -124,7 +124,7 @@ static void settle(plan *p, const qt_igemm_path *path, qt_igemm_job *j)
     *p = form(*p, wide || (p->pairs && path->saturates), p->cuts.block, p->cuts.longest);
     if (p->pairs) p->a_shift = p->b_shift = 0;
     j->cuts = p->cuts, j->run = p->run;
-    j->kind = p->pairs ? QT_IGEMM_PAIRS : path->saturates && p->run >= SHORT_RUN && !p->few ? QT_IGEMM_RUN : QT_IGEMM_BYTES;
+    j->kind = p->pairs ? QT_IGEMM_PAIRS : path->saturates && p->run >= SHORT_RUN ? QT_IGEMM_RUN : QT_IGEMM_BYTES;
     j->a_code = p->pairs && !p->few ? 2 : 1, j->a_step = 4, j->a_row = p->copied ? a_pitch(p) : p->K * j->a_code;
     if (p->a.trans) j->a_row = 4, j->a_step = 4 * QT_IGEMM_WIDTH, j->a_panel = p->cuts.steps * j->a_step;
     if (!p->few) j->b_panel = p->cuts.steps * 4 * path->lanes;

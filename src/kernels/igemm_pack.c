@@ -61,11 +61,8 @@ const qt_ipack qt_ipack_portable = {gather, weave, copy};
 INLINE __m128i load16(const uint8_t *p) { return _mm_loadu_si128((const __m128i *)(const void *)p); }
 INLINE __m256i load32(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
 INLINE void    store32(void *p, __m256i v) { _mm256_storeu_si256(p, v); }
-/* 16 codes as int16 */
-INLINE __m256i widened(const qt_ipack_from *f, const uint8_t *q)
-{
-    return f->wide ? load32(q) : f->is_signed ? _mm256_cvtepi8_epi16(load16(q)) : _mm256_cvtepu8_epi16(load16(q));
-}
+/* What four bytes of a row become: a step of four codes, or of two that are wide already, or two steps of two. */
+enum { BYTES, WIDE, SPLIT };
 
 /* -1 in the first n bytes */
 INLINE __m256i first_bytes(int64_t n)
@@ -77,47 +74,71 @@ INLINE __m256i first_bytes(int64_t n)
 /* Sums of the codes of a step, for eight lanes. */
 INLINE __m256i step_sums(const bool pairs, __m256i v)
 {
-    __m256i one = _mm256_set1_epi16(1);
-    return _mm256_madd_epi16(pairs ? v : _mm256_maddubs_epi16(_mm256_set1_epi8(1), v), one);
+    return _mm256_madd_epi16(pairs ? v : _mm256_maddubs_epi16(_mm256_set1_epi8(1), v), _mm256_set1_epi16(1));
 }
 
-/* Eight 32-bit units of eight rows, transposed. */
-INLINE void transpose(__m256i *v)
+/* The first (half 0) or last two of four codes, as int16. */
+INLINE __m256i two_of_four(bool is_signed, __m256i v, const int half)
 {
-    __m256i a[8], b[8];
-    for (int i = 0; i < 8; i += 2) a[i] = _mm256_unpacklo_epi32(v[i], v[i + 1]), a[i + 1] = _mm256_unpackhi_epi32(v[i], v[i + 1]);
-    for (int i = 0; i < 8; i += 4)
-        for (int h = 0; h < 2; h++) b[i + 2 * h] = _mm256_unpacklo_epi64(a[i + h], a[i + h + 2]), b[i + 2 * h + 1] = _mm256_unpackhi_epi64(a[i + h], a[i + h + 2]);
-    for (int i = 0; i < 4; i++) v[i] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x20), v[i + 4] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
+    const int one = half ? 0x0380 : 0x0180, low = half ? 0x0280 : 0x0080; /* a byte that is 0, one of the codes */
+    __m256i   spread = _mm256_set_m128i(_mm_set_epi32((one + 0xc00) << 16 | (low + 0xc00), (one + 0x800) << 16 | (low + 0x800), (one + 0x400) << 16 | (low + 0x400), one << 16 | low),
+                                        _mm_set_epi32((one + 0xc00) << 16 | (low + 0xc00), (one + 0x800) << 16 | (low + 0x800), (one + 0x400) << 16 | (low + 0x400), one << 16 | low));
+    v = _mm256_shuffle_epi8(v, spread);
+    return is_signed ? _mm256_srai_epi16(v, 8) : _mm256_srli_epi16(v, 8);
 }
 
-/* Eight lanes; per vector 32 bytes, or 16 that are widened. */
-INLINE void gather8(const qt_ipack_from *f, const uint8_t *const *row, int64_t length, const bool pairs, uint8_t *to, int32_t *sum)
+/* 32-bit units of eight rows, transposed: v[i] = unit i of 16 bytes from each row. Halves of a vector hold rows 0 to 3 and 4 to 7. */
+INLINE void transpose(const uint8_t *const *row, int64_t k, __m256i *v)
 {
-    int64_t codes = pairs ? 16 : 32, pitch = f->lanes * 4, bytes = f->wide ? 2 : 1;
-    __m256i shift = _mm256_set1_epi8((char)f->shift), total = sum ? load32((const uint8_t *)sum) : _mm256_setzero_si256();
-    for (int64_t k = 0; k < length; k += codes) {
-        int64_t left = qt_min_i64(codes, length - k), steps = pairs ? (left + 1) / 2 : (left + 3) / 4;
-        __m256i keep = first_bytes(pairs ? 2 * left : left), v[8];
-        for (int r = 0; r < 8; r++)
-            v[r] = _mm256_and_si256(keep, pairs ? widened(f, row[r] + k * bytes) : _mm256_add_epi8(shift, load32(row[r] + k)));
-        transpose(v);
-        for (int s = 0; s < 8; s++) {
-            if (s < steps) store32(to + s * pitch, v[s]);
-            total = _mm256_add_epi32(total, step_sums(pairs, v[s]));
-        }
-        to += steps * pitch;
+    __m256i a[4], b[4];
+    for (int r = 0; r < 4; r++) a[r] = _mm256_inserti128_si256(_mm256_castsi128_si256(load16(row[r] + k)), load16(row[r + 4] + k), 1);
+    for (int r = 0; r < 4; r += 2) b[r] = _mm256_unpacklo_epi32(a[r], a[r + 1]), b[r + 1] = _mm256_unpackhi_epi32(a[r], a[r + 1]);
+    for (int h = 0; h < 2; h++) v[2 * h] = _mm256_unpacklo_epi64(b[h], b[h + 2]), v[2 * h + 1] = _mm256_unpackhi_epi64(b[h], b[h + 2]);
+}
+
+/* Stores `steps` steps made of v [4]; returns where the next goes. */
+INLINE uint8_t *put_steps(const qt_ipack_from *f, const int how, const bool sums, const __m256i *v, int steps, uint8_t *to, __m256i *total)
+{
+    for (int s = 0; s < steps; s++, to += f->lanes * 4) {
+        __m256i step = how == SPLIT ? two_of_four(f->is_signed, v[s / 2], s % 2) : v[s];
+        store32(to, step);
+        if (sums) *total = _mm256_add_epi32(*total, step_sums(how != BYTES, step));
     }
-    if (sum) store32(sum, total);
+    return to;
+}
+
+/* Eight lanes of a panel */
+INLINE void gather8(const qt_ipack_from *f, const int how, const bool sums, const uint8_t *const *row, int64_t length, uint8_t *to, int32_t *sum)
+{
+    int64_t bytes = how == WIDE ? 2 * length : length, k = 0;
+    __m256i shift = _mm256_set1_epi8((char)f->shift), total = sums ? load32((const uint8_t *)sum) : _mm256_setzero_si256(), v[4];
+    for (; k + 16 <= bytes; k += 16) {
+        transpose(row, k, v);
+        for (int i = 0; i < 4 && how == BYTES; i++) v[i] = _mm256_add_epi8(v[i], shift);
+        to = put_steps(f, how, sums, v, how == SPLIT ? 8 : 4, to, &total);
+    }
+    if (k < bytes) { /* the rest of each row, with zeros behind it */
+        uint8_t        rest[8][32];
+        const uint8_t *at[8];
+        __m256i        keep = first_bytes(bytes - k);
+        for (int r = 0; r < 8; r++) at[r] = rest[r], store32(rest[r], _mm256_and_si256(keep, _mm256_add_epi8(load32(row[r] + k), shift)));
+        transpose(at, 0, v);
+        put_steps(f, how, sums, v, (int)((bytes - k + (how == SPLIT ? 1 : 3)) / (how == SPLIT ? 2 : 4)), to, &total);
+    }
+    if (sums) store32(sum, total);
 }
 
 AVX2 static void gather_avx2(const qt_ipack_from *f, const uint8_t *q, int64_t rows, int64_t length, uint8_t *to, int32_t *sum)
 {
-    for (int l = 0; l < f->lanes; l += 8) {
+    for (int l = 0; l < f->lanes; l += 8, to += 32) {
         const uint8_t *row[8];
         for (int r = 0; r < 8; r++) row[r] = q + qt_min_i64(l + r, rows - 1) * f->pitch * (f->wide ? 2 : 1);
-        if (f->pairs) gather8(f, row, length, true, to + 4 * l, sum ? sum + l : NULL);
-        else gather8(f, row, length, false, to + 4 * l, sum ? sum + l : NULL);
+        if (f->wide && sum) gather8(f, WIDE, true, row, length, to, sum + l);
+        else if (f->wide) gather8(f, WIDE, false, row, length, to, NULL);
+        else if (f->pairs && sum) gather8(f, SPLIT, true, row, length, to, sum + l);
+        else if (f->pairs) gather8(f, SPLIT, false, row, length, to, NULL);
+        else if (sum) gather8(f, BYTES, true, row, length, to, sum + l);
+        else gather8(f, BYTES, false, row, length, to, NULL);
     }
 }
 
@@ -168,7 +189,7 @@ AVX2 static void copy_avx2(const qt_ipack_from *f, const uint8_t *q, int64_t n, 
 {
     __m256i shift = _mm256_set1_epi8((char)f->shift);
     if (f->pairs)
-        for (int64_t k = 0; k < n; k += 16) store32(to + 2 * k, widened(f, q + k));
+        for (int64_t k = 0; k < n; k += 16) store32(to + 2 * k, f->is_signed ? _mm256_cvtepi8_epi16(load16(q + k)) : _mm256_cvtepu8_epi16(load16(q + k)));
     else
         for (int64_t k = 0; k < n; k += 32) store32(to + k, _mm256_add_epi8(shift, load32(q + k)));
 }

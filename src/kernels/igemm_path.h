@@ -23,9 +23,11 @@ enum {
 };
 
 #ifdef __clang__
-#define UNROLL _Pragma("unroll")
+#define UNROLL   _Pragma("clang loop unroll(full)")
+#define NO_ALIAS _Pragma("clang loop vectorize(assume_safety)")
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL   _Pragma("GCC unroll 16")
+#define NO_ALIAS _Pragma("GCC ivdep")
 #endif
 
 /* How a step is multiplied. BYTES adds up in int32 at once; PAIRS multiplies int16; RUN adds up in int16 for `run` steps, then in int32. */

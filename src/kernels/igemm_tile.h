@@ -74,13 +74,13 @@ INLINE void NAME(finish)(const qt_igemm_job *j, int64_t m, int64_t n, const int 
 /* Rows of the only cut, [rows, cols] sums c: all of the above in one pass, with what there is to do known to the compiler. */
 INLINE void NAME(direct)(const qt_igemm_job *j, int64_t m, int64_t n, int rows, const int cols, const bool zero, const bool relu, const int32_t *c)
 {
-    const R *restrict sw = j->w.scale + n, *restrict offset = j->offset + n;
-    const int32_t *restrict w_sum = j->w_sum + n;
-    qt_iend end = {.relu = relu};
+    const R       *sw = j->w.scale + n, *offset = j->offset + n;
+    const int32_t *w_sum = j->w_sum + n;
+    qt_iend        end = {.relu = relu};
     for (int r = 0; r < rows; r++, m++, c += cols) {
-        R        sx = j->x.scale[m * j->x.row], *restrict y = j->y + m * j->N + n;
+        R        sx = j->x.scale[m * j->x.row], *y = j->y + m * j->N + n;
         uint32_t zx = zero ? (uint32_t)j->x.zero[m * j->x.row] : 0;
-        for (int k = 0; k < cols; k++) {
+        NO_ALIAS for (int k = 0; k < cols; k++) {
             int32_t sum = zero ? (int32_t)((uint32_t)c[k] - zx * (uint32_t)w_sum[k]) : c[k];
             y[k] = qt_iend_store(&end, (R)sum * (sx * sw[k]), offset[k]);
         }
@@ -171,44 +171,49 @@ static void NAME(strip)(const qt_igemm_job *j, int64_t m, int64_t end, int64_t n
 
 /* ---- few rows: both operands as they are, vectors along K ---- */
 
-/* c[i] = x row times row i of w [FEW rows, `pitch` apart], `length` codes; rows beyond `valid` are read as the last */
-INLINE void NAME(dots)(const int kind, int64_t length, const uint8_t *x, const uint8_t *w, int64_t pitch, int64_t valid, int32_t *c)
+/* c[i] = x times row i of w [FEW rows, b_panel apart], `length` codes; rows beyond `valid` are read as the last */
+INLINE void NAME(dots)(const int kind, const qt_igemm_job *j, int64_t length, const uint8_t *x, const uint8_t *w, int64_t valid, int32_t *c)
 {
-    V              sum[QT_IGEMM_FEW];
+    V              total[QT_IGEMM_FEW];
     const uint8_t *row[QT_IGEMM_FEW];
     uint8_t        last[64] = {0};
-    int64_t        k = 0;
-    for (int i = 0; i < QT_IGEMM_FEW; i++) row[i] = w + qt_min_i64(i, valid - 1) * pitch, sum[i] = NAME(zero)();
-    for (; k + CODES(kind) <= length; k += CODES(kind)) {
-        V xk = NAME(load_x)(kind, x + k);
-        for (int i = 0; i < QT_IGEMM_FEW; i++) sum[i] = NAME(dot)(kind, sum[i], xk, NAME(load_w)(kind, row[i] + k));
+    int64_t        whole = length / CODES(kind) * CODES(kind), run = kind == QT_IGEMM_RUN ? j->run * CODES(kind) : length;
+    UNROLL for (int i = 0; i < QT_IGEMM_FEW; i++) row[i] = w + qt_min_i64(i, valid - 1) * j->b_panel, total[i] = NAME(zero)();
+    for (int64_t k = 0, stop; k < whole; k = stop) {
+        V sum[QT_IGEMM_FEW];
+        UNROLL for (int i = 0; i < QT_IGEMM_FEW; i++) sum[i] = NAME(zero)();
+        stop = qt_min_i64(whole, k + run);
+        for (int64_t i = k; i < stop; i += CODES(kind)) {
+            V xi = NAME(load_x)(kind, x + i);
+            UNROLL for (int r = 0; r < QT_IGEMM_FEW; r++) sum[r] = NAME(dot)(kind, sum[r], xi, NAME(load_w)(kind, row[r] + i));
+        }
+        UNROLL for (int i = 0; i < QT_IGEMM_FEW; i++) total[i] = NAME(add)(total[i], NAME(widen)(kind, sum[i]));
     }
-    if (k < length) {
-        V xk;
-        for (int64_t i = k; i < length; i++) last[i - k] = x[i];
-        xk = NAME(load_x)(kind, last);
-        for (int i = 0; i < QT_IGEMM_FEW; i++) sum[i] = NAME(dot)(kind, sum[i], xk, NAME(load_w)(kind, row[i] + k));
+    if (whole < length) {
+        V xi;
+        for (int64_t i = whole; i < length; i++) last[i - whole] = x[i];
+        xi = NAME(load_x)(kind, last);
+        UNROLL for (int r = 0; r < QT_IGEMM_FEW; r++)
+            total[r] = NAME(add)(total[r], NAME(widen)(kind, NAME(dot)(kind, NAME(zero)(), xi, NAME(load_w)(kind, row[r] + whole))));
     }
-    NAME(reduce)(sum, c);
+    NAME(reduce)(total, c);
 }
 
 INLINE void NAME(few_of)(const int kind, const qt_igemm_job *j, int64_t n, const uint8_t *ones)
 {
     int64_t valid = qt_min_i64(QT_IGEMM_FEW, j->N - n);
-    int32_t c[QT_IGEMM_FEW] __attribute__((aligned(64)));
-    R       sum[QT_IGEMM_ROWS][QT_IGEMM_FEW];
+    int32_t c[QT_IGEMM_ROWS * QT_IGEMM_FEW] __attribute__((aligned(64)));
+    R       sum[QT_IGEMM_ROWS * QT_IGEMM_FEW];
     for (int64_t i = 0; i < j->cuts.n; i++) {
         qt_igemm_cut   cut = qt_igemm_cut_at(&j->cuts, i);
         const uint8_t *w = j->b + n * j->b_panel + cut.k;
         if (j->x.zero) {
             int32_t *w_sum = j->w_sum + i * j->w_pitch + n;
-            NAME(dots)(kind, cut.length, ones, w, j->b_panel, valid, w_sum);
+            NAME(dots)(kind, j, cut.length, ones, w, valid, w_sum);
             for (int k = 0; k < valid && j->w.zero; k++) w_sum[k] -= (int32_t)cut.length * j->w.zero[cut.block * j->w.block + n + k];
         }
-        for (int64_t m = 0; m < j->M; m++) {
-            NAME(dots)(kind, cut.length, j->a + m * j->a_row + cut.k, w, j->b_panel, valid, c);
-            NAME(emit)(j, i, cut.block, m, n, 1, (int)valid, QT_IGEMM_FEW, c, sum[m]);
-        }
+        for (int64_t m = 0; m < j->M; m++) NAME(dots)(kind, j, cut.length, j->a + m * j->a_row + cut.k, w, valid, c + m * QT_IGEMM_FEW);
+        NAME(emit)(j, i, cut.block, 0, n, (int)j->M, (int)valid, QT_IGEMM_FEW, c, sum);
     }
 }
 
@@ -216,6 +221,7 @@ TARGET static void NAME(few)(const qt_igemm_job *j, int64_t n, const uint8_t *on
 {
 #if KINDS == 3
     if (j->kind == QT_IGEMM_PAIRS) NAME(few_of)(QT_IGEMM_PAIRS, j, n, ones);
+    else if (j->kind == QT_IGEMM_RUN) NAME(few_of)(QT_IGEMM_RUN, j, n, ones);
     else
 #endif
         NAME(few_of)(QT_IGEMM_BYTES, j, n, ones);
