@@ -283,6 +283,56 @@ static void test_conv_avx2(void **state)
     conv_path_on_all(&qt_conv_avx2);
 }
 
+static void test_conv_winograd(void **state)
+{
+    static const qt_conv more[] = {{2, 8, 4, 4, 8, 3, 3, 1, 1, 1, 1},  {1, 9, 5, 21, 11, 3, 3, 1, 1, 1, 1}, {3, 12, 20, 7, 10, 3, 3, 1, 0, 1, 1},
+                                   {2, 8, 6, 17, 13, 3, 3, 1, 2, 1, 1}, {1, 33, 9, 33, 8, 3, 3, 1, 2, 1, 1}, {2, 16, 57, 6, 16, 3, 3, 1, 0, 1, 1}};
+    (void)state;
+    if (!qt_conv_avx2.suits(&shapes[0])) skip();
+    conv_path_on_all(&qt_conv_winograd);
+    all_shapes(more, sizeof more / sizeof *more, &qt_conv_winograd);
+}
+
+/* Small integers come out exactly: the halves of the transform are exact. */
+static void test_conv_winograd_is_exact_on_integers(void **state)
+{
+    qt_conv     c = {2, 16, 9, 11, 12, 3, 3, 1, 1, 1, 1};
+    int64_t     NX = 2 * 16 * 99, NW = 12 * 16 * 9, NY = 2 * 12 * 99;
+    R          *x = numbers(NX, "x"), *w = numbers(NW, "w"), *b = numbers(12, "b"), *dy = numbers(NY, "dy");
+    conv_result a, d;
+    (void)state;
+    if (!qt_conv_winograd.suits(&c)) skip();
+    for (int64_t i = 0; i < NX; i++) x[i] = (R)(i * 37 % 256);
+    for (int64_t i = 0; i < NW; i++) w[i] = (R)(i * 29 % 15 - 7);
+    for (int64_t i = 0; i < NY; i++) dy[i] = (R)(i * 31 % 201 - 100);
+    for (int64_t i = 0; i < 12; i++) b[i] = (R)i;
+    a = conv_run(c, &qt_conv_winograd, 2, x, w, b, dy), d = conv_run(c, &qt_conv_avx2, 2, x, w, b, dy);
+    assert_memory_equal(a.y, d.y, (size_t)NY * sizeof(R));
+    conv_free(a), conv_free(d), qt_free(x), qt_free(w), qt_free(b), qt_free(dy);
+}
+
+/* A gradient that is written, not added to, whatever lies there. */
+static void test_conv_dx_first(void **state)
+{
+    const qt_conv_path *path[] = {&qt_conv_portable, &qt_conv_depthwise, &qt_conv_avx2, &qt_conv_winograd};
+    (void)state;
+    for (size_t k = 0; k < 4 * sizeof shapes / sizeof *shapes; k++) {
+        qt_conv c = shapes[k / 4];
+        if (k % 4 == 1) c.groups = c.O = c.C;
+        if (!path[k % 4]->suits(&c)) continue;
+        qt_conv_force(path[k % 4]);
+        R      *work = qt_alloc(qt_conv_plan(&c, true)), *zeros, *dx;
+        int64_t NX = c.N * c.C * c.H * c.W;
+        R      *dy = numbers(c.N * c.O * c.OH * c.OW, "dy"), *w = numbers(c.O * c.C / c.groups * c.KH * c.KW, "w");
+        zeros = qt_alloc((size_t)NX * sizeof(R)), dx = numbers(NX, "dx");
+        for (int64_t i = 0; i < NX; i++) dx[i] = (R)NAN;
+        qt_conv_dx(&c, dy, w, work, zeros), qt_conv_dx_first(&c, dy, w, work, dx);
+        for (int64_t i = 0; i < NX; i++) assert_true(dx[i] == zeros[i]);
+        qt_free(work), qt_free(zeros), qt_free(dx), qt_free(dy), qt_free(w);
+    }
+    qt_conv_force(NULL);
+}
+
 /* Each path is chosen for what it is made for, and a NaN in the image reaches exactly the outputs that look at it. */
 static void test_conv_nan_stays_local(void **state)
 {
@@ -311,7 +361,8 @@ int main(void)
         cmocka_unit_test(test_reduce_nan),    cmocka_unit_test(test_reduce_sum_rows),
         cmocka_unit_test(test_reduce_select_abs), cmocka_unit_test(test_conv_portable),
         cmocka_unit_test(test_conv_depthwise), cmocka_unit_test(test_conv_avx2),
-        cmocka_unit_test(test_conv_nan_stays_local),
+        cmocka_unit_test(test_conv_winograd), cmocka_unit_test(test_conv_winograd_is_exact_on_integers),
+        cmocka_unit_test(test_conv_dx_first), cmocka_unit_test(test_conv_nan_stays_local),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

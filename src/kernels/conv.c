@@ -14,6 +14,7 @@ static const qt_conv_path *choose(const qt_conv *c)
 {
     if (forced && forced->suits(c)) return forced;
     if (qt_conv_depthwise.suits(c)) return &qt_conv_depthwise;
+    if (qt_conv_winograd.suits(c)) return &qt_conv_winograd;
     return qt_conv_avx2.suits(c) ? &qt_conv_avx2 : &qt_conv_portable;
 }
 

@@ -34,7 +34,7 @@ typedef struct qt_conv_path {
     void (*dw)(const qt_conv *c, const R *x, const R *dy, const R *packed, R *scratch, R *partial);
     void (*unpack_dw)(const qt_conv *c, const R *partial, R *dw);
 } qt_conv_path;
-extern const qt_conv_path qt_conv_depthwise, qt_conv_avx2, qt_conv_portable;
+extern const qt_conv_path qt_conv_depthwise, qt_conv_winograd, qt_conv_avx2, qt_conv_portable;
 
 /* Fills the second half of c and returns the size of the work space in bytes; grad: with what the gradients need. */
 size_t qt_conv_plan(qt_conv *c, bool grad);

@@ -9,19 +9,12 @@
  *              h' - i*dilation / s: s*s jobs over one strip of dy.
  *     dw       an outer product for each place q: dw[k][o] += src[off[k] + q] dyt[q][o], with dy transposed to [place][channel].
  * Tiles are 4 channels x 24 places, or 6 taps x 16 channels: 12 accumulators of 8 lanes, which hide the latency of two FMA units. */
-#include "base/par.h"
-#include "kernels/conv.h"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(QT_DOUBLE)
-#include <immintrin.h>
+#include "kernels/conv_avx2.h"
 #include <string.h>
 
-#define AVX2 __attribute__((target("avx2,fma")))
-#define INLINE static inline __attribute__((always_inline, target("avx2,fma")))
+#ifdef AVX2
 
 enum { MR = 4, NR = 24, TAPS = 6, LANES = 16, MAX_STRIDE = 4, PLACES = 256, SLACK = 32 };
-
-static int64_t up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 
 /* ---- strips ---- */
 
@@ -47,31 +40,6 @@ static strip strip_plan(strip s, int64_t out_cols)
 }
 
 static int64_t strip_size(const strip *s) { return s->C * s->step * s->step * s->plane + SLACK; }
-
-/* The writers of a strip go from its front to its back in whole vectors: what they write too much, up to 7 numbers, is written over by
- * what follows, and at the end falls into SLACK. They read too much only as far as `readable` allows. */
-INLINE void zero(float *d, int64_t n)
-{
-    for (int64_t i = 0; i < n; i += 8) _mm256_storeu_ps(d + i, _mm256_setzero_ps());
-}
-
-INLINE void copy(float *d, const float *x, int64_t n, int64_t readable)
-{
-    int64_t i = 0;
-    for (; i < n && i + 8 <= readable; i += 8) _mm256_storeu_ps(d + i, _mm256_loadu_ps(x + i));
-    for (; i < n; i++) d[i] = x[i];
-}
-
-/* d[i] = x[2i] */
-INLINE void copy_even(float *d, const float *x, int64_t n, int64_t readable)
-{
-    int64_t i = 0;
-    for (; i < n && 2 * i + 16 <= readable; i += 8) {
-        __m256 even = _mm256_shuffle_ps(_mm256_loadu_ps(x + 2 * i), _mm256_loadu_ps(x + 2 * i + 8), 0x88);
-        _mm256_storeu_ps(d + i, _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(even), 0xd8)));
-    }
-    for (; i < n; i++) d[i] = x[2 * i];
-}
 
 /* One phase (i, j) of one channel x [H,W]; end: behind the last number of the image. */
 AVX2 static void pack_plane(const strip *s, int64_t i, int64_t j, const float *x, const float *end, float *d)
@@ -346,21 +314,6 @@ AVX2 static void forward(const qt_conv *c, const R *x, const R *w, const R *b, c
             for (int64_t r = 0; r < c->OH; r++, y += c->OW)
                 add_bias(y, out + o * up(p->places, 8) + r * p->src.pitch, b ? b[g * p->M + o] : 0, c->OW);
     }
-}
-
-/* y += x, or y = x */
-INLINE void add(float *y, const float *x, int64_t n, const bool first)
-{
-    int64_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        __m256 v = _mm256_loadu_ps(x + i);
-        _mm256_storeu_ps(y + i, first ? v : _mm256_add_ps(_mm256_loadu_ps(y + i), v));
-    }
-    for (; i + 4 <= n; i += 4) {
-        __m128 v = _mm_loadu_ps(x + i);
-        _mm_storeu_ps(y + i, first ? v : _mm_add_ps(_mm_loadu_ps(y + i), v));
-    }
-    for (; i < n; i++) y[i] = first ? x[i] : y[i] + x[i];
 }
 
 /* y[2i] += a[i], y[2i+1] += b[i], or =, for the n numbers of y */
