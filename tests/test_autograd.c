@@ -105,6 +105,98 @@ static void first_error_sticks_and_memory_failures_are_errors(void **state)
     }
 }
 
+/* The gradient of a result lives only while backward needs it: a chain of any length works in two blocks, and a second backward finds
+ * everything as the first did. */
+static void gradients_of_results_are_lent(void **state)
+{
+    qt_tape   *t = qt_tape_new();
+    qt_tensor *x = qt_variable(t, 1, (int64_t[]){100}), *y = x, *mid;
+    R          dy[100];
+    (void)state;
+    for (int i = 0; i < 100; i++) x->data[i] = (R)i - 50, dy[i] = 1;
+    for (int k = 0; k < 9; k++) y = qt_scale(t, y, 2);
+    mid = y, y = qt_add(t, qt_relu(t, y), y);
+    assert_true(!mid->grad && !y->grad && qt_wants_grad(y));
+    for (int round = 1; round <= 2; round++) {
+        assert_int_equal(qt_backward_from(t, y, dy), QT_OK);
+        for (int i = 0; i < 100; i++) assert_true(x->grad[i] == (R)(512 * (i > 50 ? 2 : 1) * round));
+        assert_true(!mid->grad && y->grad);
+    }
+    assert_true(t->n_lent <= 3);
+    qt_tape_free(t);
+}
+
+/* What nobody wrote to is zero for an op that adds and for one that has nothing to say, whatever lay in the memory before. */
+static void gradients_start_at_nothing(void **state)
+{
+    qt_tape   *t = qt_tape_new();
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        qt_tensor *x = qt_variable(t, 2, (int64_t[]){4, 6}), *big = qt_scale(t, x, 1);
+        qt_tensor *part = qt_slice(t, big, 1, 2, 3), *far = qt_exp(t, qt_scale(t, qt_slice(t, big, 0, 0, 1), 1000));
+        R          dy[4] = {1, 2, 3, 4};
+        (void)far; /* leads nowhere: no gradient comes from it */
+        for (int i = 0; i < 24; i++) x->data[i] = 1;
+        assert_int_equal(qt_backward_from(t, part, dy), QT_OK);
+        for (int i = 0; i < 24; i++) assert_true(x->grad[i] == (R)(i % 6 == 2 ? i / 6 + 1 : 0));
+        qt_tape_reset(t);
+        R *dirt = qt_tape_alloc(t, 1 << 16);
+        for (size_t i = 0; i < (1 << 16) / sizeof(R); i++) dirt[i] = (R)NAN;
+        qt_tape_reset(t);
+    }
+    qt_tape_free(t);
+}
+
+/* The first node, backward, that gives what is not finite; results keep no gradients, so it is looked for by running again. */
+static void gradients_that_are_not_finite_are_found(void **state)
+{
+    qt_tape    *t = qt_tape_new();
+    qt_tensor  *x = qt_variable(t, 1, (int64_t[]){2}), *root;
+    const char *which;
+    (void)state;
+    x->data[0] = 0, x->data[1] = 4;
+    root = qt_sqrt(t, qt_scale(t, x, 1));
+    assert_int_equal(qt_backward(t, qt_sum(t, root, 0)), QT_OK);
+    const qt_node *nd = qt_tape_nonfinite(t, &which);
+    assert_non_null(nd);
+    assert_string_equal(which, "gradient");
+    assert_string_equal(nd->op->d.name, "sqrt");
+    qt_tape_free(t);
+}
+
+static void clipping(void **state)
+{
+    enum { N = 70001 };
+    qt_store  *s = qt_store_new(1);
+    qt_tensor *w = qt_param_add(s, "w", QT_WEIGHT, QT_INIT_CONST(0), 1, (int64_t[]){N});
+    (void)state;
+    assert_int_equal(qt_store_seal(s, 0), QT_OK);
+    for (int i = 0; i < N; i++) w->grad[i] = (R)(i % 7) - 3;
+    w->grad[5] = (R)NAN;
+    qt_store_clip_value(s, 2);
+    for (int i = 0; i < N; i++) assert_true(i == 5 ? w->grad[i] != w->grad[i] : w->grad[i] == (R)fmin(2, fmax(-2, i % 7 - 3)));
+    for (int i = 0; i < N; i++) w->grad[i] = (R)3;
+    assert_true(fabs(qt_store_clip_norm(s, 1) / (3 * sqrt(N)) - 1) < 1e-6);
+    for (int i = 0; i < N; i++) assert_true(fabs((double)w->grad[i] * sqrt(N) - 1) < 1e-6);
+    assert_true(qt_store_clip_norm(s, 2) < 1.001);
+    qt_store_free(s);
+}
+
+static void all_finite(void **state)
+{
+    R x[5000];
+    (void)state;
+    for (int i = 0; i < 5000; i++) x[i] = (R)(i % 2 ? 3e38 : -3e38);
+    assert_true(qt_all_finite(x, 5000) && qt_all_finite(x, 0) && qt_all_finite(x, 17));
+    for (int at = 0; at < 5000; at += 1 + at / 3)
+        for (int k = 0; k < 3; k++) {
+            R was = x[at];
+            x[at] = k == 0 ? (R)NAN : k == 1 ? (R)INFINITY : (R)-INFINITY;
+            assert_true(!qt_all_finite(x, 5000) && !qt_all_finite(x, at + 1) && qt_all_finite(x, at));
+            x[at] = was;
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -112,6 +204,11 @@ int main(void)
         cmocka_unit_test(streams_differ_and_repeat),
         cmocka_unit_test(parameters_have_names_places_and_values_by_name),
         cmocka_unit_test(backward_adds_over_uses),
+        cmocka_unit_test(gradients_of_results_are_lent),
+        cmocka_unit_test(gradients_start_at_nothing),
+        cmocka_unit_test(gradients_that_are_not_finite_are_found),
+        cmocka_unit_test(clipping),
+        cmocka_unit_test(all_finite),
         cmocka_unit_test(first_error_sticks_and_memory_failures_are_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

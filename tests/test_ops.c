@@ -121,6 +121,37 @@ static void gradients_add_to_what_is_there(void **state)
     qt_tape_free(a), qt_tape_free(b);
 }
 
+/* An op that stores writes the first gradient of an input, whatever lies in its memory. */
+static void first_gradients_are_written(void **state)
+{
+    qt_tape *a = qt_tape_new(), *b = qt_tape_new();
+    (void)state;
+    FOR_OPS(op) FOR_CASES(op, c)
+    {
+        const run plain = run_case(a, op, c, ~0u, false);
+        run       r = {0};
+        qt_rng    dy = qt_rng_named(5, "dy/%s", c->name);
+        qt_tape_reset(b);
+        qt_tape_mode(b, !c->eval, true);
+        for (int k = 0; k < qt_case_inputs(c); k++) {
+            qt_tensor *x = r.in[k] = qt_case_input(b, c, k, 11);
+            if (!x->grad) continue;
+            x->flags |= QT_UNWRITTEN;
+            for (int64_t i = 0; i < x->n; i++) x->grad[i] = (R)NAN;
+        }
+        r.y = c->build(b, r.in);
+        if (!qt_wants_grad(r.y)) continue;
+        R *g = qt_tape_alloc(b, (size_t)r.y->n * sizeof(R));
+        for (int64_t i = 0; i < r.y->n; i++) g[i] = (R)qt_rng_normal(&dy);
+        HOLDS(qt_backward_from(b, r.y, g) == QT_OK, op, c, "%s\n", qt_error_text());
+        for (int k = 0; k < qt_case_inputs(c); k++)
+            for (int64_t i = 0; plain.in[k]->grad && i < plain.in[k]->n; i++)
+                HOLDS(plain.in[k]->grad[i] == r.in[k]->grad[i], op, c, "input %d, element %d: %g written, %g added\n", k, (int)i,
+                      (double)r.in[k]->grad[i], (double)plain.in[k]->grad[i]);
+    }
+    qt_tape_free(a), qt_tape_free(b);
+}
+
 static void any_subset_of_inputs_may_want_gradients(void **state)
 {
     qt_tape *a = qt_tape_new(), *b = qt_tape_new();
@@ -201,6 +232,7 @@ static void threads_do_not_change_a_bit(void **state)
 BUILD(big_relu, qt_relu(t, in[0]))
 BUILD(big_gelu, qt_gelu(t, in[0]))
 BUILD(big_batch_norm, qt_batch_norm(t, in[0], in[1], in[2], in[3], in[4], true, 0.1, 1e-5))
+BUILD(big_batch_norm_then, qt_batch_norm_then(t, in[0], in[1], in[2], in[3], in[4], in[5], true, true, 0.1, 1e-5))
 BUILD(big_layer_norm, qt_layer_norm(t, in[0], in[1], in[2], 1e-5))
 BUILD(big_rms_norm, qt_rms_norm(t, in[0], in[1], 1e-5))
 BUILD(big_softmax, qt_softmax(t, in[0]))
@@ -236,6 +268,8 @@ static const struct {
     {&qt_op_gelu, {"big", big_gelu, {{{257, 131}, 'n'}}}},
     {&qt_op_batch_norm, {"big images", big_batch_norm, {{{9, 7, 33, 31}, 'n'}, {{7}, 'n'}, {{7}, 'n'}, {{7}, 'c'}, {{7}, 'c'}}}},
     {&qt_op_batch_norm, {"big rows", big_batch_norm, {{{137, 301}, 'n'}, {{301}, 'n'}, {{301}, 'n'}, {{301}, 'c'}, {{301}, 'c'}}}},
+    {&qt_op_batch_norm, {"big, skip and relu", big_batch_norm_then,
+                         {{{9, 7, 33, 31}, 'n'}, {{7}, 'n'}, {{7}, 'n'}, {{7}, 'c'}, {{7}, 'c'}, {{9, 7, 33, 31}, 'n'}}}},
     {&qt_op_layer_norm, {"big", big_layer_norm, {{{301, 137}, 'n'}, {{137}, 'n'}, {{137}, 'n'}}}},
     {&qt_op_rms_norm, {"big", big_rms_norm, {{{301, 137}, 'n'}, {{137}, 'n'}}}},
     {&qt_op_softmax, {"big", big_softmax, {{{301, 137}, 'n'}}}},
@@ -513,6 +547,7 @@ int main(void)
         cmocka_unit_test(every_op_has_doc_functions_and_cases),
         cmocka_unit_test(gradients_agree_with_difference_quotients),
         cmocka_unit_test(gradients_add_to_what_is_there),
+        cmocka_unit_test(first_gradients_are_written),
         cmocka_unit_test(any_subset_of_inputs_may_want_gradients),
         cmocka_unit_test(results_do_not_depend_on_grad_mode),
         cmocka_unit_test(fast_agrees_with_naive),

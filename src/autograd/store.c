@@ -1,5 +1,6 @@
 /* The store: see store.h. Parameters are added one by one, then sealed: each block is one allocation and never moves again. */
 #include "autograd/store.h"
+#include "base/par.h"
 #include "kernels/reduce.h"
 #include <math.h>
 #include <string.h>
@@ -128,16 +129,28 @@ int64_t qt_store_trained(const qt_store *s)
     return n;
 }
 
+QT_CLONES static void scale(R *x, int64_t n, R by)
+{
+    for (int64_t i = 0; i < n; i++) x[i] *= by;
+}
+
+QT_CLONES static void bound(R *x, int64_t n, R max)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const R v = x[i] < -max ? -max : x[i];
+        x[i] = v > max ? max : v;
+    }
+}
+
 /* Padding and buffers have zero gradients, so the whole block can be summed. */
 double qt_store_clip_norm(qt_store *s, double max)
 {
     double norm = sqrt(qt_reduce_sum_sq(s->grad, s->size));
-    if (norm > max)
-        for (int64_t i = 0; i < s->size; i++) s->grad[i] *= (R)(max / norm);
+    if (norm > max) QT_FOR_CHUNKS(b, e, s->size, QT_GRAIN) scale(s->grad + b, e - b, (R)(max / norm));
     return norm;
 }
 
 void qt_store_clip_value(qt_store *s, double max)
 {
-    for (int64_t i = 0; i < s->size; i++) s->grad[i] = s->grad[i] < -max ? (R)-max : s->grad[i] > max ? (R)max : s->grad[i];
+    QT_FOR_CHUNKS(b, e, s->size, QT_GRAIN) bound(s->grad + b, e - b, (R)max);
 }
