@@ -91,8 +91,9 @@ enum { QT_NEEDS_GRAD = 1, QT_IDS = 2, QT_PERSISTENT = 4 };
 struct qt_icodes;
 
 /* A contiguous row-major tensor. data holds n numbers, or ids holds n integers (flag QT_IDS: class ids, token ids, indices).
- * grad is NULL, or n numbers that backward adds into; what an operation gives has one only while backward needs it. codes are the integers of what a quantizer gave, NULL for any other tensor: where
- * both operands of a layer have them, its product is computed in integers. */
+ * grad is NULL, or n numbers that backward adds into; what an operation gives has one only while backward needs it. codes are the
+ * integers of what a quantizer gave, NULL for any other tensor: where both operands of a layer have them, its product is computed in
+ * integers. */
 typedef struct qt_tensor {
     qt_real    *data, *grad;
     const struct qt_icodes *codes;
