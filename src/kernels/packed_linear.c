@@ -39,7 +39,7 @@ typedef struct plan {
     int              step, c, products, tile; /* tile: largest T */
     size_t           stride;               /* bytes of a panel */
     int8_t          *x;                    /* [tile][quad][T][4] */
-    int32_t         *sum, *shift;          /* sum x' [tile][block][T], c - zx [rows] */
+    int32_t         *sum, *lift, *shift;   /* sum x' [tile][block][T], lo sum x', c - zx [rows] */
     R               *scale;                /* [tile][block][T] */
 } plan;
 
@@ -97,10 +97,11 @@ static bool plan_shapes(plan *p, const qt_packed_path *path, int64_t M, const qt
     at[1] = up(p->rows * p->blocks * (int64_t)sizeof *p->sum, ALIGN);
     at[2] = up(p->rows * (int64_t)sizeof *p->shift, ALIGN);
     at[3] = up(p->rows * p->blocks * (int64_t)sizeof *p->scale, ALIGN);
-    *size = (size_t)(at[0] + at[1] + at[2] + at[3]) + ALIGN;
+    *size = (size_t)(at[0] + 2 * at[1] + at[2] + at[3]) + ALIGN;
     if (!base) return true;
     p->x = (void *)base, base += at[0];
     p->sum = (void *)base, base += at[1];
+    p->lift = (void *)base, base += at[1];
     p->shift = (void *)base, base += at[2];
     p->scale = (void *)base;
     return true;
@@ -139,11 +140,12 @@ static void pack(const plan *p, const qt_icodes *x)
         int64_t  m0 = m / max * max, i = m - m0, T = tile_at(p, m0), k = m < p->M ? first_scale(x, m, p->K) : 0;
         int64_t  whole = p->vectors * p->codes, len = m < p->M ? p->len : 0; /* rows of zeros fill the last tile */
         int8_t  *d = p->x + m0 * p->row_vectors * p->codes + i * QUAD;
-        int32_t *sum = p->sum + m0 * p->blocks + i;
+        int32_t *sum = p->sum + m0 * p->blocks + i, *lift = p->lift + m0 * p->blocks + i;
         R       *scale = p->scale + m0 * p->blocks + i;
         if (i >= T) continue;
         for (int64_t b = 0; b < p->blocks; b++) {
             sum[b * T] = pack_block(d + b * whole * T, (int)T, (const uint8_t *)x->q + m * p->K + b * p->len, len, whole, p->c);
+            lift[b * T] = (int32_t)((uint32_t)p->w->lo * (uint32_t)sum[b * T]);
             scale[b * T] = x->scale[x->count == 1 ? 0 : k + b / x_blocks];
         }
         p->shift[m] = p->c - (x->zero ? x->zero[k] : 0);
@@ -167,7 +169,7 @@ typedef struct chunk {
     int                   T;
     /* of each row (behind the last one: the last one's) */
     int64_t  first[ROWS];                             /* place of its first scale */
-    uint32_t lift[ROWS], all[ROWS];                   /* lo - zw, and sum w - K zw, of its first block */
+    uint32_t zero[ROWS], all[ROWS];                   /* zw of its first block, sum w - K zw */
     R        scale[ROWS], mul[ROWS], offset[ROWS];    /* scale of its first block */
 } chunk;
 
@@ -178,7 +180,7 @@ static void chunk_rows(chunk *c)
     for (int64_t r = 0; r < c->panels * LANES; r++) {
         int64_t  n = qt_min_i64(c->n + r, p->N - 1), k = c->first[r] = first_scale(w, n, p->K);
         uint32_t z = w->zero ? (uint32_t)w->zero[k] : 0;
-        c->scale[r] = w->scale[k], c->lift[r] = (uint32_t)p->w->lo - z, c->all[r] = (uint32_t)p->w->sum[n] - (uint32_t)p->K * z;
+        c->scale[r] = w->scale[k], c->zero[r] = z, c->all[r] = (uint32_t)p->w->sum[n] - (uint32_t)p->K * z;
         c->mul[r] = c->e->mul ? c->e->mul[n] : 1, c->offset[r] = qt_iend_offset(c->e, n);
     }
 }
@@ -198,7 +200,7 @@ QT_CLONES static void finish(const chunk *c, const uint32_t *sum, R *part)
     const plan *p = c->p;
     for (int64_t r = 0; r < c->panels * LANES; r += LANES)
         for (int64_t m = c->m; m < c->m + c->T; m++, sum += LANES, part += LANES) {
-            words   a = (*(const words *)sum << (p->step - 1)) + *(const words *)(c->lift + r) * (uint32_t)p->sum[m];
+            words   a = (*(const words *)sum << (p->step - 1)) + (uint32_t)p->lift[m] - *(const words *)(c->zero + r) * (uint32_t)p->sum[m];
             numbers s = p->scale[m] * *(const numbers *)(c->scale + r);
             if (p->shift[m]) a += *(const words *)(c->all + r) * (uint32_t)p->shift[m];
             *(numbers *)part = __builtin_convertvector((integers)a, numbers) * (s * *(const numbers *)(c->mul + r));
@@ -220,51 +222,66 @@ static void one_block(const chunk *c, int32_t *sum, R *part)
     finish(c, acc, part);
 }
 
-/* For each of n blocks from b on: scales, and lowest codes less zero points, of the rows from r on. */
-static void spread(const chunk *c, int64_t r, int64_t b, int64_t n, numbers *scale, words *lift)
+/* scale[i] of eight rows, from row r on, in block b + i. */
+static void scales(const chunk *c, int64_t r, int64_t b, int64_t n, numbers *scale)
 {
-    const qt_icodes *w = c->w;
-    const int64_t    each = w->count == 1 ? c->p->blocks : c->p->blocks / (c->p->K / block_of(w, c->p->K)); /* blocks to a scale */
-    const R         *from[LANES];
-    for (int l = 0; l < LANES; l++) from[l] = w->scale + c->first[r + l] + b / each;
+    const int64_t each = c->w->count == 1 ? c->p->blocks : c->p->blocks / (c->p->K / block_of(c->w, c->p->K)); /* blocks to a scale */
+    const R      *from[LANES];
+    for (int l = 0; l < LANES; l++) from[l] = c->w->scale + c->first[r + l] + b / each;
     if (each == 1)
         c->path->interleave(from, n, (R *)scale);
     else
         for (int64_t i = 0; i < n; i++)
             for (int l = 0; l < LANES; l++) scale[i][l] = from[l][(b + i) / each - b / each];
-    for (int64_t i = 0; i < n; i++) {
-        lift[i] = *(const words *)(c->lift + r);
-        for (int l = 0; l < LANES && w->zero; l++) lift[i][l] = (uint32_t)c->p->w->lo - (uint32_t)w->zero[c->first[r + l] + (b + i) / each];
-    }
+}
+
+/* sum[i][m] -= zw sum x', with zero points that change from block to block. */
+static void add_zeros(const chunk *c, int64_t r, int64_t b, int64_t n, uint32_t *sum)
+{
+    const int64_t each = c->w->count == 1 ? c->p->blocks : c->p->blocks / (c->p->K / block_of(c->w, c->p->K));
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t m = 0; m < c->T; m++)
+            for (int l = 0; l < LANES; l++, sum++) {
+                uint32_t z = (uint32_t)c->w->zero[c->first[r + l] + (b + i) / each];
+                *sum -= z * (uint32_t)c->p->sum[c->m * c->p->blocks + (b + i) * c->T + m];
+            }
+}
+
+/* part [T][8] += the numbers that the sums of n blocks stand for, in their order. */
+static inline __attribute__((always_inline)) void fold_panel(int T, int64_t n, const int32_t *sum, const int32_t *lift, const R *scale_x,
+                                                             const numbers *scale, const numbers *mul, numbers *part)
+{
+    numbers y[MAX_T];
+    for (int m = 0; m < T; m++) y[m] = part[m];
+    for (int64_t i = 0; i < n; i++)
+#pragma GCC unroll 8
+        for (int m = 0; m < T; m++, sum += LANES) {
+            integers a = *(const integers *)sum + *lift++;
+            y[m] += __builtin_convertvector(a, numbers) * (*scale_x++ * scale[i] * *mul);
+        }
+    for (int m = 0; m < T; m++) part[m] = y[m];
 }
 
 /* part [panel][T][8] += what the sums of `blocks` blocks, from b on, of some panels are worth. */
-QT_CLONES static void fold(const chunk *c, int64_t panel, int64_t panels, int64_t b, int64_t blocks, const int32_t *sum, R *part)
+QT_CLONES static void fold(const chunk *c, int64_t panel, int64_t panels, int64_t b, int64_t blocks, int32_t *sum, R *part)
 {
-    enum { MOST = 16 };
-    const plan   *p = c->p;
-    const int64_t T = c->T;
-    for (int64_t n = panel; n < panel + panels; n++, sum += blocks * T * LANES, part += T * LANES)
-        for (int64_t i0 = 0; i0 < blocks; i0 += MOST) {
-            const int64_t len = qt_min_i64(MOST, blocks - i0);
-            numbers       scale[MOST], mul = *(const numbers *)(c->mul + n * LANES);
-            words         lift[MOST];
-            spread(c, n * LANES, b + i0, len, scale, lift);
-            for (int64_t m = 0; m < T; m++) {
-                const int64_t at = c->m * p->blocks + (b + i0) * T + m;
-                numbers       y = *(const numbers *)(part + m * LANES);
-                for (int64_t i = 0; i < len; i++) {
-                    words   a = *(const words *)(sum + ((i0 + i) * T + m) * LANES);
-                    numbers s = p->scale[at + i * T] * scale[i];
-                    a = (a << (p->step - 1)) + lift[i] * (uint32_t)p->sum[at + i * T];
-                    s = __builtin_convertvector((integers)a, numbers) * (s * mul);
-                    if (b + i0 + i)
-                        y += s;
-                    else
-                        y = s;
-                }
-                *(numbers *)(part + m * LANES) = y;
-            }
+    enum { MOST = 64 };
+    const plan *p = c->p;
+    const int   T = c->T;
+    for (int64_t r = panel * LANES; r < (panel + panels) * LANES; r += LANES, part += T * LANES)
+        for (int64_t i = b; i < b + blocks; i += MOST) {
+            const int64_t  n = qt_min_i64(MOST, b + blocks - i), at = c->m * p->blocks + i * T;
+            numbers        scale[MOST], *y = (numbers *)part;
+            const numbers *mul = (const numbers *)(c->mul + r);
+            scales(c, r, i, n, scale);
+            if (p->step == 2)
+                for (int64_t k = 0; k < n * T * LANES; k++) sum[k] = (int32_t)(2u * (uint32_t)sum[k]);
+            if (c->w->zero) add_zeros(c, r, i, n, (uint32_t *)sum);
+            if (T == 1) fold_panel(1, n, sum, p->lift + at, p->scale + at, scale, mul, y);
+            if (T == 2) fold_panel(2, n, sum, p->lift + at, p->scale + at, scale, mul, y);
+            if (T == 4) fold_panel(4, n, sum, p->lift + at, p->scale + at, scale, mul, y);
+            if (T == 8) fold_panel(8, n, sum, p->lift + at, p->scale + at, scale, mul, y);
+            sum += n * T * LANES;
         }
 }
 
@@ -274,6 +291,7 @@ static void many_blocks(const chunk *c, int32_t *sum, R *part)
     const plan   *p = c->p;
     const int64_t near = NEAR / (c->T * p->codes * p->vectors), together = qt_min_i64(qt_max_i64(near, 1), SUMS / c->T);
     const int64_t panels = qt_max_i64(SUMS / c->T / qt_min_i64(together, p->blocks), 1);
+    for (int64_t i = 0; i < c->panels * c->T * LANES; i++) part[i] = -(R)0; /* the one number that adds nothing, not even to a zero */
     for (int64_t b = 0; b < p->blocks; b += together)
         for (int64_t n = 0; n < c->panels; n += panels) {
             qt_packed_job j = job_of(c, n, qt_min_i64(panels, c->panels - n), b * p->vectors);
