@@ -223,8 +223,8 @@ static void part(const plan *p, const qt_igemm_path *path, const qt_igemm_job *j
 static void part_few(const plan *p, const qt_igemm_path *path, const qt_igemm_job *j, const uint8_t *ones, int t, int T)
 {
     int64_t begin, end;
-    share(p->N, 2 * QT_IGEMM_FEW, t, T, &begin, &end);
-    for (int64_t n = begin; n < end; n += QT_IGEMM_FEW) path->few(j, n, ones);
+    share(p->N, QT_IGEMM_LANES, t, T, &begin, &end);
+    for (int64_t n = begin; n < end; n += path->lanes) path->few(j, n, ones);
 }
 
 static void product(const plan *p, const qt_igemm_path *path, qt_igemm_job *j)

@@ -19,15 +19,13 @@ enum {
     QT_IGEMM_ROWS = 8,    /* most rows of a tile, */
     QT_IGEMM_COLS = 48,   /* and columns */
     QT_IGEMM_WIDTH = 24,  /* rows of a transposed A packed together: a multiple of every path's rows */
-    QT_IGEMM_FEW = 8      /* columns at a time where rows of A are few */
+    QT_IGEMM_FEW = 8      /* columns multiplied at a time where rows of A are few */
 };
 
 #ifdef __clang__
-#define UNROLL   _Pragma("clang loop unroll(full)")
-#define NO_ALIAS _Pragma("clang loop vectorize(assume_safety)")
+#define UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define UNROLL   _Pragma("GCC unroll 16")
-#define NO_ALIAS _Pragma("GCC ivdep")
+#define UNROLL _Pragma("GCC unroll 16")
 #endif
 
 /* How a step is multiplied. BYTES adds up in int32 at once; PAIRS multiplies int16; RUN adds up in int16 for `run` steps, then in int32. */
@@ -108,7 +106,7 @@ struct qt_igemm_path {
     const qt_ipack *pack;
     /* Rows [m, end) by columns [n, n + vectors * lanes). */
     void (*strip)(const qt_igemm_job *j, int64_t m, int64_t end, int64_t n, int vectors);
-    /* All rows, unpacked, by columns [n, n + FEW); ones: a row of codes 1, as long as a cut, whose product is w_sum. */
+    /* All rows, unpacked, by columns [n, n + lanes); ones: a row of codes 1, as long as a cut, whose product is w_sum. */
     void (*few)(const qt_igemm_job *j, int64_t n, const uint8_t *ones);
 };
 extern const qt_igemm_path qt_igemm_portable, qt_igemm_portable512, qt_igemm_avx2, qt_igemm_avxvnni, qt_igemm_avx512vnni;

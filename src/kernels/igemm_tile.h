@@ -12,6 +12,87 @@
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define CODES(kind) (LANES * ((kind) == QT_IGEMM_PAIRS ? 2 : 4)) /* in a vector */
 
+/* ---- from sums to numbers ---- */
+
+/* Where a tile stands: rows [m, m + rows) by columns [n, n + cols) of cut i, in block `block`. */
+typedef struct NAME(place) {
+    int64_t i, block, m, n;
+    int     rows, cols, pitch; /* pitch: from row to row of the tile */
+} NAME(place);
+
+/* LANES numbers of any alignment, as the compiler's vectors: they need no luck to become vector instructions, in float and in double. */
+typedef uint32_t NAME(U) __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef int32_t  NAME(I) __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef R        NAME(F) __attribute__((vector_size(LANES * sizeof(R)), aligned(sizeof(R)), may_alias));
+
+/* The rule of codes.h for one vector. c: sums, sum: numbers so far. plain: there is one cut, whose result is a number, and nothing but what
+ * `zero` (of x) and `relu` say. */
+INLINE void NAME(emit_vector)(const qt_igemm_job *j, const NAME(place) *p, const bool plain, const bool zero, const bool relu, int64_t m, int64_t n,
+                              const int32_t *c, R *sum)
+{
+    NAME(U) acc = *(const NAME(U) *)c;
+    NAME(F) s, y;
+    if (zero) acc -= (uint32_t)j->x.zero[p->block * j->x.block + m * j->x.row] * *(const NAME(U) *)(j->w_sum + p->i * j->w_pitch + n);
+    if (!plain && j->w.zero) acc -= (uint32_t)j->x_sum[p->i * j->M + m] * *(const NAME(U) *)(j->w.zero + p->block * j->w.block + n);
+    if (!plain && !j->y) {
+        *(NAME(U) *)(j->C + m * j->N + n) = acc;
+        return;
+    }
+    s = j->x.scale[p->block * j->x.block + m * j->x.row] * *(const NAME(F) *)(j->w.scale + p->block * j->w.block + n);
+    if (!plain && j->end.mul) s *= *(const NAME(F) *)(j->end.mul + n);
+    y = __builtin_convertvector((NAME(I))acc, NAME(F)) * s;
+    if (!plain && p->i) y = *(const NAME(F) *)sum + y;
+    if (!plain && p->i < j->cuts.n - 1) {
+        *(NAME(F) *)sum = y;
+        return;
+    }
+    y += *(const NAME(F) *)(j->offset + n);
+    if (relu) {
+        __typeof__(y > 0) positive = (y > 0) | (y != y);
+        y = (NAME(F))((__typeof__(positive))y & positive);
+    }
+    *(NAME(F) *)(j->y + m * j->N + n) = y;
+}
+
+/* The same for one number. */
+INLINE void NAME(emit_one)(const qt_igemm_job *j, const NAME(place) *p, int64_t m, int64_t n, int32_t c, R *sum)
+{
+    uint32_t acc = (uint32_t)c;
+    R        part;
+    if (j->x.zero) acc -= (uint32_t)j->x.zero[p->block * j->x.block + m * j->x.row] * (uint32_t)j->w_sum[p->i * j->w_pitch + n];
+    if (j->w.zero) acc -= (uint32_t)j->x_sum[p->i * j->M + m] * (uint32_t)j->w.zero[p->block * j->w.block + n];
+    if (!j->y) {
+        j->C[m * j->N + n] = (int32_t)acc;
+        return;
+    }
+    part = (R)(int32_t)acc * qt_iend_scale(&j->end, j->x.scale[p->block * j->x.block + m * j->x.row] * j->w.scale[p->block * j->w.block + n], n);
+    *sum = p->i ? *sum + part : part;
+    if (p->i == j->cuts.n - 1) j->y[m * j->N + n] = qt_iend_store(&j->end, *sum, j->offset[n]);
+}
+
+INLINE void NAME(emit_rows)(const qt_igemm_job *j, const NAME(place) *p, const bool plain, const bool zero, const bool relu, const int32_t *c, R *sum)
+{
+    for (int r = 0; r < p->rows; r++, c += p->pitch, sum += p->pitch) {
+        int k = 0;
+        for (; k + LANES <= p->cols; k += LANES) NAME(emit_vector)(j, p, plain, zero, relu, p->m + r, p->n + k, c + k, sum + k);
+        for (; k < p->cols; k++) NAME(emit_one)(j, p, p->m + r, p->n + k, c[k], sum + k);
+    }
+}
+
+/* What becomes of the tile c; sum: its numbers so far. */
+TARGET static __attribute__((noinline)) void NAME(emit)(const qt_igemm_job *j, const NAME(place) *p, const int32_t *c, R *sum)
+{
+    if (j->cuts.n > 1 || !j->y || j->end.mul || j->w.zero) {
+        if (j->x.zero) NAME(emit_rows)(j, p, false, true, j->end.relu, c, sum);
+        else NAME(emit_rows)(j, p, false, false, j->end.relu, c, sum);
+    } else if (j->x.zero && j->end.relu) NAME(emit_rows)(j, p, true, true, true, c, sum);
+    else if (j->x.zero) NAME(emit_rows)(j, p, true, true, false, c, sum);
+    else if (j->end.relu) NAME(emit_rows)(j, p, true, false, true, c, sum);
+    else NAME(emit_rows)(j, p, true, false, false, c, sum);
+}
+
+/* ---- tiles ---- */
+
 /* c [rows, vectors * LANES] = the product of `steps` steps */
 INLINE void NAME(tile)(const int kind, const int rows, const int vectors, const qt_igemm_job *j, int64_t steps, const uint8_t *a, const uint8_t *b,
                        int32_t *c)
@@ -39,81 +120,6 @@ INLINE void NAME(tile)(const int kind, const int rows, const int vectors, const 
     }
 }
 
-/* c -= zx (sum of w - k zw) + zw (sum of x) in row m, cut i */
-INLINE void NAME(correct)(const qt_igemm_job *j, int64_t i, int64_t block, int64_t m, int64_t n, const int cols, int32_t *c)
-{
-    if (j->x.zero) {
-        uint32_t       zx = (uint32_t)j->x.zero[block * j->x.block + m * j->x.row];
-        const int32_t *w_sum = j->w_sum + i * j->w_pitch + n;
-        for (int k = 0; k < cols; k++) c[k] = (int32_t)((uint32_t)c[k] - zx * (uint32_t)w_sum[k]);
-    }
-    if (j->w.zero) {
-        uint32_t       x_sum = (uint32_t)j->x_sum[i * j->M + m];
-        const int32_t *zw = j->w.zero + block * j->w.block + n;
-        for (int k = 0; k < cols; k++) c[k] = (int32_t)((uint32_t)c[k] - x_sum * (uint32_t)zw[k]);
-    }
-}
-
-/* sum[k] (+)= (R)c[k] s */
-INLINE void NAME(scale)(const qt_igemm_job *j, bool first, int64_t block, int64_t m, int64_t n, const int cols, const int32_t *c, R *sum)
-{
-    R        sx = j->x.scale[block * j->x.block + m * j->x.row];
-    const R *sw = j->w.scale + block * j->w.block + n;
-    for (int k = 0; k < cols; k++) {
-        R part = (R)c[k] * qt_iend_scale(&j->end, sx * sw[k], n + k);
-        sum[k] = first ? part : sum[k] + part;
-    }
-}
-
-INLINE void NAME(finish)(const qt_igemm_job *j, int64_t m, int64_t n, const int cols, const R *sum)
-{
-    R *y = j->y + m * j->N + n;
-    for (int k = 0; k < cols; k++) y[k] = qt_iend_store(&j->end, sum[k], j->offset[n + k]);
-}
-
-/* Rows of the only cut, [rows, cols] sums c: all of the above in one pass, with what there is to do known to the compiler. */
-INLINE void NAME(direct)(const qt_igemm_job *j, int64_t m, int64_t n, int rows, const int cols, const bool zero, const bool relu, const int32_t *c)
-{
-    const R       *sw = j->w.scale + n, *offset = j->offset + n;
-    const int32_t *w_sum = j->w_sum + n;
-    qt_iend        end = {.relu = relu};
-    for (int r = 0; r < rows; r++, m++, c += cols) {
-        R        sx = j->x.scale[m * j->x.row], *y = j->y + m * j->N + n;
-        uint32_t zx = zero ? (uint32_t)j->x.zero[m * j->x.row] : 0;
-        NO_ALIAS for (int k = 0; k < cols; k++) {
-            int32_t sum = zero ? (int32_t)((uint32_t)c[k] - zx * (uint32_t)w_sum[k]) : c[k];
-            y[k] = qt_iend_store(&end, (R)sum * (sx * sw[k]), offset[k]);
-        }
-    }
-}
-
-INLINE void NAME(direct_tile)(const qt_igemm_job *j, int64_t m, int64_t n, int rows, const int cols, const int32_t *c)
-{
-    if (j->x.zero && j->end.relu) NAME(direct)(j, m, n, rows, cols, true, true, c);
-    else if (j->x.zero) NAME(direct)(j, m, n, rows, cols, true, false, c);
-    else if (j->end.relu) NAME(direct)(j, m, n, rows, cols, false, true, c);
-    else NAME(direct)(j, m, n, rows, cols, false, false, c);
-}
-
-/* What becomes of the tile c, its rows `pitch` apart, of cut i; sum: the tile's numbers so far */
-TARGET static __attribute__((noinline)) void NAME(emit)(const qt_igemm_job *j, int64_t i, int64_t block, int64_t m, int64_t n, int rows, int cols, int pitch, int32_t *c, R *sum)
-{
-    if (j->cuts.n == 1 && j->y && !j->end.mul && !j->w.zero && cols == pitch && cols % LANES == 0) {
-        if (cols == LANES) NAME(direct_tile)(j, m, n, rows, LANES, c);
-        else if (cols == 2 * LANES) NAME(direct_tile)(j, m, n, rows, 2 * LANES, c);
-        else NAME(direct_tile)(j, m, n, rows, 3 * LANES, c);
-        return;
-    }
-    for (int r = 0; r < rows; r++, c += pitch, sum += pitch) {
-        NAME(correct)(j, i, block, m + r, n, cols, c);
-        if (j->y) {
-            NAME(scale)(j, i == 0, block, m + r, n, cols, c, sum);
-            if (i == j->cuts.n - 1) NAME(finish)(j, m + r, n, cols, sum);
-        } else
-            for (int k = 0; k < cols; k++) j->C[(m + r) * j->N + n + k] = c[k];
-    }
-}
-
 INLINE const uint8_t *NAME(a_at)(const qt_igemm_job *j, int64_t m, const qt_igemm_cut *cut)
 {
     if (!j->a_panel) return j->a + m * j->a_row + cut->k * j->a_code;
@@ -129,7 +135,7 @@ INLINE void NAME(rows)(const int kind, const int rows, const int vectors, const 
     for (int64_t i = 0; i < j->cuts.n; i++) {
         qt_igemm_cut cut = qt_igemm_cut_at(&j->cuts, i);
         NAME(tile)(kind, rows, vectors, j, cut.steps, NAME(a_at)(j, m, &cut), j->b + n / LANES * j->b_panel + cut.step * 4 * LANES, c);
-        NAME(emit)(j, i, cut.block, m, n, rows, (int)qt_min_i64(cols, j->N - n), cols, c, sum);
+        NAME(emit)(j, &(NAME(place)){i, cut.block, m, n, rows, (int)qt_min_i64(cols, j->N - n), cols}, c, sum);
     }
 }
 
@@ -201,19 +207,19 @@ INLINE void NAME(dots)(const int kind, const qt_igemm_job *j, int64_t length, co
 
 INLINE void NAME(few_of)(const int kind, const qt_igemm_job *j, int64_t n, const uint8_t *ones)
 {
-    int64_t valid = qt_min_i64(QT_IGEMM_FEW, j->N - n);
-    int32_t c[QT_IGEMM_ROWS * QT_IGEMM_FEW] __attribute__((aligned(64)));
-    R       sum[QT_IGEMM_ROWS * QT_IGEMM_FEW];
+    int     cols = (int)qt_min_i64(LANES, j->N - n);
+    int32_t c[QT_IGEMM_ROWS * LANES] __attribute__((aligned(64)));
+    R       sum[QT_IGEMM_ROWS * LANES];
     for (int64_t i = 0; i < j->cuts.n; i++) {
         qt_igemm_cut   cut = qt_igemm_cut_at(&j->cuts, i);
         const uint8_t *w = j->b + n * j->b_panel + cut.k;
-        if (j->x.zero) {
-            int32_t *w_sum = j->w_sum + i * j->w_pitch + n;
-            NAME(dots)(kind, j, cut.length, ones, w, valid, w_sum);
-            for (int k = 0; k < valid && j->w.zero; k++) w_sum[k] -= (int32_t)cut.length * j->w.zero[cut.block * j->w.block + n + k];
+        for (int g = 0; g < cols; g += QT_IGEMM_FEW, w += QT_IGEMM_FEW * j->b_panel) {
+            if (j->x.zero) NAME(dots)(kind, j, cut.length, ones, w, cols - g, j->w_sum + i * j->w_pitch + n + g);
+            for (int64_t m = 0; m < j->M; m++) NAME(dots)(kind, j, cut.length, j->a + m * j->a_row + cut.k, w, cols - g, c + m * LANES + g);
         }
-        for (int64_t m = 0; m < j->M; m++) NAME(dots)(kind, j, cut.length, j->a + m * j->a_row + cut.k, w, valid, c + m * QT_IGEMM_FEW);
-        NAME(emit)(j, i, cut.block, 0, n, (int)j->M, (int)valid, QT_IGEMM_FEW, c, sum);
+        for (int k = 0; k < cols && j->x.zero && j->w.zero; k++)
+            j->w_sum[i * j->w_pitch + n + k] -= (int32_t)cut.length * j->w.zero[cut.block * j->w.block + n + k];
+        NAME(emit)(j, &(NAME(place)){i, cut.block, 0, n, (int)j->M, cols, LANES}, c, sum);
     }
 }
 
