@@ -11,11 +11,11 @@
 #include <string.h>
 
 enum {
-    PARALLEL = 1 << 21,   /* multiply-adds that are worth a team */
-    GROUP = 192 << 10,    /* bytes of packed B, */
-    BLOCK = 96 << 10,     /* and of A, that are worked on together */
-    FEW_ROWS = 4,         /* rows of A that are not worth a packing of B */
-    SHORT_RUN = 4,        /* from here on sums in int16 pay */
+    PARALLEL = 1 << 21, /* multiply-adds that are worth a team */
+    GROUP = 192 << 10,  /* bytes of packed B, */
+    BLOCK = 96 << 10,   /* and of A, that are worked on together */
+    FEW_ROWS = 4,       /* rows of A that are not worth a packing of B */
+    SHORT_RUN = 3,      /* from here on sums in int16 pay */
     ALIGN = 64
 };
 
@@ -250,14 +250,14 @@ bool qt_ilinear_suits(int64_t M, int64_t N, int64_t K, const qt_icodes *x, const
 {
     int64_t bx = block_of(x, K), bw = block_of(w, K);
     (void)M, (void)N;
-    return K > 0 && K % bx == 0 && K % bw == 0 && (x->inner % K == 0 || x->inner < K) && (w->inner % K == 0 || w->inner < K) && (bx % bw == 0 || bw % bx == 0) &&
-           bx > 3 && bw > 3 && qt_longest_block(qt_icodes_reach(x), qt_icodes_reach(w)) > 0;
+    return K > 0 && K % bx == 0 && K % bw == 0 && (x->inner % K == 0 || x->inner < K) && (w->inner % K == 0 || w->inner < K) &&
+           (bx % bw == 0 || bw % bx == 0) && bx > 3 && bw > 3 && qt_longest_block(qt_icodes_reach(x), qt_icodes_reach(w)) > 0;
 }
 
 static plan plan_linear(int64_t M, int64_t N, int64_t K, const qt_icodes *x, const qt_icodes *w)
 {
-    return plan_of(M, N, K, (qt_ioperand){x->q, x->is_signed, false, x->lo, x->hi, false}, (qt_ioperand){w->q, w->is_signed, true, w->lo, w->hi, false},
-                   qt_min_i64(block_of(x, K), block_of(w, K)), qt_longest_block(qt_icodes_reach(x), qt_icodes_reach(w)));
+    qt_ioperand a = {x->q, x->is_signed, false, x->lo, x->hi, false}, b = {w->q, w->is_signed, true, w->lo, w->hi, false};
+    return plan_of(M, N, K, a, b, qt_min_i64(block_of(x, K), block_of(w, K)), qt_longest_block(qt_icodes_reach(x), qt_icodes_reach(w)));
 }
 
 /* Tables of scales and zero points, [blocks][rows]. */
@@ -306,7 +306,10 @@ static linear linear_of(int64_t M, int64_t N, int64_t K, const qt_icodes *x, con
     return l;
 }
 
-size_t qt_ilinear_work(int64_t M, int64_t N, int64_t K, const qt_icodes *x, const qt_icodes *w) { return linear_of(M, N, K, x, w, NULL).p.used + ALIGN; }
+size_t qt_ilinear_work(int64_t M, int64_t N, int64_t K, const qt_icodes *x, const qt_icodes *w)
+{
+    return linear_of(M, N, K, x, w, NULL).p.used + ALIGN;
+}
 
 void qt_ilinear(int64_t M, int64_t N, int64_t K, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, void *work, R *y)
 {
@@ -335,7 +338,10 @@ static bare bare_of(int64_t M, int64_t N, int64_t K, qt_ioperand a, qt_ioperand 
     return c;
 }
 
-size_t qt_igemm_work(int64_t M, int64_t N, int64_t K, qt_ioperand a, qt_ioperand b) { return K ? bare_of(M, N, K, a, b, NULL).p.used + ALIGN : ALIGN; }
+size_t qt_igemm_work(int64_t M, int64_t N, int64_t K, qt_ioperand a, qt_ioperand b)
+{
+    return K ? bare_of(M, N, K, a, b, NULL).p.used + ALIGN : ALIGN;
+}
 
 void qt_igemm(int64_t M, int64_t N, int64_t K, qt_ioperand a, qt_ioperand b, void *work, int32_t *C)
 {

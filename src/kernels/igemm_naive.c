@@ -17,8 +17,8 @@ void qt_ilinear_naive(int64_t M, int64_t N, int64_t K, const qt_icodes *x, const
                 for (int64_t k = b; k < b + block; k += longest) {
                     int64_t stop = k + longest < b + block ? k + longest : b + block, acc = 0;
                     int64_t kx = (m * K + b) / x->inner % x->count, kw = (n * K + b) / w->inner % w->count;
-                    for (int64_t i = k; i < stop; i++)
-                        acc += (at(x->q, x->is_signed, m * K + i) - (x->zero ? x->zero[kx] : 0)) * (at(w->q, w->is_signed, n * K + i) - (w->zero ? w->zero[kw] : 0));
+                    int64_t zx = x->zero ? x->zero[kx] : 0, zw = w->zero ? w->zero[kw] : 0;
+                    for (int64_t i = k; i < stop; i++) acc += (at(x->q, x->is_signed, m * K + i) - zx) * (at(w->q, w->is_signed, n * K + i) - zw);
                     R part = (R)acc * qt_iend_scale(end, x->scale[kx] * w->scale[kw], n);
                     sum = first ? part : sum + part, first = false;
                 }
@@ -31,7 +31,8 @@ void qt_igemm_naive(int64_t M, int64_t N, int64_t K, qt_ioperand a, qt_ioperand 
     for (int64_t m = 0; m < M; m++)
         for (int64_t n = 0; n < N; n++) {
             int64_t sum = 0;
-            for (int64_t k = 0; k < K; k++) sum += of(a, a.trans ? k * M + m : m * K + k) * of(b, b.trans ? n * K + k : k * N + n);
+            for (int64_t k = 0; k < K; k++)
+                sum += of(a, a.trans ? k * M + m : m * K + k) * of(b, b.trans ? n * K + k : k * N + n);
             C[m * N + n] = (int32_t)sum;
         }
 }

@@ -41,7 +41,10 @@ static void gather(const qt_ipack_from *f, const uint8_t *q, int64_t rows, int64
     panel(f, q, qt_min_i64(rows, f->lanes), f->pitch, 1, length, to, sum);
 }
 
-static void weave(const qt_ipack_from *f, const uint8_t *q, int64_t length, uint8_t *to, int32_t *sum) { panel(f, q, f->lanes, 1, f->pitch, length, to, sum); }
+static void weave(const qt_ipack_from *f, const uint8_t *q, int64_t length, uint8_t *to, int32_t *sum)
+{
+    panel(f, q, f->lanes, 1, f->pitch, length, to, sum);
+}
 
 static void copy(const qt_ipack_from *f, const uint8_t *q, int64_t n, uint8_t *to)
 {
@@ -58,17 +61,19 @@ const qt_ipack qt_ipack_portable = {gather, weave, copy};
 #define AVX2   __attribute__((target("avx2")))
 #define INLINE static inline __attribute__((always_inline, target("avx2")))
 
+INLINE __m128i load8(const uint8_t *p) { return _mm_loadl_epi64((const __m128i *)(const void *)p); }
 INLINE __m128i load16(const uint8_t *p) { return _mm_loadu_si128((const __m128i *)(const void *)p); }
 INLINE __m256i load32(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
 INLINE void    store32(void *p, __m256i v) { _mm256_storeu_si256(p, v); }
+
 /* What four bytes of a row become: a step of four codes, or of two that are wide already, or two steps of two. */
 enum { BYTES, WIDE, SPLIT };
 
 /* -1 in the first n bytes */
 INLINE __m256i first_bytes(int64_t n)
 {
-    static const int8_t at[64] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
-    return _mm256_loadu_si256((const __m256i *)(const void *)(at + 32 - n));
+    static const int64_t at[8] = {-1, -1, -1, -1};
+    return load32((const uint8_t *)at + 32 - n);
 }
 
 /* Sums of the codes of a step, for eight lanes. */
@@ -80,10 +85,9 @@ INLINE __m256i step_sums(const bool pairs, __m256i v)
 /* The first (half 0) or last two of four codes, as int16. */
 INLINE __m256i two_of_four(bool is_signed, __m256i v, const int half)
 {
-    const int one = half ? 0x0380 : 0x0180, low = half ? 0x0280 : 0x0080; /* a byte that is 0, one of the codes */
-    __m256i   spread = _mm256_set_m128i(_mm_set_epi32((one + 0xc00) << 16 | (low + 0xc00), (one + 0x800) << 16 | (low + 0x800), (one + 0x400) << 16 | (low + 0x400), one << 16 | low),
-                                        _mm_set_epi32((one + 0xc00) << 16 | (low + 0xc00), (one + 0x800) << 16 | (low + 0x800), (one + 0x400) << 16 | (low + 0x400), one << 16 | low));
-    v = _mm256_shuffle_epi8(v, spread);
+    static const uint8_t place[2][16] = {{128, 0, 128, 1, 128, 4, 128, 5, 128, 8, 128, 9, 128, 12, 128, 13}, /* a zero, a code */
+                                         {128, 2, 128, 3, 128, 6, 128, 7, 128, 10, 128, 11, 128, 14, 128, 15}};
+    v = _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(load16(place[half])));
     return is_signed ? _mm256_srai_epi16(v, 8) : _mm256_srli_epi16(v, 8);
 }
 
@@ -146,7 +150,7 @@ AVX2 static void gather_avx2(const qt_ipack_from *f, const uint8_t *q, int64_t r
 INLINE __m256i weave_bytes(const uint8_t *q, int64_t pitch, int64_t rows, __m128i shift)
 {
     __m128i r[4], low, high;
-    for (int i = 0; i < 4; i++) r[i] = i < rows ? _mm_add_epi8(shift, _mm_loadl_epi64((const __m128i *)(const void *)(q + i * pitch))) : _mm_setzero_si128();
+    for (int i = 0; i < 4; i++) r[i] = i < rows ? _mm_add_epi8(shift, load8(q + i * pitch)) : _mm_setzero_si128();
     low = _mm_unpacklo_epi8(r[0], r[1]), high = _mm_unpacklo_epi8(r[2], r[3]);
     return _mm256_set_m128i(_mm_unpackhi_epi16(low, high), _mm_unpacklo_epi16(low, high));
 }
@@ -154,8 +158,7 @@ INLINE __m256i weave_bytes(const uint8_t *q, int64_t pitch, int64_t rows, __m128
 /* Eight codes as int16 */
 INLINE __m128i widened8(const qt_ipack_from *f, const uint8_t *q)
 {
-    __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)q);
-    return f->wide ? load16(q) : f->is_signed ? _mm_cvtepi8_epi16(bytes) : _mm_cvtepu8_epi16(bytes);
+    return f->wide ? load16(q) : f->is_signed ? _mm_cvtepi8_epi16(load8(q)) : _mm_cvtepu8_epi16(load8(q));
 }
 
 INLINE __m256i weave_pairs(const qt_ipack_from *f, const uint8_t *q, int64_t pitch, int64_t rows)
@@ -189,7 +192,8 @@ AVX2 static void copy_avx2(const qt_ipack_from *f, const uint8_t *q, int64_t n, 
 {
     __m256i shift = _mm256_set1_epi8((char)f->shift);
     if (f->pairs)
-        for (int64_t k = 0; k < n; k += 16) store32(to + 2 * k, f->is_signed ? _mm256_cvtepi8_epi16(load16(q + k)) : _mm256_cvtepu8_epi16(load16(q + k)));
+        for (int64_t k = 0; k < n; k += 16)
+            store32(to + 2 * k, f->is_signed ? _mm256_cvtepi8_epi16(load16(q + k)) : _mm256_cvtepu8_epi16(load16(q + k)));
     else
         for (int64_t k = 0; k < n; k += 32) store32(to + k, _mm256_add_epi8(shift, load32(q + k)));
 }

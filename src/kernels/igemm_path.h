@@ -15,11 +15,11 @@
 #include "kernels/igemm.h"
 
 enum {
-    QT_IGEMM_LANES = 16,  /* most lanes of a vector */
-    QT_IGEMM_ROWS = 8,    /* most rows of a tile, */
-    QT_IGEMM_COLS = 48,   /* and columns */
-    QT_IGEMM_WIDTH = 24,  /* rows of a transposed A packed together: a multiple of every path's rows */
-    QT_IGEMM_FEW = 8      /* columns multiplied at a time where rows of A are few */
+    QT_IGEMM_LANES = 16, /* most lanes of a vector */
+    QT_IGEMM_ROWS = 8,   /* most rows of a tile, */
+    QT_IGEMM_COLS = 48,  /* and columns */
+    QT_IGEMM_WIDTH = 24, /* rows of a transposed A packed together: a multiple of every path's rows */
+    QT_IGEMM_FEW = 8     /* columns multiplied at a time where rows of A are few */
 };
 
 #ifdef __clang__
@@ -46,7 +46,8 @@ static inline int64_t qt_igemm_up(int64_t n, int64_t m) { return (n + m - 1) / m
 
 static inline qt_igemm_cut qt_igemm_cut_at(const qt_igemm_cuts *c, int64_t i)
 {
-    int64_t b = c->per_block == 1 ? i : i / c->per_block, in = i - b * c->per_block, begin = in * c->longest, length = qt_min_i64(c->longest, c->block - begin);
+    int64_t b = c->per_block == 1 ? i : i / c->per_block, in = i - b * c->per_block, begin = in * c->longest;
+    int64_t length = qt_min_i64(c->longest, c->block - begin);
     int64_t steps = length == c->longest ? c->cut_steps : (length + c->codes - 1) / c->codes;
     return (qt_igemm_cut){b, b * c->block + begin, length, b * c->block_steps + in * c->cut_steps, steps};
 }
@@ -89,7 +90,8 @@ typedef struct qt_ipack_from {
 } qt_ipack_from;
 
 typedef struct qt_ipack {
-    /* `rows` rows of codes, K contiguous, from q on, into one panel; missing rows are filled with anything. sum [lanes], or NULL: adds the sums of (signed) codes */
+    /* `rows` rows of codes, K contiguous, from q on, into one panel; missing rows are filled with anything. sum [lanes], or NULL:
+     * adds the sums of the codes as stored */
     void (*gather)(const qt_ipack_from *f, const uint8_t *q, int64_t rows, int64_t length, uint8_t *to, int32_t *sum);
     /* the same of a transposed operand: `length` rows of lanes columns. Reads whole vectors of columns. */
     void (*weave)(const qt_ipack_from *f, const uint8_t *q, int64_t length, uint8_t *to, int32_t *sum);

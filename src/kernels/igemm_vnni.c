@@ -1,6 +1,6 @@
 /* Integer matrix product by vpdpbusd: four products of unsigned and signed bytes added to an int32 at once, exact over the full ranges; four times
- * the rate of float FMA. Operands of 16 bits take vpdpwssd. AVX512-VNNI with 16 sums a vector and tiles of 8 rows x 48 columns: 24 accumulators of 32 registers. AVX-VNNI, with 16
- * registers, as AVX2: 8 sums, 6 x 16. */
+ * the rate of float FMA. Operands of 16 bits take vpdpwssd. AVX512-VNNI with 16 sums a vector has tiles of 8 rows x 48 columns: 24 accumulators
+ * of 32 registers. AVX-VNNI, with 16 registers, is as AVX2: 8 sums, 6 x 16. */
 #include "kernels/igemm_path.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
