@@ -118,8 +118,8 @@ static qt_err check_classes(const qt_model *m, const qt_yaml *const *from, int64
                       (long long)n, (long long)classes);
 }
 
-/* The only module that reads module i, if it reads nothing else. */
-static qt_module *only_reader(const qt_model *m, int i)
+/* The only module that reads module i, if it has no other input or, with joins, if module i is the first of its two. */
+static qt_module *only_reader(const qt_model *m, int i, bool joins)
 {
     qt_module *reader = NULL;
     for (int k = 0; k < m->n; k++)
@@ -128,15 +128,23 @@ static qt_module *only_reader(const qt_model *m, int i)
             if (reader) return NULL;
             reader = &m->m[k];
         }
-    return reader && reader->n_in == 1 && reader->layer ? reader : NULL;
+    return reader && reader->layer && (reader->n_in == 1 || (joins && reader->in[0] == i)) ? reader : NULL;
 }
 
 /* What follows module i and can be done to its sums: an affine map of the channels, then a relu; either may be missing. */
 static void plan_ends(qt_model *m, int i)
 {
-    qt_module *mod = &m->m[i], *next = only_reader(m, i);
-    if (next && next->layer->affine) mod->then[0] = next, next = only_reader(m, (int)(next - m->m));
+    qt_module *mod = &m->m[i], *next = only_reader(m, i, false);
+    if (next && next->layer->affine) mod->then[0] = next, next = only_reader(m, (int)(next - m->m), false);
     if (next && next->layer->rectifies) mod->then[1] = next;
+}
+
+/* What follows a batch norm and is done in its passes: a residual add whose other operand is there by then, and a relu. */
+static void plan_norm(qt_model *m, int i)
+{
+    qt_module *mod = &m->m[i], *next = only_reader(m, i, true);
+    if (next && next->layer == &qt_layer_add && next->in[1] < i) mod->join = next, next = only_reader(m, (int)(next - m->m), false);
+    if (next && next->layer->rectifies) mod->relu = next;
 }
 
 static qt_err build_model(qt_build *b, const qt_yaml *quant, int64_t classes, qt_model *m)
@@ -150,6 +158,7 @@ static qt_err build_model(qt_build *b, const qt_yaml *quant, int64_t classes, qt
     for (int i = 0; i < m->n; i++) e = qt_first(e, shape_module(m, i));
     for (int i = 0; i < m->n; i++)
         if (m->m[i].layer && m->m[i].layer->quantizes) plan_ends(m, i);
+        else if (m->m[i].layer == &qt_layer_batch_norm) plan_norm(m, i);
     if (m->n) {
         m->out = m->m[m->n - 1].out_shape;
         e = qt_first(e, check_classes(m, b->from, classes));
@@ -174,6 +183,8 @@ qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_y
 
 /* ---- running --------------------------------------------------------------------------------------------------------------- */
 
+static qt_tensor *value(const qt_model *m, int i, qt_tensor *x) { return i < 0 ? x : m->value[i]; }
+
 qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x)
 {
     const char *path = t->path;
@@ -182,7 +193,8 @@ qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x)
     for (int i = 0; i < m->n; i++) {
         qt_module *mod = &m->m[i];
         qt_tensor *in[2] = {NULL};
-        for (int k = 0; k < mod->n_in; k++) in[k] = mod->in[k] < 0 ? x : m->value[mod->in[k]];
+        for (int k = 0; k < mod->n_in; k++) in[k] = value(m, mod->in[k], x);
+        if (mod->join) in[1] = value(m, mod->join->in[1], x);
         t->path = mod->path;
         m->value[i] = mod->folded ? in[0] : mod->layer->forward(t, mod, in);
     }
