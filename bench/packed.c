@@ -3,10 +3,10 @@
  * such that either side's quantization of it is exact. `cached` repeats one matrix, `streamed` goes round 300 MB of copies and is given as a
  * part of what plain reading of the same memory reaches. One thread is timed by its CPU time, which a busy machine disturbs less.
  * Usage: bench_packed [folder of libggml-base.so and libggml-cpu-*.so, or "" [name]]; bench/ggml.sh gets them. Without: qtape alone. */
+#include "kernels/packed.h"
 #include "base/mem.h"
 #include "base/par.h"
 #include "base/rng.h"
-#include "kernels/packed.h"
 #include "kernels/xnor.h"
 #include <dirent.h>
 #include <dlfcn.h>
@@ -252,17 +252,11 @@ static void own_run(own *o, const R *x, int i)
     for (int m = 0; m < MANY; m++) zero[m] = 128;
     p.data = o->data + (size_t)(i % o->copies) * p.size;
     o->w.packed = &p, o->x.zero = zero;
-    QT_FOR_EACH(m, o->M, o->M > 4)
-    {
-        o->scale_x[m] = quantize(x + m * K, (uint8_t *)o->x.q + m * K);
-    }
+    QT_FOR_EACH(m, o->M, o->M > 4) { o->scale_x[m] = quantize(x + m * K, (uint8_t *)o->x.q + m * K); }
     qt_packed_linear(o->M, &o->x, &o->w, &(qt_iend){0}, o->work, o->y);
 }
 
-static void own_free(own *o)
-{
-    qt_free(o->data), qt_free(o->scale_x), qt_free(o->y), qt_free(o->x.q), qt_free(o->work), qt_free(o->packed.sum);
-}
+static void own_free(own *o) { qt_free(o->data), qt_free(o->scale_x), qt_free(o->y), qt_free(o->x.q), qt_free(o->work), qt_free(o->packed.sum); }
 
 /* ---- reading alone ---- */
 
@@ -388,13 +382,13 @@ static void compare(const matrix *m, const int8_t *q, R *scale, const void *data
 
 static void packed(bool peers, const char *only)
 {
-    static const matrix all[] = {{"ternary", "TQ2_0", TQ2_0, 2, -1, 1, false, N *K},
-                                 {"ternary", "TQ1_0", TQ1_0, 2, -1, 1, false, N *K},
+    static const matrix all[] = {{"ternary", "TQ2_0", TQ2_0, 2, -1, 1, false, N * K},
+                                 {"ternary", "TQ1_0", TQ1_0, 2, -1, 1, false, N * K},
                                  {"4 bits, groups of 32", "Q4_0", Q4_0, 4, -8, 7, false, GROUP},
                                  {"4 bits, groups of 32", "Q4_0 repacked", Q4_0, 4, -8, 7, true, GROUP},
-                                 {"4 bits, one scale", NULL, 0, 4, -8, 7, false, N *K},
+                                 {"4 bits, one scale", NULL, 0, 4, -8, 7, false, N * K},
                                  {"8 bits, groups of 32", "Q8_0", Q8_0, 8, -128, 127, false, GROUP},
-                                 {"1 bit, one scale", NULL, 0, 1, -1, 1, false, N *K}};
+                                 {"1 bit, one scale", NULL, 0, 1, -1, 1, false, N * K}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         const matrix *m = all + i;
         if ((!peers && (m->repack || m->type == TQ1_0)) || (only && !strstr(m->own, only) && !(m->peer && strstr(m->peer, only)))) continue;

@@ -4,11 +4,11 @@
 #include "kernels/igemm.h"
 #include "kernels/packed.h"
 #include "kernels/xnor.h"
+#include <cmocka.h>
 #include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
-#include <cmocka.h>
 
 static void *room(size_t n)
 {
@@ -25,8 +25,7 @@ static int8_t *codes(qt_rng *r, int64_t rows, int64_t K, int lo, int hi, int ste
     int8_t *q = room((size_t)(rows * K) + QT_CODES_SLACK);
     for (int64_t n = 0; n < rows; n++) {
         int64_t kind = between(r, 0, 5);
-        for (int64_t k = 0; k < K; k++)
-            q[n * K + k] = (int8_t)(kind == 0 ? lo : kind == 1 ? hi : lo + step * between(r, 0, (hi - lo) / step));
+        for (int64_t k = 0; k < K; k++) q[n * K + k] = (int8_t)(kind == 0 ? lo : kind == 1 ? hi : lo + step * between(r, 0, (hi - lo) / step));
     }
     return q;
 }
@@ -35,7 +34,8 @@ static int8_t *codes(qt_rng *r, int64_t rows, int64_t K, int lo, int hi, int ste
 
 static const struct range {
     int bits, lo, hi;
-} ranges[] = {{1, -1, 1}, {2, -1, 1}, {2, -2, 1}, {2, 0, 3}, {2, -128, -125}, {4, -8, 7}, {4, -7, 7}, {4, 112, 127}, {8, -128, 127}, {8, -127, 127}, {8, 0, 0}, {2, 1, 1}};
+} ranges[] = {{1, -1, 1}, {2, -1, 1},    {2, -2, 1},     {2, 0, 3},      {2, -128, -125}, {4, -8, 7},
+              {4, -7, 7}, {4, 112, 127}, {8, -128, 127}, {8, -127, 127}, {8, 0, 0},       {2, 1, 1}};
 enum { RANGES = sizeof ranges / sizeof *ranges };
 
 static void bits_needed(void **state)
@@ -57,12 +57,12 @@ static void round_trip(void **state)
     qt_rng               r = qt_rng_named(1, "round_trip");
     (void)state;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes * RANGES; i++) {
-        struct range   t = ranges[i % RANGES];
-        int64_t        K = sizes[i / RANGES], N = between(&r, 1, 9), n = between(&r, 0, N - 1), sum = 0;
-        int8_t        *q = codes(&r, N, K, t.lo, t.hi, t.bits == 1 ? 2 : 1), *back = room((size_t)(N * K) + 1);
-        void          *data = room(qt_packed_size(N, K, t.bits));
-        int32_t       *sums = room((size_t)N * sizeof *sums);
-        qt_packed      p;
+        struct range t = ranges[i % RANGES];
+        int64_t      K = sizes[i / RANGES], N = between(&r, 1, 9), n = between(&r, 0, N - 1), sum = 0;
+        int8_t      *q = codes(&r, N, K, t.lo, t.hi, t.bits == 1 ? 2 : 1), *back = room((size_t)(N * K) + 1);
+        void        *data = room(qt_packed_size(N, K, t.bits));
+        int32_t     *sums = room((size_t)N * sizeof *sums);
+        qt_packed    p;
         assert_true(qt_packed_fill(&p, N, K, t.bits, t.lo, t.hi, q, data, sums));
         back[N * K] = 77;
         qt_packed_unpack(&p, 0, N, back);
@@ -170,8 +170,9 @@ static void product(qt_rng *r, struct range t, sizes s)
             memset(y, 0x55, (size_t)(M * N + 1) * sizeof *y), memset(work, 0x55, size + 8);
             qt_packed_linear(M, &x.c, &w.c, &end, work, y);
             if (memcmp(y, want, (size_t)(M * N) * sizeof *y))
-                fail_msg("%s, %d threads: M %lld N %lld K %lld, %d bits [%d, %d], x %d..%d, layouts %d %d, group %lld, zeros %d %d", qt_packed_name(qt_packed_path_at(i)),
-                         threads, (long long)M, (long long)N, (long long)K, t.bits, t.lo, t.hi, s.x_lo, s.x_hi, s.x_kind, s.w_kind, (long long)s.group, s.x_zero, s.w_zero);
+                fail_msg("%s, %d threads: M %lld N %lld K %lld, %d bits [%d, %d], x %d..%d, layouts %d %d, group %lld, zeros %d %d",
+                         qt_packed_name(qt_packed_path_at(i)), threads, (long long)M, (long long)N, (long long)K, t.bits, t.lo, t.hi, s.x_lo, s.x_hi,
+                         s.x_kind, s.w_kind, (long long)s.group, s.x_zero, s.w_zero);
             for (size_t k = 0; k < sizeof *y; k++) assert_int_equal(((char *)(y + M * N))[k], 0x55);
             for (size_t k = 0; k < 8; k++) assert_int_equal(work[size + k], 0x55);
         }
@@ -191,8 +192,17 @@ static void products(void **state)
     (void)state;
     for (int i = 0; i < 4000; i++) {
         int   k = (int)between(&r, 0, 6);
-        sizes s = {between(&r, 1, 12), between(&r, 1, 40), between(&r, 1, 600), groups[between(&r, 0, 7)], (int)between(&r, 0, LAYOUTS - 1),
-                   (int)between(&r, 0, LAYOUTS - 1), xs[k].lo, xs[k].hi, between(&r, 0, 1), between(&r, 0, 1), between(&r, 0, 1)};
+        sizes s = {between(&r, 1, 12),
+                   between(&r, 1, 40),
+                   between(&r, 1, 600),
+                   groups[between(&r, 0, 7)],
+                   (int)between(&r, 0, LAYOUTS - 1),
+                   (int)between(&r, 0, LAYOUTS - 1),
+                   xs[k].lo,
+                   xs[k].hi,
+                   between(&r, 0, 1),
+                   between(&r, 0, 1),
+                   between(&r, 0, 1)};
         if (between(&r, 0, 1)) s.M = between(&r, 1, 4);
         if (s.x_kind == GROUP || s.w_kind == GROUP) s.K = s.group * between(&r, 1, 600 / s.group);
         product(&r, ranges[i % RANGES], s);
@@ -212,6 +222,21 @@ static void long_products(void **state)
     }
 }
 
+/* Ternary weights against so many rows of x that tables of sums are used. */
+static void table_products(void **state)
+{
+    static const int64_t shapes[][3] = {{16, 512, 32},  {31, 600, 64},   {16, 515, 256},  {48, 1029, 500},
+                                        {80, 2100, 96}, {63, 520, 1024}, {64, 512, 4096}, {17, 600, 64}};
+    qt_rng               r = qt_rng_named(1, "table_products");
+    (void)state;
+    for (size_t i = 0; i < 3 * sizeof shapes / sizeof *shapes; i++) {
+        const int64_t *s = shapes[i / 3];
+        product(&r, (struct range){2, -1 + (int)(i % 3) * 3, 1 + (int)(i % 3) * 3},
+                (sizes){s[0], s[1], s[2], 32, i % 2 ? ROW : TENSOR, ROW, 0, 255, true, i % 4 == 1, i % 5 > 0});
+        product(&r, (struct range){2, -1, 1}, (sizes){s[0], s[1], s[2], 32, ROW, TENSOR, 0, 15, false, false, false});
+    }
+}
+
 /* Every bit pattern that could saturate: all x and all codes at the ends of their ranges. */
 static void extremes(void **state)
 {
@@ -219,7 +244,7 @@ static void extremes(void **state)
     for (int i = 0; i < RANGES; i++)
         for (int64_t M = 1; M <= 8; M *= 2)
             for (int x = 0; x < 4; x++) {
-                struct range   t = ranges[i];
+                struct range t = ranges[i];
                 enum { N = 3, K = 4099 };
                 static uint8_t q[8 * K + QT_CODES_SLACK];
                 static int8_t  u[N * K + QT_CODES_SLACK];
@@ -270,7 +295,8 @@ static void binary(void **state)
                 for (int64_t n = 0; n < N; n++) {
                     int32_t want = 0;
                     for (int64_t k = 0; k < K; k++) want += a[m * K + k] * b[n * K + k];
-                    if (C[m * N + n] != want) fail_msg("%s: [%lld, %lld] of K %lld", qt_xnor_name(qt_xnor_path_at(p)), (long long)m, (long long)n, (long long)K);
+                    if (C[m * N + n] != want)
+                        fail_msg("%s: [%lld, %lld] of K %lld", qt_xnor_name(qt_xnor_path_at(p)), (long long)m, (long long)n, (long long)K);
                 }
         }
         qt_xnor_force(NULL);
@@ -288,8 +314,9 @@ static void named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bits_needed), cmocka_unit_test(round_trip), cmocka_unit_test(refused), cmocka_unit_test(products), cmocka_unit_test(long_products),
-        cmocka_unit_test(extremes),    cmocka_unit_test(binary),     cmocka_unit_test(named),
+        cmocka_unit_test(bits_needed), cmocka_unit_test(round_trip),    cmocka_unit_test(refused),
+        cmocka_unit_test(products),    cmocka_unit_test(long_products), cmocka_unit_test(table_products),
+        cmocka_unit_test(extremes),    cmocka_unit_test(binary),        cmocka_unit_test(named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

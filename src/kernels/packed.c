@@ -77,8 +77,5 @@ static void unpack_row(const qt_packed *p, int64_t n, int8_t *q)
 
 void qt_packed_unpack(const qt_packed *p, int64_t n, int64_t rows, int8_t *q)
 {
-    QT_FOR_EACH(r, rows, rows * p->K > 1 << 18)
-    {
-        unpack_row(p, n + r, q + r * p->K);
-    }
+    QT_FOR_EACH(r, rows, rows * p->K > 1 << 18) { unpack_row(p, n + r, q + r * p->K); }
 }

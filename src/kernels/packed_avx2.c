@@ -13,11 +13,11 @@
 
 #define INLINE static inline __attribute__((always_inline, target("avx2")))
 
-enum { V = QT_PACKED_VECTOR, ROWS = QT_PACKED_ROWS, QUAD = QT_PACKED_QUAD, MAX_SUMS = 8, MAX_ACC = 8, AHEAD = 1024 };
+enum { V = QT_PACKED_VECTOR, ROWS = QT_PACKED_ROWS, QUAD = QT_PACKED_QUAD, MAX_SUMS = 8, MAX_ACC = 8, AHEAD = 12288 };
 
 #define PARTS(bits) ((bits) == 8 ? 2 : 8 / (bits))
 #define CLASSES(bits, T) ((bits) == 8 ? 2 : (T) > 2 || (bits) == 4 ? 1 : (T) == 2 || (bits) == 2 ? 2 : 3)
-#define PANELS(bits, T) ((T) * CLASSES(bits, T) > 4 ? 1 : 2) /* panels at once: two where there are registers for them */
+#define PANELS(bits, T) ((T)*CLASSES(bits, T) > 4 ? 1 : 2) /* panels at once: two where there are registers for them */
 
 /* Keeps GCC from regrouping sums, which would need more registers than there are. */
 #define KEEP(v) __asm__("" : "+x"(v))
@@ -95,11 +95,15 @@ INLINE void product(const qt_packed_job *j, int bits, int T, int32_t *out)
     if (n < j->panels) panels(j, bits, T, 1, j->w + (size_t)n * j->stride, most, out + n * size);
 }
 
-#define CASE(bits, T)                                                                                                  \
+#define CASE(bits, T)                                                                                                                                \
     __attribute__((target("avx2"))) static void dot_##bits##_##T(const qt_packed_job *j, int32_t *sum) { product(j, bits, T, sum); }
-CASE(1, 1) CASE(1, 2) CASE(1, 4) CASE(2, 1) CASE(2, 2) CASE(2, 4) CASE(4, 1) CASE(4, 2) CASE(4, 4) CASE(8, 1) CASE(8, 2) CASE(8, 4)
+CASE(1, 1)
+CASE(1, 2) CASE(1, 4) CASE(2, 1) CASE(2, 2) CASE(2, 4) CASE(4, 1) CASE(4, 2) CASE(4, 4) CASE(8, 1) CASE(8, 2) CASE(8, 4)
 
-static bool has(void) { return __builtin_cpu_supports("avx2"); }
+    static bool has(void)
+{
+    return __builtin_cpu_supports("avx2");
+}
 
 static void dot(const qt_packed_job *j, int32_t *sum)
 {
@@ -142,4 +146,4 @@ static void dot(const qt_packed_job *j, int32_t *sum) { (void)j, (void)sum; }
 void        qt_packed_interleave_avx2(const qt_real *const *x, int64_t n, qt_real *y) { (void)x, (void)n, (void)y; }
 #endif
 
-const qt_packed_path qt_packed_avx2 = {"avx2", 4, has, dot, qt_packed_interleave_avx2};
+const qt_packed_path qt_packed_avx2 = {"avx2", 4, has, dot, qt_packed_interleave_avx2, qt_packed_table_avx2};

@@ -1,5 +1,6 @@
 /* Packed products for AVX512-VNNI: vpdpbusd adds four products of u (8 bits, unsigned) and x (8 bits, signed) to an int32, exactly and without
- * an intermediate of 16 bits. A vector of 64 bytes takes two panels side by side, against a quad of x that is broadcast. With few rows of x, several accumulators for each sum (chains) hide the latency. */
+ * an intermediate of 16 bits. A vector of 64 bytes takes two panels side by side, against a quad of x that is broadcast. With few rows of x,
+ * several accumulators for each sum (chains) hide the latency. */
 #include "kernels/packed_path.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -68,12 +69,13 @@ INLINE void panels(const qt_packed_job *j, int bits, int T, int32_t *out)
     }
 }
 
-#define CASE(bits, T)                                                                                                  \
+#define CASE(bits, T)                                                                                                                                \
     __attribute__((target(TARGET))) static void dot_##bits##_##T(const qt_packed_job *j, int32_t *sum) { panels(j, bits, T, sum); }
-CASE(1, 1) CASE(1, 2) CASE(1, 4) CASE(1, 8) CASE(2, 1) CASE(2, 2) CASE(2, 4) CASE(2, 8) CASE(4, 1) CASE(4, 2) CASE(4, 4) CASE(4, 8)
-CASE(8, 1) CASE(8, 2) CASE(8, 4)
+CASE(1, 1)
+CASE(1, 2) CASE(1, 4) CASE(1, 8) CASE(2, 1) CASE(2, 2) CASE(2, 4) CASE(2, 8) CASE(4, 1) CASE(4, 2) CASE(4, 4) CASE(4, 8) CASE(8, 1) CASE(8, 2)
+    CASE(8, 4)
 
-static bool has(void)
+        static bool has(void)
 {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512vnni");
@@ -92,4 +94,4 @@ static bool has(void) { return false; }
 static void dot(const qt_packed_job *j, int32_t *sum) { (void)j, (void)sum; }
 #endif
 
-const qt_packed_path qt_packed_avx512 = {"avx512-vnni", 8, has, dot, qt_packed_interleave_avx2};
+const qt_packed_path qt_packed_avx512 = {"avx512-vnni", 8, has, dot, qt_packed_interleave_avx2, NULL};

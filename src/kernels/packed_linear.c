@@ -3,9 +3,9 @@
  * over a block of `len` codes: only sum x' u needs both operands, it is the kernel's (packed_avx2.c ...). c is zx where that is possible,
  * and then the last term is 0. All of it modulo 2^32: the result fits int32 by the rule, whatever its parts do.
  *
- * x is rearranged once: tiles of T = 1, 2, 4 or 8 rows, their quads side by side. A chunk of weight rows (a thread's piece of work) meets one
- * tile after the other, and of each tile so many codes at a time as stay in the first cache. So packed weights are read from memory once,
- * also when there are many rows of x.
+ * x is rearranged once: tiles of T = 1, 2, 4 or 8 rows, their quads side by side (16 rows, their codes, for packed_table.c). A chunk of
+ * weight rows (a thread's piece of work) meets one tile after the other, and of each tile so many codes at a time as stay in the first cache.
+ * So packed weights are read from memory once, also when there are many rows of x.
  * Scales that change along a row want a sum for each block; layouts that do not suit (blocks that are no whole vectors, zero points of x
  * outside its byte together with groups, blocks too long for int32) are unpacked piece by piece for qt_ilinear. */
 #include "base/par.h"
@@ -13,7 +13,7 @@
 #include "kernels/packed_path.h"
 #include <string.h>
 
-enum { V = QT_PACKED_VECTOR, LANES = QT_PACKED_ROWS, QUAD = QT_PACKED_QUAD, MAX_T = 8, ROWS = 64, SUMS = 512, NEAR = 16384, ALIGN = 64 };
+enum { V = QT_PACKED_VECTOR, LANES = QT_PACKED_ROWS, QUAD = QT_PACKED_QUAD, MAX_T = 16, ROWS = 64, SUMS = 512, NEAR = 16384, ALIGN = 64 };
 
 static const qt_packed_path *const paths[] = {&qt_packed_avx512, &qt_packed_avx2, &qt_packed_scalar, NULL};
 static const qt_packed_path       *forced;
@@ -33,14 +33,17 @@ const qt_packed_path *qt_packed_chosen(void)
 
 typedef struct plan {
     const qt_packed *w;
-    int64_t          M, N, K, rows;        /* rows: M filled up to whole tiles */
-    int64_t          codes, row_vectors;   /* codes of a row in a vector, vectors of a row */
-    int64_t          len, blocks, vectors; /* codes of a block, blocks of a row, vectors of a block */
+    int64_t          M, N, K, rows;           /* rows: M filled up to whole tiles */
+    int64_t          codes, row_vectors;      /* codes of a row in a vector, vectors of a row */
+    int64_t          len, blocks, vectors;    /* codes of a block, blocks of a row, vectors of a block */
     int              step, c, products, tile; /* tile: largest T */
-    size_t           stride;               /* bytes of a panel */
-    int8_t          *x;                    /* [tile][quad][T][4] */
-    int32_t         *sum, *lift, *shift;   /* sum x' [tile][block][T], lo sum x', c - zx [rows] */
-    R               *scale;                /* [tile][block][T] */
+    bool             table;                   /* by packed_table.c */
+    int64_t          table_rows, passes;      /* rows of weights at a time */
+    size_t           stride;                  /* bytes of a panel */
+    int8_t          *x;                       /* [tile][quad][T][4] */
+    int32_t         *sum, *lift, *shift;      /* sum x' [tile][block][T], lo sum x', c - zx [rows] */
+    R               *scale;                   /* [tile][block][T] */
+    char            *tables;                  /* [chunk][table_size] */
 } plan;
 
 static int64_t up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
@@ -48,7 +51,7 @@ static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
 /* Rows of x in the tile that begins at m. */
 static int tile_at(const plan *p, int64_t m)
 {
-    int T = 1;
+    int T = p->table ? p->tile : 1;
     while (T < p->tile && T < p->M - m) T *= 2;
     return T;
 }
@@ -80,30 +83,47 @@ static int64_t first_scale(const qt_icodes *c, int64_t r, int64_t K)
     return c->inner == K && r < c->count ? r : r * K / c->inner % c->count;
 }
 
+/* Tables of sums: for ternary codes without groups, when rows of x fill their tiles well and rows of weights repay the building of tables. */
+static bool table_suits(const plan *p)
+{
+    bool shape = p->N >= QT_PACKED_TABLE_ROWS / 2 && p->M >= QT_PACKED_TABLE_T && 2 * up(p->M, QT_PACKED_TABLE_T) <= 3 * up(p->M, 4);
+    return shape && p->w->bits == 2 && p->w->hi - p->w->lo <= 2 && p->blocks == 1 && p->row_vectors % 2 == 0;
+}
+
+/* Bytes for one piece of the rows of weights: sums, and what the tables need. */
+static int64_t table_size(const plan *p)
+{
+    return p->table_rows * QT_PACKED_TABLE_T * QT_PACKED_TABLE_TILES * (int64_t)sizeof *p->sum + up((int64_t)qt_packed_table_work(), ALIGN);
+}
+
 /* What depends on shapes and layouts, with the work space cut up; false: by way of qt_ilinear. *size is the bytes needed. */
 static bool plan_shapes(plan *p, const qt_packed_path *path, int64_t M, const qt_icodes *x, const qt_icodes *w, void *work, size_t *size)
 {
     const qt_packed *q = w->packed;
-    char            *base = work ? (char *)work + (size_t)-(uintptr_t)work % ALIGN : NULL;
-    int64_t          at[4];
+    char            *base = work ? (char *)work + (size_t) - (uintptr_t)work % ALIGN : NULL;
+    int64_t          at[5];
     *p = (plan){.w = q, .M = M, .N = q->N, .K = q->K, .codes = qt_packed_codes(q->bits), .step = q->bits == 1 ? 2 : 1};
     p->row_vectors = qt_packed_vectors(q->K, q->bits), p->stride = (size_t)(p->row_vectors * V);
     p->len = gcd(block_of(x, p->K), block_of(w, p->K)), p->blocks = p->K / p->len;
     p->vectors = p->blocks == 1 ? p->row_vectors : p->len / p->codes;
     if (!regular(x, M, p->K) || !regular(w, p->N, p->K) || (p->blocks > 1 && p->len % p->codes)) return false;
-    p->tile = q->bits == 8 ? qt_min_i64(path->most, 4) : path->most;
-    p->rows = up(M, M > MAX_T / 2 ? MAX_T : MAX_T / 2);
+    p->table = path->table && table_suits(p);
+    p->tile = p->table ? QT_PACKED_TABLE_T : q->bits == 8 ? (int)qt_min_i64(path->most, 4) : path->most;
+    p->rows = up(M, table_suits(p) ? QT_PACKED_TABLE_T : M > 4 ? 8 : 4); /* the same for all paths */
+    p->table_rows = up(QT_CHUNKS(p->N, 2 * QT_CHUNKS(p->N, 2 * QT_PACKED_TABLE_ROWS)), LANES);
     at[0] = up(p->rows * p->row_vectors * p->codes, ALIGN);
     at[1] = up(p->rows * p->blocks * (int64_t)sizeof *p->sum, ALIGN);
     at[2] = up(p->rows * (int64_t)sizeof *p->shift, ALIGN);
     at[3] = up(p->rows * p->blocks * (int64_t)sizeof *p->scale, ALIGN);
-    *size = (size_t)(at[0] + 2 * at[1] + at[2] + at[3]) + ALIGN;
+    at[4] = table_suits(p) ? QT_CHUNKS(p->N, p->table_rows) * table_size(p) : 0;
+    *size = (size_t)(at[0] + 2 * at[1] + at[2] + at[3] + at[4]) + ALIGN;
     if (!base) return true;
     p->x = (void *)base, base += at[0];
     p->sum = (void *)base, base += at[1];
     p->lift = (void *)base, base += at[1];
     p->shift = (void *)base, base += at[2];
-    p->scale = (void *)base;
+    p->scale = (void *)base, base += at[3];
+    p->tables = base;
     return true;
 }
 
@@ -112,22 +132,26 @@ static bool plan_numbers(plan *p, const qt_icodes *x, const qt_icodes *w)
 {
     bool shifted = false;
     p->c = centre(x), p->products = products(p, x);
+    p->passes = INT16_MAX / (32 * qt_max_i64(qt_max_i64(p->c - x->lo, x->hi - p->c), 1));
     for (int64_t k = 0; k < (x->zero ? x->count : 1); k++) shifted = shifted || (x->zero ? x->zero[k] : 0) != p->c;
     return (p->blocks == 1 || !shifted) && p->len <= qt_longest_block(qt_icodes_reach(x), qt_icodes_reach(w));
 }
 
 /* ---- rearranging x ---- */
 
-/* A block of a row of a tile: bytes less c, a quad to each T quads; behind `len`, up to whole vectors, zeros. Returns their sum. */
-QT_CLONES static int32_t pack_block(int8_t *d, int T, const uint8_t *q, int64_t len, int64_t whole, int c)
+/* A block of a row of a tile: bytes less c, `unit` of them to each T units; behind `len`, up to whole vectors, zeros. Returns their sum. */
+QT_CLONES static int32_t pack_block(int8_t *d, int T, int unit, const uint8_t *q, int64_t len, int64_t whole, int c)
 {
     enum { PIECE = 256 };
     int32_t sum = 0;
     for (int64_t k = 0; k < whole; k += PIECE) {
         int8_t  x[PIECE] = {0};
-        int64_t n = qt_min_i64(PIECE, len - k);
+        int64_t n = qt_min_i64(PIECE, len - k), all = qt_min_i64(PIECE, whole - k);
         for (int64_t i = 0; i < n; i++) x[i] = (int8_t)(q[k + i] - c), sum += x[i];
-        for (int64_t i = 0; i < qt_min_i64(PIECE, whole - k); i += QUAD, d += T * QUAD) memcpy(d, x + i, QUAD);
+        if (unit == QUAD)
+            for (int64_t i = 0; i < all; i += QUAD, d += T * QUAD) memcpy(d, x + i, QUAD);
+        else
+            for (int64_t i = 0; i < all; i++, d += T) *d = x[i];
     }
     return sum;
 }
@@ -135,16 +159,17 @@ QT_CLONES static int32_t pack_block(int8_t *d, int T, const uint8_t *q, int64_t 
 static void pack(const plan *p, const qt_icodes *x)
 {
     int64_t max = p->tile, x_blocks = p->blocks / (p->K / block_of(x, p->K)); /* blocks to a scale of x */
+    int     unit = p->table ? 1 : QUAD;
     QT_FOR_EACH(m, p->rows, p->rows * p->K > 1 << 17)
     {
         int64_t  m0 = m / max * max, i = m - m0, T = tile_at(p, m0), k = m < p->M ? first_scale(x, m, p->K) : 0;
         int64_t  whole = p->vectors * p->codes, len = m < p->M ? p->len : 0; /* rows of zeros fill the last tile */
-        int8_t  *d = p->x + m0 * p->row_vectors * p->codes + i * QUAD;
+        int8_t  *d = p->x + m0 * p->row_vectors * p->codes + i * unit;
         int32_t *sum = p->sum + m0 * p->blocks + i, *lift = p->lift + m0 * p->blocks + i;
         R       *scale = p->scale + m0 * p->blocks + i;
         if (i >= T) continue;
         for (int64_t b = 0; b < p->blocks; b++) {
-            sum[b * T] = pack_block(d + b * whole * T, (int)T, (const uint8_t *)x->q + m * p->K + b * p->len, len, whole, p->c);
+            sum[b * T] = pack_block(d + b * whole * T, (int)T, unit, (const uint8_t *)x->q + m * p->K + b * p->len, len, whole, p->c);
             lift[b * T] = (int32_t)((uint32_t)p->w->lo * (uint32_t)sum[b * T]);
             scale[b * T] = x->scale[x->count == 1 ? 0 : k + b / x_blocks];
         }
@@ -168,9 +193,9 @@ typedef struct chunk {
     int64_t               m;               /* the tile */
     int                   T;
     /* of each row (behind the last one: the last one's) */
-    int64_t  first[ROWS];                             /* place of its first scale */
-    uint32_t zero[ROWS], all[ROWS];                   /* zw of its first block, sum w - K zw */
-    R        scale[ROWS], mul[ROWS], offset[ROWS];    /* scale of its first block */
+    int64_t  first[ROWS];                          /* place of its first scale */
+    uint32_t zero[ROWS], all[ROWS];                /* zw of its first block, sum w - K zw */
+    R        scale[ROWS], mul[ROWS], offset[ROWS]; /* scale of its first block */
 } chunk;
 
 static void chunk_rows(chunk *c)
@@ -190,7 +215,12 @@ static qt_packed_job job_of(const chunk *c, int64_t panel, int64_t panels, int64
 {
     const plan    *p = c->p;
     const uint8_t *w = (const uint8_t *)p->w->data + (size_t)(c->n / LANES + panel) * p->stride + at * V;
-    return (qt_packed_job){.bits = p->w->bits, .T = c->T, .products = p->products, .w = w, .stride = p->stride, .panels = panels,
+    return (qt_packed_job){.bits = p->w->bits,
+                           .T = c->T,
+                           .products = p->products,
+                           .w = w,
+                           .stride = p->stride,
+                           .panels = panels,
                            .x = p->x + (c->m * p->row_vectors + at * c->T) * p->codes};
 }
 
@@ -311,10 +341,62 @@ QT_CLONES static void store(const chunk *c, const R *part, R *y)
     }
 }
 
+/* ---- tables of sums ---- */
+
+/* Some rows of weights, from row n of a piece on, against all tiles whose sums [tile][row][16] are there. */
+static void table_finish(chunk *c, const int32_t *sum, int64_t n, int64_t m, int64_t tiles, R *y)
+{
+    enum { TILE = QT_PACKED_TABLE_T };
+    uint32_t acc[ROWS * TILE];
+    R        part[ROWS * TILE];
+    chunk_rows(c);
+    for (c->m = m, c->T = TILE; c->m < m + tiles * TILE; c->m += TILE, sum += c->p->table_rows * TILE) {
+        for (int64_t r = 0; r < c->panels * LANES; r++)
+            for (int64_t i = 0; i < TILE; i++)
+                acc[(r / LANES * TILE + i) * LANES + r % LANES] = (uint32_t)sum[(n + r) * TILE + i] + (uint32_t)c->p->sum[c->m + i];
+        finish(c, acc, part);
+        store(c, part, y);
+    }
+}
+
+static void linear_table(const plan *p, const qt_packed_path *path, const qt_icodes *w, const qt_iend *end, R *y)
+{
+    enum { TILE = QT_PACKED_TABLE_T, MOST = TILE * QT_PACKED_TABLE_TILES };
+    QT_FOR_EACH(i, QT_CHUNKS(p->N, p->table_rows), true)
+    {
+        const int64_t n0 = i * p->table_rows, rows = qt_min_i64(p->table_rows, p->N - n0);
+        int32_t      *sum = (int32_t *)(p->tables + i * table_size(p));
+        void         *work = sum + p->table_rows * MOST;
+        for (int64_t m = 0; m < p->M; m += MOST) {
+            const int64_t tiles = QT_CHUNKS(qt_min_i64(MOST, p->M - m), TILE);
+            path->table(&(qt_packed_table_job){.w = (const uint8_t *)p->w->data + (size_t)(n0 / LANES) * p->stride,
+                                               .stride = p->stride,
+                                               .panels = QT_CHUNKS(rows, LANES),
+                                               .vectors = p->row_vectors,
+                                               .x = p->x + m * p->row_vectors * p->codes,
+                                               .tiles = tiles,
+                                               .passes = p->passes,
+                                               .rows = p->table_rows},
+                        work, sum);
+            for (int64_t n = 0; n < rows; n += ROWS) {
+                chunk c = {.p = p, .path = path, .w = w, .e = end, .n = n0 + n, .rows = qt_min_i64(ROWS, rows - n)};
+                c.panels = QT_CHUNKS(c.rows, LANES);
+                table_finish(&c, sum, n, m, tiles, y);
+            }
+        }
+    }
+}
+
+/* ---- the product ---- */
+
 static void linear(const plan *p, const qt_packed_path *path, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, R *y)
 {
     const int64_t size = qt_min_i64(qt_max_i64(up(p->N / 16, LANES), LANES), ROWS);
     pack(p, x);
+    if (p->table) {
+        linear_table(p, path, w, end, y);
+        return;
+    }
     QT_FOR_EACH(i, QT_CHUNKS(p->N, size), p->rows * p->N * p->K > 1 << 20)
     {
         int32_t sum[SUMS * LANES];
@@ -353,14 +435,15 @@ static size_t unpacked_work(int64_t M, const qt_icodes *x, const qt_icodes *w)
 {
     int64_t   rows = piece_rows(w), K = w->packed->K;
     qt_icodes c = rows_of(w, 0, rows, NULL);
-    return (size_t)up(rows * K + QT_CODES_SLACK, ALIGN) + (size_t)up(M * rows * (int64_t)sizeof(R), ALIGN) + qt_ilinear_work(M, rows, K, x, &c) + ALIGN;
+    return (size_t)up(rows * K + QT_CODES_SLACK, ALIGN) + (size_t)up(M * rows * (int64_t)sizeof(R), ALIGN) + qt_ilinear_work(M, rows, K, x, &c) +
+           ALIGN;
 }
 
 static void unpacked(int64_t M, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, void *work, R *y)
 {
     const qt_packed *p = w->packed;
     const int64_t    most = piece_rows(w), K = p->K;
-    int8_t          *q = (int8_t *)work + (size_t)-(uintptr_t)work % ALIGN;
+    int8_t          *q = (int8_t *)work + (size_t) - (uintptr_t)work % ALIGN;
     R               *piece = (void *)(q + up(most * K + QT_CODES_SLACK, ALIGN));
     void            *rest = (char *)piece + up(M * most * (int64_t)sizeof(R), ALIGN);
     for (int64_t n = 0, rows; n < p->N; n += rows) {

@@ -23,12 +23,26 @@ typedef struct qt_packed_job {
     int64_t        blocks, vectors; /* blocks that get a sum of their own, vectors of each */
 } qt_packed_job;
 
+/* Ternary codes against tiles of 16 rows of x: sum[tile][row][16] of (u - 1) x. See packed_table.c. */
+enum { QT_PACKED_TABLE_T = 16, QT_PACKED_TABLE_TILES = 4, QT_PACKED_TABLE_ROWS = 1024 };
+typedef struct qt_packed_table_job {
+    const uint8_t *w; /* panels, at most QT_PACKED_TABLE_ROWS / 8 */
+    size_t         stride;
+    int64_t        panels, vectors; /* vectors of a panel, even */
+    const int8_t  *x;               /* [tile][code][16], codes up to whole vectors */
+    int64_t        tiles, rows;     /* tiles: at most QT_PACKED_TABLE_TILES; rows from tile to tile of the sums */
+    int64_t        passes;          /* so often 32 numbers x fit int16 together */
+} qt_packed_table_job;
+size_t qt_packed_table_work(void);
+void   qt_packed_table_avx2(const qt_packed_table_job *j, void *work, int32_t *sum); /* work and sum aligned to 64 */
+
 struct qt_packed_path {
     const char *name;
-    int         most;                                       /* largest T; with 8 bits at most 4 */
+    int         most;                                       /* largest T; 8 bits: at most 4 */
     bool      (*has)(void);
     void      (*dot)(const qt_packed_job *j, int32_t *sum); /* sum[panel][block][T][8]; may wrap */
     void      (*interleave)(const qt_real *const *x, int64_t n, qt_real *y); /* y[i][r] = x[r][i], 8 rows of n numbers */
+    void      (*table)(const qt_packed_table_job *j, void *work, int32_t *sum); /* or NULL */
 };
 extern const qt_packed_path qt_packed_avx512, qt_packed_avx2, qt_packed_scalar;
 

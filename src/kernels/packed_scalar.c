@@ -32,4 +32,4 @@ static void interleave(const qt_real *const *x, int64_t n, qt_real *y)
         for (int r = 0; r < ROWS; r++) y[i * ROWS + r] = x[r][i];
 }
 
-const qt_packed_path qt_packed_scalar = {"scalar", 4, has, dot, interleave};
+const qt_packed_path qt_packed_scalar = {"scalar", 4, has, dot, interleave, NULL};

@@ -113,8 +113,7 @@ __attribute__((target("avx512f,avx512vpopcntdq"))) static void avx512_count(cons
     for (int i = 0; i < TILE; i++) total[i] = _mm512_setzero_si512();
     for (int64_t k = 0; k < n; k += WORDS) {
         __m512i v = _mm512_loadu_si512(a + k);
-        for (int i = 0; i < TILE; i++)
-            total[i] = _mm512_add_epi64(total[i], _mm512_popcnt_epi64(_mm512_xor_si512(v, _mm512_loadu_si512(b[i] + k))));
+        for (int i = 0; i < TILE; i++) total[i] = _mm512_add_epi64(total[i], _mm512_popcnt_epi64(_mm512_xor_si512(v, _mm512_loadu_si512(b[i] + k))));
     }
     for (int i = 0; i < TILE; i++) ones[i] = _mm512_reduce_add_epi64(total[i]);
 }
@@ -158,8 +157,5 @@ void qt_xnor_gemm(int64_t M, int64_t N, int64_t K, const uint64_t *A, const uint
 {
     const qt_xnor_path *p = qt_xnor_chosen();
     int64_t             rows = NEAR / (qt_xnor_words(K) * 8) / TILE * TILE, size = qt_min_i64(qt_max_i64(rows, TILE), 64);
-    QT_FOR_EACH(i, QT_CHUNKS(N, size), M * N * K > 1 << 22)
-    {
-        panel(p, M, N, K, A, B, i * size, qt_min_i64((i + 1) * size, N), C);
-    }
+    QT_FOR_EACH(i, QT_CHUNKS(N, size), M * N * K > 1 << 22) { panel(p, M, N, K, A, B, i * size, qt_min_i64((i + 1) * size, N), C); }
 }
