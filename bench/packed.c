@@ -3,10 +3,10 @@
  * such that either side's quantization of it is exact. `cached` repeats one matrix, `streamed` goes round 300 MB of copies and is given as a
  * part of what plain reading of the same memory reaches. One thread is timed by its CPU time, which a busy machine disturbs less.
  * Usage: bench_packed [folder of libggml-base.so and libggml-cpu-*.so, or "" [name]]; bench/ggml.sh gets them. Without: qtape alone. */
-#include "kernels/packed.h"
 #include "base/mem.h"
 #include "base/par.h"
 #include "base/rng.h"
+#include "kernels/packed.h"
 #include "kernels/xnor.h"
 #include <dirent.h>
 #include <dlfcn.h>

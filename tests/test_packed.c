@@ -4,11 +4,11 @@
 #include "kernels/igemm.h"
 #include "kernels/packed.h"
 #include "kernels/xnor.h"
-#include <cmocka.h>
 #include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <cmocka.h>
 
 static void *room(size_t n)
 {

@@ -97,10 +97,9 @@ INLINE void product(const qt_packed_job *j, int bits, int T, int32_t *out)
 
 #define CASE(bits, T)                                                                                                                                \
     __attribute__((target("avx2"))) static void dot_##bits##_##T(const qt_packed_job *j, int32_t *sum) { product(j, bits, T, sum); }
-CASE(1, 1)
-CASE(1, 2) CASE(1, 4) CASE(2, 1) CASE(2, 2) CASE(2, 4) CASE(4, 1) CASE(4, 2) CASE(4, 4) CASE(8, 1) CASE(8, 2) CASE(8, 4)
+CASE(1, 1) CASE(1, 2) CASE(1, 4) CASE(2, 1) CASE(2, 2) CASE(2, 4) CASE(4, 1) CASE(4, 2) CASE(4, 4) CASE(8, 1) CASE(8, 2) CASE(8, 4)
 
-    static bool has(void)
+static bool has(void)
 {
     return __builtin_cpu_supports("avx2");
 }
