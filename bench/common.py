@@ -63,12 +63,12 @@ def train(qtape, net, arm, words, steps, threads, log_every, run):
 
 def windows(lines):
     """Rates of whole windows: qtape gives the rate of its last half second of steps (loading included, evaluation not). The first is that
-    of the first step, the second that of the first half second; both are warm-up."""
+    of the first step, the second that of the first half second; both are warm-up. A run too short for more gives its mean."""
     rates = []
     for m in lines:
         if m["event"] == "step" and (not rates or m["samples_per_s"] != rates[-1]):
             rates.append(m["samples_per_s"])
-    return rates[2:] or rates[-1:]
+    return rates[2:] or [lines[-1]["samples_per_s"]]
 
 
 class Qtape:
@@ -79,9 +79,10 @@ class Qtape:
         self.words, self.rates, self.rss, self.rate = words + ["data.batch_size=%d" % batch], [], 0, None
 
     def run(self, seconds):
-        """Rates of one run; the first call runs twice, for the speed is not known before."""
+        """Rates of one run; the first call runs three times, for the speed is not known before."""
         if not self.rate:
             self.rate = self.once(3 if self.batch > 64 else 10)[0][-1]
+            self.rate = self.once(int(self.rate * WINDOW / self.batch) + 3)[0][-1]
         rates, self.rss = self.once(int(self.rate * (seconds + 2 * WINDOW) / self.batch) + 3)
         self.rate = rates[-1]
         self.rates += rates

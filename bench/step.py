@@ -26,6 +26,7 @@ import ctypes
 import itertools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -123,12 +124,16 @@ class Torch:
         return (self.log.read().strip().splitlines() or ["ended with %d" % self.process.returncode])[-1]
 
     def run(self, seconds):
+        """Between its blocks the process is stopped: the waiting threads of its OpenMP spin, in a virtual machine for long."""
+        self.process.send_signal(signal.SIGCONT)
         print(seconds, file=self.process.stdin, flush=True)
         answer = self.read()
+        self.process.send_signal(signal.SIGSTOP)
         self.rates += answer.get("rates", [])
         self.rss = answer.get("rss", 0)
 
     def close(self):
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close(), self.log.close()
