@@ -1,6 +1,6 @@
 #!/bin/bash
-# README, CONTRIBUTING and the tutorials hold: every `qtape` line of their sh blocks is run, in order, over the recipes that their yaml
-# blocks contain; the C examples of CONTRIBUTING compile; links lead somewhere.
+# README, the page on deployment, CONTRIBUTING and the tutorials hold: every `qtape` line of their sh blocks is run, in order, over the
+# recipes that their yaml blocks contain; the C examples of CONTRIBUTING compile; links lead somewhere.
 set -u
 cd "$QTAPE_SOURCE" || exit 1
 tmp=$(mktemp -d)
@@ -19,7 +19,7 @@ blocks()
 }
 
 # ---- commands. reproduce becomes check where it would train for minutes; all other commands run as they stand.
-for doc in README.md docs/tutorials/*.md; do
+for doc in README.md docs/deployment.md docs/tutorials/*.md; do
     mkdir -p "$tmp/run" && cp -r recipes "$tmp/run/"
     blocks "$doc" yaml
     for b in "$tmp"/blocks/*; do
