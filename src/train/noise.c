@@ -176,17 +176,18 @@ static void report(qt_run *r, const qt_module *m, const qt_tensor *y, const nois
 qt_err qt_noise_events(qt_run *r)
 {
     size_t   size = (size_t)r->store->size * sizeof(R);
-    bool     any = false, observing[256];
+    bool     any = false, *observing;
     qt_arena a = {0};
     R       *values;
     noise   *v;
     qt_tape *t;
     qt_err   e = QT_EMEM;
     for (int i = 0; i < r->model->n; i++) any |= r->model->m[i].gradq && r->model->m[i].gradq->enabled;
-    if (!any || r->store->n_site > 256) return QT_OK;
-    for (int i = 0; i < r->store->n_site; i++) observing[i] = r->store->site[i]->observing;
+    if (!any) return QT_OK;
+    observing = qt_arena_alloc(&a, (size_t)r->store->n_site * sizeof *observing);
     values = qt_arena_alloc(&a, size), v = qt_arena_zalloc(&a, (size_t)r->model->n * sizeof *v), t = qt_tape_new();
-    if (values && v && t) {
+    if (observing && values && v && t) {
+        for (int i = 0; i < r->store->n_site; i++) observing[i] = r->store->site[i]->observing;
         memcpy(values, r->store->value, size);
         t->seed = r->tape->seed, t->simulate = r->tape->simulate;
         enable(r, false, true);
