@@ -15,6 +15,8 @@ typedef struct qt_data_info {
     int64_t dim[QT_MAX_DIM - 1]; /* images: C, H, W */
     int64_t classes;             /* 0: regression; -1: not known before the data is read */
     int64_t target_n;            /* regression: numbers a target */
+    int64_t ids;                 /* 0: a sample is numbers. Otherwise it is dim[0] ids below this, and each has a target of its own: text.
+                                    classes is the same number then */
     bool    known;               /* the shape is certain without reading data */
 } qt_data_info;
 

@@ -192,7 +192,7 @@ qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x)
     for (int i = 0; i < m->n; i++) m->m[i].folded = false;
     for (int i = 0; i < m->n; i++) {
         qt_module *mod = &m->m[i];
-        qt_tensor *in[2] = {NULL};
+        qt_tensor *in[QT_MODULE_IN] = {NULL};
         for (int k = 0; k < mod->n_in; k++) in[k] = value(m, mod->in[k], x);
         if (mod->join) in[1] = value(m, mod->join->in[1], x);
         t->path = mod->path;

@@ -10,18 +10,19 @@
 typedef struct qt_shape {
     int     rank; /* 1..4 */
     int64_t dim[QT_MAX_DIM - 1];
+    int64_t ids;  /* of a model's input: 0, or it is ids below this */
 } qt_shape;
 
-enum { QT_MODULE_PARAMS = 6 };
+enum { QT_MODULE_PARAMS = 6, QT_MODULE_IN = 3 };
 struct qt_layer;
 typedef struct qt_module {
     const struct qt_layer *layer;
     void       *cfg;
     const char *path;                 /* "fc1", "blk.0.conv1" */
     qt_pos      pos;
-    int         n_in, in[2];          /* indices of the modules it reads; -1 is the model's input */
-    const char *in_name[2];           /* their paths, for messages; NULL is the model's input */
-    qt_shape    in_shape[2], out_shape;
+    int         n_in, in[QT_MODULE_IN]; /* indices of the modules it reads; -1 is the model's input */
+    const char *in_name[QT_MODULE_IN];           /* their paths, for messages; NULL is the model's input */
+    qt_shape    in_shape[QT_MODULE_IN], out_shape;
     qt_tensor  *p[QT_MODULE_PARAMS];  /* by the layer's own order (weight, bias, ...) */
     qt_site    *weight, *act, *gradq; /* quantizer sites, NULL where not quantized */
     const qt_shiftq *trial;           /* the noise meter's: what takes the place of gradq's settings, or NULL */
