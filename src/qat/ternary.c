@@ -8,6 +8,7 @@
  *
  * Ma et al. 2024, "The Era of 1-bit LLMs" (arXiv 2402.17764), eq. 1-3 (mean); Nielsen and Schneider-Kamp 2024 (arXiv 2407.09527), median.
  * Left out: the stochastic variant and the soft start of the second paper. */
+#include "base/half.h"
 #include "kernels/reduce.h"
 #include "qat/grid.h"
 
@@ -24,14 +25,7 @@ static const qt_field fields[] = {
 
 static qt_err init(qt_site *q) { return (void)q, QT_OK; }
 
-/* The nearest half-precision number, ties to even: 11 significant bits, the last never below 2^-24. */
-static double to_fp16(double s)
-{
-    int exponent;
-    frexp(s, &exponent);
-    double unit = ldexp(1, exponent - 11 > -24 ? exponent - 11 : -24);
-    return fmin(rint(s / unit) * unit, 65504);
-}
+static R to_fp16(R s) { return (R)qt_half_to_float(qt_half_from_float(fminf((float)s, 65504))); }
 
 static qt_err measure_of(const cfg *c, const qt_tensor *x, qt_arena *a, R *m)
 {
@@ -55,7 +49,7 @@ static qt_err grid_of(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_grid
     QT_TRY(qt_grid_alloc(a, g, false));
     QT_TRY(measure_of(c, x, a, &m));
     if (m < (R)1e-5) m = (R)1e-5;
-    g->scale[0] = c->scale_grid == FP16 ? (R)to_fp16((double)m) : m;
+    g->scale[0] = c->scale_grid == FP16 ? to_fp16(m) : m;
     return QT_OK;
 }
 

@@ -1,6 +1,7 @@
 /* Recipes, runs, checkpoints, claims. */
 #ifndef QT_TRAIN_TRAIN_H
 #define QT_TRAIN_TRAIN_H
+#include "base/files.h"
 #include "dataset.h"
 #include "nn/nn.h"
 #include "optim/optim.h"
@@ -241,14 +242,6 @@ typedef struct qt_seal {
 qt_err qt_seal_write(const qt_seal *s, const char *file);
 /* QT_EDATA if the file is damaged, no such file, or of a newer version. */
 qt_err qt_seal_verify(const qt_seal *s, const char *file);
-
-/* ---- files.c: files that are whole or not there ----------------------------------------------------------------------------------- */
-
-qt_err qt_file_read(qt_arena *a, const char *file, char **text, size_t *n);
-qt_err qt_file_write(const char *file, const char *text, size_t n); /* temporary name, fsync, rename, fsync of the folder */
-qt_err qt_file_commit(const char *part, const char *file);          /* the same for a temporary file that is written already */
-qt_err qt_folder_make(const char *dir);                             /* with its parents */
-bool   qt_file_exists(const char *file);
 
 /* ---- claims.c, reproduce.c: arms x seeds x claims ----------------------------------------------------------------------------------- */
 

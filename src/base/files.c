@@ -1,8 +1,11 @@
-/* Files that are whole or not there: written under a temporary name, brought to the disk, renamed, and the folder brought to the disk. */
-#include "train/train.h"
+/* Files that are whole or not there: written under a temporary name, brought to the disk, renamed, and the folder brought to the disk. And
+ * files mapped into memory, to be read. */
+#include "base/files.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -80,4 +83,28 @@ qt_err qt_folder_make(const char *dir)
     }
     if (stat(path, &st) || !S_ISDIR(st.st_mode)) return qt_fail(QT_EIO, "%s: is not a folder", dir);
     return QT_OK;
+}
+
+qt_err qt_file_map(const char *file, qt_map *m)
+{
+    struct stat st;
+    int         fd = open(file, O_RDONLY | O_CLOEXEC);
+    *m = (qt_map){(const uint8_t *)"", 0};
+    if (fd < 0) return qt_fail(QT_EIO, "%s: cannot read: %s", file, strerror(errno));
+    bool ok = !fstat(fd, &st);
+    if (ok && !S_ISREG(st.st_mode)) ok = false, errno = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+    if (ok && st.st_size > 0) {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED) ok = false;
+        else *m = (qt_map){p, (size_t)st.st_size};
+    }
+    int why = errno;
+    close(fd);
+    return ok ? QT_OK : qt_fail(QT_EIO, "%s: cannot read: %s", file, strerror(why));
+}
+
+void qt_file_unmap(qt_map *m)
+{
+    if (m->n) munmap((void *)(uintptr_t)m->p, m->n);
+    *m = (qt_map){NULL, 0};
 }
