@@ -48,8 +48,24 @@ static void test_rounding(void **state)
     assert_int_equal(qt_half_from_float(1e-45f), 0);
 }
 
+/* A journey through 16 bits, at each half and the floats between and beside; and at floats of all magnitudes. */
+static void test_journey(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 65536; h++)
+        for (int beside = -2; beside <= 2; beside++)
+            for (uint32_t middle = 0; middle <= 0x1000; middle += 0x1000) {
+                float f = qt_float_of_bits(qt_float_bits(qt_half_to_float((uint16_t)h)) + middle + (uint32_t)beside);
+                assert_int_equal(qt_float_bits(qt_half_round(f)), qt_float_bits(qt_half_to_float(qt_half_from_float(f))));
+            }
+    for (uint64_t b = 0; b < UINT32_MAX; b += 4099) {
+        float f = qt_float_of_bits((uint32_t)b);
+        assert_int_equal(qt_float_bits(qt_half_round(f)), qt_float_bits(qt_half_to_float(qt_half_from_float(f))));
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_rounding)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_rounding), cmocka_unit_test(test_journey)};
     return cmocka_run_group_tests_name("half", tests, NULL, NULL);
 }

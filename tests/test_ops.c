@@ -253,6 +253,9 @@ BUILD(big_sum, qt_sum(t, in[0], 0))
 BUILD(big_mean, qt_mean(t, in[0], -1))
 BUILD(big_linear, qt_linear(t, in[0], in[1], in[2]))
 BUILD(big_matmul, qt_matmul(t, in[0], in[1], false, true))
+BUILD(big_rope, qt_rope(t, in[0], 3, 0, 10000, false))
+BUILD(big_swiglu, qt_swiglu(t, in[0], in[1]))
+BUILD(big_attention, qt_attention(t, in[0], in[1], in[2], 4, 2, true, false))
 BUILD(big_conv, qt_conv2d(t, in[0], in[1], in[2], 1, 1, 1, 1))
 BUILD(big_conv_stride, qt_conv2d(t, in[0], in[1], NULL, 2, 1, 1, 1))
 BUILD(big_depthwise, qt_conv2d(t, in[0], in[1], NULL, 1, 1, 1, 9))
@@ -292,6 +295,9 @@ static const struct {
     {&qt_op_linear, {"big", big_linear, {{{129, 300}, 'n'}, {{257, 300}, 'n'}, {{257}, 'n'}}}},
     {&qt_op_linear, {"big, thin head", big_linear, {{{129, 512}, 'n'}, {{10, 512}, 'n'}, {{10}, 'n'}}}},
     {&qt_op_matmul, {"big batch", big_matmul, {{{6, 65, 33}, 'n'}, {{6, 71, 33}, 'n'}}}},
+    {&qt_op_rope, {"big", big_rope, {{{3, 151, 3 * 38}, 'n'}}}},
+    {&qt_op_swiglu, {"big", big_swiglu, {{{301, 137}, 'n'}, {{301, 137}, 'n'}}}},
+    {&qt_op_attention, {"big", big_attention, {{{3, 101, 4 * 34}, 'n'}, {{3, 117, 2 * 34}, 'n'}, {{3, 117, 2 * 34}, 'n'}}}},
     {&qt_op_conv2d, {"big", big_conv, {{{5, 16, 17, 19}, 'n'}, {{24, 16, 3, 3}, 'n'}, {{24}, 'n'}}}},
     {&qt_op_conv2d, {"big, stride 2", big_conv_stride, {{{5, 16, 17, 19}, 'n'}, {{24, 16, 3, 3}, 'n'}}}},
     {&qt_op_conv2d, {"big, depthwise", big_depthwise, {{{6, 9, 17, 19}, 'n'}, {{9, 1, 3, 3}, 'n'}}}},
@@ -378,6 +384,15 @@ WRONG(36, qt_matmul(t, X(2, 3), X(4, 5), false, false))
 WRONG(37, qt_conv2d(t, X(1, 3, 8, 8), X(4, 2, 3, 3), NULL, 1, 1, 1, 1))
 WRONG(38, qt_conv2d(t, X(1, 3, 2, 2), X(4, 3, 5, 5), NULL, 1, 0, 1, 1))
 WRONG(39, qt_max_pool2d(t, X(2, 3), 2, 2, 0))
+WRONG(40, qt_rope(t, X(2, 3, 10), 2, 0, 10000, false))
+WRONG(41, qt_rope(t, X(12), 2, 0, 10000, false))
+WRONG(42, qt_rope(t, X(3, 4), 2, 0, 0, false))
+WRONG(43, qt_swiglu(t, X(2, 3), X(3, 2)))
+WRONG(44, qt_attention(t, X(1, 3, 8), X(1, 3, 8), X(1, 3, 8), 4, 3, false, false))
+WRONG(45, qt_attention(t, X(3, 8), X(3, 8), X(3, 8), 4, 4, false, false))
+WRONG(46, qt_attention(t, X(1, 3, 8), X(1, 3, 8), X(1, 3, 8), 4, 2, false, false))
+WRONG(47, qt_attention(t, X(1, 3, 8), X(1, 5, 4), X(1, 6, 4), 4, 2, false, false))
+WRONG(48, qt_attention(t, X(1, 3, 8), X(1, 2, 8), X(1, 2, 8), 4, 4, true, false))
 
 static const struct {
     qt_tensor *(*call)(qt_tape *t);
@@ -423,6 +438,15 @@ static const struct {
     {wrong_37, QT_ESHAPE, {"conv2d"}},
     {wrong_38, QT_ESHAPE, {"conv2d"}},
     {wrong_39, QT_ESHAPE, {"max_pool2d", "[2, 3]"}},
+    {wrong_40, QT_ESHAPE, {"rope", "10 numbers", "2 heads of an even size"}},
+    {wrong_41, QT_ESHAPE, {"rope", "[12]", "[B, T, heads*D]"}},
+    {wrong_42, QT_ESHAPE, {"rope", "base is 0"}},
+    {wrong_43, QT_ESHAPE, {"swiglu", "[2, 3]", "[3, 2]"}},
+    {wrong_44, QT_ESHAPE, {"attention", "4 heads", "3 key heads"}},
+    {wrong_45, QT_ESHAPE, {"attention", "q is [3, 8]", "[B, T, 4*D]"}},
+    {wrong_46, QT_ESHAPE, {"attention", "k [1, 3, 8]", "[1, T, 4]"}},
+    {wrong_47, QT_ESHAPE, {"attention", "v [1, 6, 4]", "k [1, 5, 4]"}},
+    {wrong_48, QT_ESHAPE, {"attention", "3 queries, but 2 keys"}},
 };
 
 static void wrong_shapes_are_reported(void **state)

@@ -35,4 +35,14 @@ static inline uint16_t qt_half_from_float(float f)
     uint32_t normal = (a + 0xfff + (a >> 13 & 1) - (112u << 23)) >> 13, nan = 0x7e00 | (a >> 13 & 0x1ff);
     return (uint16_t)(sign | (a > 0x7f800000 ? nan : a >= 0x477ff000 ? 0x7c00 : a < 0x38800000 ? small : normal));
 }
+
+/* The nearest half precision number, as a float: qt_half_to_float(qt_half_from_float(f)) for loops, which it leaves in vector registers. */
+static inline float qt_half_round(float f)
+{
+    const uint32_t b = qt_float_bits(f), sign = b & 0x80000000u, a = b ^ sign, normal = (a + 0xfff + (a >> 13 & 1)) & 0xffffe000u;
+    const uint32_t small = qt_float_bits((qt_float_of_bits(a) + 0.5f) - 0.5f);
+    const uint32_t is_small = 0u - (a < 0x38800000u), is_large = 0u - (a >= 0x477ff000u), is_nan = 0u - (a > 0x7f800000u);
+    const uint32_t large = (0x7f800000u & ~is_nan) | ((b | 0x400000u) & 0xffffe000u & is_nan);
+    return qt_float_of_bits(sign | (small & is_small) | (large & is_large) | (normal & ~is_small & ~is_large));
+}
 #endif

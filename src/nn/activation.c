@@ -42,6 +42,7 @@ static qt_err build(qt_module *m, qt_store *s)
     };
 
 ACTIVATION(relu, "max(x, 0)", NULL, 0, true, qt_relu(t, x))
+ACTIVATION(relu2, "max(x, 0) squared", NULL, 0, false, qt_relu2(t, x))
 ACTIVATION(leaky_relu, "x above zero, slope x below", leaky_fields, sizeof(leaky_config), false, qt_leaky_relu(t, x, ((const leaky_config *)cfg)->slope))
 ACTIVATION(gelu, "x times the share of the normal distribution below x", gelu_fields, sizeof(gelu_config), false,
            ((const gelu_config *)cfg)->approximate ? qt_gelu_tanh(t, x) : qt_gelu(t, x))

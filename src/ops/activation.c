@@ -1,6 +1,7 @@
 /* Activations: y = f(x) for each element, dx = dy f'(x).
  *
  *     relu        max(0, x)                  f' = 1 where y > 0, else 0 (0 at 0)
+ *     relu2       max(0, x)^2                f' = 2 max(0, x)
  *     leaky_relu  x, or slope x below 0      f' = 1 or slope
  *     gelu        x Phi(x), Phi(x) = erfc(-x/sqrt 2)/2           f' = Phi(x) + x phi(x), phi the normal density
  *     gelu_tanh   x (1 + tanh u)/2, u = c (x + k x^3)            f' = (1 + tanh u)/2 + x/2 (1 - tanh^2 u) c (1 + 3 k x^2)
@@ -9,7 +10,8 @@
  *     tanh                                   f' = 1 - y^2
  *
  * The comparisons are written so that NaN comes out as NaN. Phi comes from erfc, which keeps gelu's left tail where 1 + erf cancels.
- * gelu: Hendrycks, Gimpel, "Gaussian error linear units", 2016, section 2, both forms. silu: Elfwing et al., 2018; there "SiL". */
+ * gelu: Hendrycks, Gimpel, "Gaussian error linear units", 2016, section 2, both forms. silu: Elfwing et al., 2018; there "SiL".
+ * relu2: So et al., "Primer", 2021, section 3. */
 #include "ops/pointwise.h"
 #include "ops/vmath.h"
 
@@ -31,6 +33,7 @@ QT_INLINE R silu_slope(R x)
 }
 
 qt_tensor *qt_relu(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(relu, 0); }
+qt_tensor *qt_relu2(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(relu2, 0); }
 qt_tensor *qt_leaky_relu(qt_tape *t, qt_tensor *x, double slope) { return POINTWISE_EMIT(leaky_relu, (R)slope); }
 qt_tensor *qt_gelu(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(gelu, 0); }
 qt_tensor *qt_gelu_tanh(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(gelu_tanh, 0); }
@@ -39,6 +42,7 @@ qt_tensor *qt_sigmoid(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(sigmoid,
 qt_tensor *qt_tanh(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(tanh, 0); }
 
 POINTWISE(relu, "max(0, x)", 'k', qt_relu(t, x), x <= 0 ? 0 : x, y <= 0 ? 0 : dy)
+POINTWISE(relu2, "max(0, x) squared", 'k', qt_relu2(t, x), x <= 0 ? 0 : x * x, x <= 0 ? 0 : dy * (2 * x))
 POINTWISE(leaky_relu, "x, or slope x where x is negative", 'k', qt_leaky_relu(t, x, 0.1), x * (x < 0 ? a : 1), dy * (x < 0 ? a : 1))
 POINTWISE(gelu, "x times the normal distribution function of x", 'n', qt_gelu(t, x), x * qt_vphi(x), dy * (qt_vphi(x) + x * density(x)))
 POINTWISE(gelu_tanh, "gelu in its tanh approximation", 'n', qt_gelu_tanh(t, x), (R)0.5 * x * (1 + gelu_tanh_of(x)), dy * gelu_tanh_slope(x))

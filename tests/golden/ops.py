@@ -42,6 +42,7 @@ line = np.array([-3.0, -1.0, -0.25, 0.0, 0.25, 1.0, 3.0, 8.0, -8.0])
 
 # activations and elementary functions
 golden("relu", "qt_relu(t, in[0])", [line], np.maximum(line, 0))
+golden("relu2", "qt_relu2(t, in[0])", [line], np.maximum(line, 0) ** 2)
 golden("leaky_relu", "qt_leaky_relu(t, in[0], 0.25)", [line], [v if v > 0 else v / 4 for v in line])
 golden("gelu", "qt_gelu(t, in[0])", [line], [v * 0.5 * math.erfc(-v / math.sqrt(2)) for v in line])
 golden("gelu_tanh", "qt_gelu_tanh(t, in[0])", [line], [0.5 * v * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))) for v in line])
@@ -55,7 +56,7 @@ golden("log", "qt_log(t, in[0])", [p], np.log(p))
 golden("sqrt", "qt_sqrt(t, in[0])", [p], np.sqrt(p))
 golden("abs", "qt_abs(t, in[0])", [line], np.abs(line))
 golden("clamp", "qt_clamp(t, in[0], -1, 0.5)", [line], np.clip(line, -1, 0.5))
-for op in ("relu", "leaky_relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "scale", "exp", "log", "sqrt", "abs", "clamp"):
+for op in ("relu", "relu2", "leaky_relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "scale", "exp", "log", "sqrt", "abs", "clamp"):
     args = {"leaky_relu": ", 0.5", "scale": ", 2", "clamp": ", -1, 1"}.get(op, "")
     golden(op, f"qt_{op}(t, in[0]{args})", [np.array([np.nan])], [np.nan])
 
@@ -133,6 +134,50 @@ for op, f in {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.d
     golden(op, f"qt_{op}(t, in[0], in[1])", [x, d], f(x, d))
     golden(op, f"qt_{op}(t, in[0], in[1])", [x, d[0]], f(x, d[0]))
     golden(op, f"qt_{op}(t, in[0], in[1])", [x, d[0, :1]], f(x, d[0, 0]))
+
+# transformers
+golden("swiglu", "qt_swiglu(t, in[0], in[1])", [line, line[::-1].copy()], line / (1 + np.exp(-line)) * line[::-1])
+
+
+def rope(x, heads, first, base, interleaved):
+    y = np.empty_like(x)
+    D = x.shape[-1] // heads
+    for at in np.ndindex(x.shape[:-1]):
+        for h in range(heads):
+            for i in range(D // 2):
+                angle = (first + at[-1]) * base ** (-2 * i / D)
+                a, b = (h * D + 2 * i, h * D + 2 * i + 1) if interleaved else (h * D + i, h * D + i + D // 2)
+                z = (x[at][a] + 1j * x[at][b]) * np.exp(1j * angle)
+                y[at][a], y[at][b] = z.real, z.imag
+    return y
+
+
+def attention(q, k, v, heads, kv_heads, causal):
+    y = np.empty_like(q)
+    Tq, Tk, D = q.shape[1], k.shape[1], q.shape[2] // heads
+    for b in range(len(q)):
+        for h in range(heads):
+            mine, shared = slice(h * D, (h + 1) * D), slice(h * kv_heads // heads * D, (h * kv_heads // heads + 1) * D)
+            for i in range(Tq):
+                n = Tk - Tq + i + 1 if causal else Tk
+                e = np.exp(k[b, :n, shared] @ q[b, i, mine] / math.sqrt(D))
+                y[b, i, mine] = e @ v[b, :n, shared] / e.sum()
+    return y
+
+
+tokens = draw("tokens", 2, 3, 8)
+golden("rope", "qt_rope(t, in[0], 2, 0, 10000, false)", [tokens], rope(tokens, 2, 0, 10000, False))
+golden("rope", "qt_rope(t, in[0], 2, 5, 100, true)", [tokens], rope(tokens, 2, 5, 100, True))
+golden("rope", "qt_rope(t, in[0], 1, 1000, 10000, false)", [tokens[0]], rope(tokens[0], 1, 1000, 10000, False))
+golden("rope", "qt_rope(t, in[0], 4, 0, 10000, true)", [tokens[:, 2:].copy()], tokens[:, 2:])
+q, k, v = draw("q", 2, 5, 12), draw("k", 2, 5, 12), draw("v", 2, 5, 12)
+golden("attention", "qt_attention(t, in[0], in[1], in[2], 3, 3, false, false)", [q, k, v], attention(q, k, v, 3, 3, False))
+golden("attention", "qt_attention(t, in[0], in[1], in[2], 2, 2, true, false)", [q, k, v], attention(q, k, v, 2, 2, True))
+few = (q[:, :2].copy(), k[:, :, :6].copy(), v[:, :, :6].copy())
+golden("attention", "qt_attention(t, in[0], in[1], in[2], 4, 2, true, false)", few, attention(*few, 4, 2, True))
+golden("attention", "qt_attention(t, in[0], in[1], in[2], 4, 2, false, false)", few, attention(*few, 4, 2, False))
+many = (draw("many q", 1, 37, 4), draw("many k", 1, 53, 2), draw("many v", 1, 53, 2))
+golden("attention", "qt_attention(t, in[0], in[1], in[2], 2, 1, true, false)", many, attention(*many, 2, 1, True))
 
 # shape
 s = draw("s", 2, 3, 4)

@@ -1,0 +1,280 @@
+/* Scaled dot-product attention of several heads of D numbers each. Of one head, with a = 1/sqrt(D):
+ *
+ *     S = a Q K^T [Tq,Tk],   P = softmax of each row of S,   O = P V
+ *
+ * causal: query i sees keys j <= Tk - Tq + i only, so that the last query sees all of them. Query head h reads key and value head
+ * h*kv_heads/heads. With G = dL/dO
+ *
+ *     dV = P^T G,   dP = G V^T,   dS = P (dP - r),  r_i = sum_j P_ij dP_ij,   dQ = a dS K,   dK = a dS^T Q.
+ *
+ * S and P never exist as a whole: work goes by blocks of ROWS queries with all keys that the last of them sees, and of P only the maximum
+ * and the sum of each row are kept; backward makes the rest again. Memory grows with T, not with T^2, and causal attention does little
+ * more than half of the work. A block belongs to one thread. Backward shares out (sequence, key head), for all queries add to the gradients
+ * of the same keys: those sums run over heads and blocks in a fixed order, from the last block, which sees all keys and so can write what
+ * the others add to.
+ *
+ * fp16: Q, K, V and P are rounded to half precision before they are multiplied, sums stay in R; that is what deployment engines do which
+ * keep keys and values in half precision. Backward takes the rounding for the identity.
+ *
+ * Vaswani et al., "Attention is all you need", 2017, equation 1. Ainslie et al., "GQA", 2023 (shared key heads). Dao et al.,
+ * "FlashAttention", 2022, section 3 (blocks, and probabilities made again). Left out: dropout of P, masks but the causal one, windows. */
+#include "base/half.h"
+#include "kernels/block.h"
+#include "ops/inner.h"
+#include "ops/vmath.h"
+#include <omp.h>
+
+enum { ROWS = 32, PAD = 16 };
+
+typedef struct arg {
+    int  heads, kv_heads;
+    bool causal, fp16;
+} arg;
+typedef struct plan {
+    int64_t  B, Tq, Tk, H, KV, D;
+    int64_t  wide;        /* Tk, up to a multiple of PAD */
+    bool     causal, fp16;
+    R        scale;
+    const R *q, *k, *v;   /* the operands, rounded where fp16 */
+    R       *half;        /* where the rounded ones lie */
+    R       *max, *inv;   /* [B,H,Tq]: of each row of S its maximum, and 1 / sum exp(S - max) */
+    R       *kt;          /* K^T of each key head [B,KV,D,wide] */
+    R       *own;         /* work space, `each` numbers a thread */
+    int64_t  each;
+} plan;
+
+static qt_err check(const qt_node *nd, const arg *g)
+{
+    const qt_tensor *q = nd->in[0], *k = nd->in[1], *v = nd->in[2];
+    char             s[96], u[96];
+    if (g->heads < 1 || g->kv_heads < 1 || g->heads % g->kv_heads)
+        return qt_node_fail(nd, "%d heads cannot share %d key heads evenly", g->heads, g->kv_heads);
+    if (q->rank != 3 || q->dim[2] % g->heads) return qt_node_fail(nd, "q is %s, it must be [B, T, %d*D]", qt_shape_str(q, s), g->heads);
+    if (k->rank != 3 || k->dim[0] != q->dim[0] || k->dim[2] != q->dim[2] / g->heads * g->kv_heads)
+        return qt_node_fail(nd, "k %s does not go with q %s: it must be [%lld, T, %lld], %d heads", qt_shape_str(k, s), qt_shape_str(q, u),
+                            (long long)q->dim[0], (long long)(q->dim[2] / g->heads * g->kv_heads), g->kv_heads);
+    if (v->rank != 3 || v->dim[0] != k->dim[0] || v->dim[1] != k->dim[1] || v->dim[2] != k->dim[2])
+        return qt_node_fail(nd, "v %s must have the shape of k %s", qt_shape_str(v, s), qt_shape_str(k, u));
+    if (g->causal && k->dim[1] < q->dim[1])
+        return qt_node_fail(nd, "causal: %lld queries, but %lld keys: the first query would see none", (long long)q->dim[1], (long long)k->dim[1]);
+    return QT_OK;
+}
+
+static R *numbers(const qt_node *nd, int64_t n) { return qt_tape_alloc(nd->tape, (size_t)n * sizeof(R)); }
+
+static qt_err shape(qt_node *nd)
+{
+    const qt_tensor *q = nd->in[0], *k = nd->in[1], *v = nd->in[2];
+    const arg       *g = nd->arg;
+    plan            *p;
+    QT_TRY(check(nd, g));
+    QT_TRY(qt_node_save(nd, sizeof *p));
+    p = nd->saved;
+    *p = (plan){.B = q->dim[0], .Tq = q->dim[1], .Tk = k->dim[1], .H = g->heads, .KV = g->kv_heads, .D = q->dim[2] / g->heads,
+                .causal = g->causal, .fp16 = g->fp16, .q = q->data, .k = k->data, .v = v->data};
+    p->wide = (p->Tk + PAD - 1) / PAD * PAD;
+    p->scale = (R)(1 / sqrt((double)p->D));
+    p->each = 2 * p->wide * (ROWS + p->D);
+    if (p->fp16 && !(p->half = numbers(nd, q->n + k->n + v->n))) return QT_EMEM;
+    if (!(p->max = numbers(nd, 2 * p->B * p->H * p->Tq))) return QT_EMEM;
+    if (!(p->kt = numbers(nd, p->B * p->KV * p->D * p->wide))) return QT_EMEM;
+    if (!(p->own = numbers(nd, p->each * qt_threads()))) return QT_EMEM;
+    p->inv = p->max + p->B * p->H * p->Tq;
+    return qt_node_out_like(nd, q);
+}
+
+/* ---- rounding to half precision ---- */
+
+QT_CLONES static void round_run(R *restrict y, const R *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = (R)qt_half_round((float)x[i]);
+}
+
+static R *round_all(R *to, const R *x, int64_t n)
+{
+    QT_FOR_CHUNKS(b, e, n, QT_GRAIN) round_run(to + b, x + b, e - b);
+    return to;
+}
+
+static void round_operands(const qt_node *nd)
+{
+    const qt_tensor *q = nd->in[0], *k = nd->in[1], *v = nd->in[2];
+    plan            *p = nd->saved;
+    p->q = round_all(p->half, q->data, q->n);
+    p->k = round_all(p->half + q->n, k->data, k->n);
+    p->v = round_all(p->half + q->n + k->n, v->data, v->n);
+}
+
+/* ---- one block: the queries [i, end) of head h of sequence b ---- */
+
+typedef struct block {
+    int64_t i, rows, keys; /* keys that its last query sees */
+    int64_t q, kv, stat;   /* where its numbers begin in q and O, in k and v, in max and inv */
+} block;
+
+static block block_at(const plan *p, int64_t b, int64_t h, int64_t number)
+{
+    const int64_t i = number * ROWS, end = qt_min_i64(p->Tq, i + ROWS);
+    return (block){.i = i, .rows = end - i, .keys = p->causal ? p->Tk - p->Tq + end : p->Tk, .q = ((b * p->Tq + i) * p->H + h) * p->D,
+                   .kv = (b * p->Tk * p->KV + h * p->KV / p->H) * p->D, .stat = (b * p->H + h) * p->Tq + i};
+}
+/* keys that query r of the block sees */
+static int64_t seen(const plan *p, const block *k, int64_t r) { return p->causal ? p->Tk - p->Tq + k->i + r + 1 : p->Tk; }
+static int64_t blocks(const plan *p) { return (p->Tq + ROWS - 1) / ROWS; }
+
+/* s, n scores without their scale, becomes probabilities; behind them zeros up to `width`. */
+QT_CLONES static void row_softmax(R *restrict s, int64_t n, int64_t width, R scale, bool fp16, R *max, R *inv)
+{
+    const R m = qt_lane_max(s, n) * scale;
+    double  sum = 0;
+    for (int64_t j = 0; j < n; j++) s[j] = qt_vexp(s[j] * scale - m);
+    QT_SUM(sum, j, n, s[j]);
+    const R f = (R)(1 / sum);
+    if (fp16)
+        for (int64_t j = 0; j < n; j++) s[j] = (R)qt_half_round((float)(s[j] * f));
+    else
+        for (int64_t j = 0; j < n; j++) s[j] *= f;
+    for (int64_t j = n; j < width; j++) s[j] = 0;
+    *max = m, *inv = f;
+}
+
+static void block_forward(const plan *p, const block *k, const R *kt, R *s, R *y)
+{
+    const int64_t W = p->wide, D = p->D, wq = p->H * D, wk = p->KV * D;
+    qt_block_product(k->rows, k->keys, D, p->q + k->q, wq, 1, kt, W, s, W, false);
+    for (int64_t r = 0; r < k->rows; r++)
+        row_softmax(s + r * W, seen(p, k, r), k->keys, p->scale, p->fp16, p->max + k->stat + r, p->inv + k->stat + r);
+    qt_block_product(k->rows, D, k->keys, s, W, 1, p->v + k->kv, wk, y + k->q, wq, false);
+}
+
+static void forward(qt_node *nd)
+{
+    plan         *p = nd->saved;
+    const int64_t n = blocks(p), wk = p->KV * p->D, size = p->D * p->wide;
+    if (p->fp16) round_operands(nd);
+    QT_FOR_EACH(j, p->B * p->KV, p->B * p->Tk * wk > QT_GRAIN)
+    qt_block_transpose(p->Tk, p->D, p->k + (j / p->KV * p->Tk * p->KV + j % p->KV) * p->D, wk, p->kt + j * size, p->wide);
+    QT_FOR_EACH(j, p->B * p->H * n, p->B * p->H * p->Tq * p->Tk > QT_GRAIN)
+    {
+        const int64_t b = j / n / p->H, h = j / n % p->H;
+        const block   k = block_at(p, b, h, j % n);
+        block_forward(p, &k, p->kt + (b * p->KV + h * p->KV / p->H) * size, p->own + omp_get_thread_num() * p->each, nd->out->data);
+    }
+}
+
+/* ---- backward ---- */
+
+typedef struct grads {
+    R   *q, *k, *v;                /* NULL where none is wanted */
+    bool first_q, first_k, first_v; /* nothing is there yet */
+} grads;
+
+/* s, n scores without their scale, become probabilities, and ds, which comes as dP, becomes a dS; zeros behind both. */
+QT_CLONES static void row_backward(R *restrict s, R *restrict ds, int64_t n, int64_t width, R scale, bool fp16, R max, R inv)
+{
+    double dot = 0;
+    for (int64_t j = 0; j < n; j++) s[j] = qt_vexp(s[j] * scale - max) * inv;
+    QT_SUM(dot, j, n, s[j] * ds[j]);
+    const R r = (R)dot;
+    for (int64_t j = 0; j < n; j++) ds[j] = scale * s[j] * (ds[j] - r);
+    if (fp16)
+        for (int64_t j = 0; j < n; j++) s[j] = (R)qt_half_round((float)s[j]);
+    for (int64_t j = n; j < width; j++) s[j] = ds[j] = 0;
+}
+
+/* whole: it is the first block of its key head, and sees all keys */
+static void block_backward(const plan *p, const block *k, const grads *d, bool whole, const R *kt, const R *vt, R *s, const R *dy)
+{
+    const int64_t W = p->wide, D = p->D, wq = p->H * D, wk = p->KV * D;
+    R            *ds = s + ROWS * W;
+    qt_block_product(k->rows, k->keys, D, p->q + k->q, wq, 1, kt, W, s, W, false);
+    qt_block_product(k->rows, k->keys, D, dy + k->q, wq, 1, vt, W, ds, W, false);
+    for (int64_t r = 0; r < k->rows; r++)
+        row_backward(s + r * W, ds + r * W, seen(p, k, r), k->keys, p->scale, p->fp16, p->max[k->stat + r], p->inv[k->stat + r]);
+    if (d->v) qt_block_product(k->keys, D, k->rows, s, 1, W, dy + k->q, wq, d->v + k->kv, wk, !(whole && d->first_v));
+    if (d->k) qt_block_product(k->keys, D, k->rows, ds, 1, W, p->q + k->q, wq, d->k + k->kv, wk, !(whole && d->first_k));
+    if (d->q) qt_block_product(k->rows, D, k->keys, ds, W, 1, p->k + k->kv, wk, d->q + k->q, wq, !d->first_q);
+}
+
+/* All queries that read key head c of sequence b. */
+static void head_backward(const plan *p, int64_t b, int64_t c, const grads *d, R *work, const R *dy)
+{
+    const int64_t group = p->H / p->KV, size = p->D * p->wide, at = (b * p->Tk * p->KV + c) * p->D;
+    R            *vt = work;
+    qt_block_transpose(p->Tk, p->D, p->v + at, p->KV * p->D, vt, p->wide);
+    for (int64_t h = c * group; h < (c + 1) * group; h++)
+        for (int64_t number = blocks(p) - 1; number >= 0; number--) {
+            const block k = block_at(p, b, h, number);
+            const bool  whole = h == c * group && number == blocks(p) - 1;
+            block_backward(p, &k, d, whole, p->kt + (b * p->KV + c) * size, vt, work + size, dy);
+        }
+}
+
+static void backward(const qt_node *nd)
+{
+    const plan *p = nd->saved;
+    qt_tensor  *q = nd->in[0], *k = nd->in[1], *v = nd->in[2];
+    grads       d = {.q = q->grad, .k = k->grad, .v = v->grad};
+    d.first_v = qt_grad_first(v), d.first_k = qt_grad_first(k), d.first_q = qt_grad_first(q); /* in the order of their products */
+    QT_FOR_EACH(j, p->B * p->KV, p->B * p->H * p->Tq * p->Tk > QT_GRAIN)
+    head_backward(p, j / p->KV, j % p->KV, &d, p->own + omp_get_thread_num() * p->each, nd->out->grad);
+}
+
+/* ---- the slow twin: the definition, sums in double ---- */
+
+static void naive_row(const plan *p, const R *q, const R *k, const R *v, int64_t n, R *y)
+{
+    const int64_t D = p->D, wk = p->KV * D;
+    double        max = -INFINITY, sum = 0;
+    for (int pass = 0; pass < 3; pass++)
+        for (int64_t j = 0; j < n; j++) {
+            double s = 0;
+            for (int64_t i = 0; i < D; i++) s += (double)q[i] * (double)k[j * wk + i];
+            s *= (double)p->scale;
+            if (pass == 0) max = fmax(max, s);
+            if (pass == 1) sum += exp(s - max);
+            for (int64_t i = 0; pass == 2 && i < D; i++) {
+                const double e = exp(s - max) / sum, w = p->fp16 ? (double)qt_half_round((float)e) : e;
+                y[i] = (R)((j ? (double)y[i] : 0) + w * (double)v[j * wk + i]);
+            }
+        }
+}
+
+static void naive(qt_node *nd)
+{
+    plan *p = nd->saved;
+    forward(nd); /* for what backward needs */
+    for (int64_t b = 0; b < p->B; b++)
+        for (int64_t h = 0; h < p->H; h++)
+            for (int64_t i = 0; i < p->Tq; i++) {
+                const int64_t at = ((b * p->Tq + i) * p->H + h) * p->D, kv = (b * p->Tk * p->KV + h * p->KV / p->H) * p->D;
+                naive_row(p, p->q + at, p->k + kv, p->v + kv, p->causal ? p->Tk - p->Tq + i + 1 : p->Tk, nd->out->data + at);
+            }
+}
+
+qt_tensor *qt_attention(qt_tape *t, qt_tensor *q, qt_tensor *k, qt_tensor *v, int heads, int kv_heads, bool causal, bool fp16)
+{
+    arg g = {heads, kv_heads, causal, fp16};
+    return QT_EMIT(t, &qt_op_attention, &g, sizeof g, q, k, v);
+}
+
+static qt_tensor *build_one(qt_tape *t, qt_tensor **in) { return qt_attention(t, in[0], in[1], in[2], 1, 1, false, false); }
+static qt_tensor *build_two(qt_tape *t, qt_tensor **in) { return qt_attention(t, in[0], in[1], in[2], 2, 2, false, false); }
+static qt_tensor *build_causal(qt_tape *t, qt_tensor **in) { return qt_attention(t, in[0], in[1], in[2], 2, 2, true, false); }
+static qt_tensor *build_shared(qt_tape *t, qt_tensor **in) { return qt_attention(t, in[0], in[1], in[2], 4, 2, true, false); }
+static qt_tensor *build_self(qt_tape *t, qt_tensor **in) { return qt_attention(t, in[0], in[0], in[0], 2, 2, true, false); }
+static qt_tensor *build_kv(qt_tape *t, qt_tensor **in) { return qt_attention(t, in[0], in[1], in[1], 3, 1, false, false); }
+static const qt_case cases[] = {{"one head", build_one, {{{1, 3, 2}, 'n'}, {{1, 4, 2}, 'n'}, {{1, 4, 2}, 'n'}}},
+                                {"two heads", build_two, {{{2, 5, 6}, 'n'}, {{2, 4, 6}, 'n'}, {{2, 4, 6}, 'n'}}},
+                                {"causal", build_causal, {{{2, 5, 6}, 'n'}, {{2, 5, 6}, 'n'}, {{2, 5, 6}, 'n'}}},
+                                {"causal, more keys than queries", build_causal, {{{1, 3, 4}, 'n'}, {{1, 7, 4}, 'n'}, {{1, 7, 4}, 'n'}}},
+                                {"causal, shared key heads", build_shared, {{{2, 4, 8}, 'n'}, {{2, 4, 4}, 'n'}, {{2, 4, 4}, 'n'}}},
+                                {"causal, several blocks", build_causal, {{{1, 70, 4}, 'n'}, {{1, 70, 4}, 'n'}, {{1, 70, 4}, 'n'}}},
+                                {"shared key heads, several blocks", build_shared, {{{1, 40, 8}, 'n'}, {{1, 45, 4}, 'n'}, {{1, 45, 4}, 'n'}}},
+                                {"q, k and v are one", build_self, {{{2, 5, 6}, 'n'}}},
+                                {"k and v are one", build_kv, {{{1, 3, 9}, 'n'}, {{1, 4, 3}, 'n'}}},
+                                {"one token of one number", build_one, {{{1, 1, 1}, 'n'}, {{1, 1, 1}, 'n'}, {{1, 1, 1}, 'n'}}},
+                                {NULL}};
+const qt_op qt_op_attention = {
+    .d = {"attention", "softmax(q k^T / sqrt(D)) v for each head, causal or not, key heads shared or not", .source = "Vaswani et al., 2017, equation 1"},
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .naive = naive, .cases = cases};
