@@ -183,6 +183,7 @@ static qt_err read_parts(qt_arena *a, qt_data *d)
 static const char *info_text(char text[160], const qt_data_info *f)
 {
     int n = snprintf(text, 160, "samples of [");
+    if (f->ids) return snprintf(text, 160, "%lld tokens of %lld", (long long)f->dim[0], (long long)f->ids), text;
     for (int i = 0; i < f->rank; i++) n += snprintf(text + n, 160 - (size_t)n, i ? ", %lld" : "%lld", (long long)f->dim[i]);
     if (f->classes > 0) snprintf(text + n, 160 - (size_t)n, "] with %lld classes", (long long)f->classes);
     else if (f->classes == 0) snprintf(text + n, 160 - (size_t)n, "] with %lld numbers to predict", (long long)f->target_n);
@@ -198,7 +199,7 @@ static qt_err compare_parts(const qt_data *d, qt_err code)
     for (int k = QT_VAL; k < QT_SPLITS; k++) {
         const qt_data_info *g = d->part[k].source ? &d->part[k].source->info : f;
         bool shape = g->rank == f->rank && !memcmp(g->dim, f->dim, sizeof f->dim[0] * (size_t)f->rank), known = f->known && g->known;
-        bool kind  = !f->classes == !g->classes && g->classes <= f->classes && g->target_n == f->target_n;
+        bool kind  = !f->classes == !g->classes && g->classes <= f->classes && g->target_n == f->target_n && g->ids == f->ids;
         if ((known && !shape) || (f->classes >= 0 && g->classes >= 0 && !kind))
             return qt_fail_at(code, d->part[k].pos, "data.%s: %s gives %s, but data.train gives %s", split_name[k], d->part[k].source->set->d.name,
                               info_text(b, g), info_text(a, f));
@@ -310,6 +311,17 @@ qt_err qt_data_get(qt_data *d, qt_split s, int64_t i, qt_rng *draw, R *x, int32_
     QT_ASSERT(d->open && i >= 0 && i < p->n);
     pthread_mutex_lock(&p->source->lock);
     e = p->source->set->get(p->source->state, p->range.split, p->begin + i, draw, x, y, t);
+    pthread_mutex_unlock(&p->source->lock);
+    return e;
+}
+
+qt_err qt_data_tokens(qt_data *d, qt_split s, int64_t i, qt_rng *draw, int32_t *x, int32_t *y)
+{
+    part  *p = &d->part[s];
+    qt_err e;
+    QT_ASSERT(d->open && i >= 0 && i < p->n);
+    pthread_mutex_lock(&p->source->lock);
+    e = p->source->set->tokens(p->source->state, p->range.split, p->begin + i, draw, x, y);
     pthread_mutex_unlock(&p->source->lock);
     return e;
 }

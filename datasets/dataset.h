@@ -7,6 +7,7 @@
 #include "base/rng.h"
 
 typedef qt_real R;
+enum { QT_IGNORE = -100 }; /* a target that does not count */
 typedef enum qt_split { QT_TRAIN, QT_VAL, QT_TEST, QT_SPLITS } qt_split;
 
 /* Shape of one sample (without the batch), and what the target is. Known before the data is read where possible. */
@@ -28,6 +29,8 @@ typedef struct qt_dataset {
     /* REQUIRED: sample i of a split: x[product of dim], and *y (class) or t[target_n]. draw NULL: no augmentation. Called from one
      * thread at a time, not the trainer's. */
     qt_err (*get)(void *state, qt_split s, int64_t i, qt_rng *draw, R *x, int32_t *y, R *t);
+    /* REQUIRED where info.ids, instead of get: x[dim[0]] ids and the target y[dim[0]] of each, QT_IGNORE where none counts */
+    qt_err (*tokens)(void *state, qt_split s, int64_t i, qt_rng *draw, int32_t *x, int32_t *y);
     void   (*close)(void *state);
     qt_err (*fetch)(const void *cfg);                                        /* OPTIONAL: `qtape data get NAME` */
     const char *(*find)(qt_arena *a, const void *cfg);                       /* OPTIONAL: folder that holds the files, NULL if there is none */
@@ -43,8 +46,9 @@ typedef struct qt_dataset {
 typedef struct qt_loader qt_loader;
 typedef struct qt_batch {
     int64_t n;      /* samples: batch_size, fewer in a last batch of an evaluation pass */
-    R      *x;      /* [n, dim...] */
-    int32_t *y;     /* [n] class ids, or NULL */
+    R      *x;      /* [n, dim...], or NULL */
+    int32_t *ids;   /* [n, dim[0]] where the data are ids, or NULL */
+    int32_t *y;     /* [n] class ids, where the data are ids [n, dim[0]], or NULL */
     R      *t;      /* [n, target_n], or NULL */
 } qt_batch;
 
@@ -61,6 +65,7 @@ qt_err   qt_data_open(qt_data *d, uint64_t seed);
 int64_t  qt_data_size(const qt_data *d, qt_split s);
 /* Sample i of a split of the section, as qt_dataset.get; may be called from several threads. */
 qt_err   qt_data_get(qt_data *d, qt_split s, int64_t i, qt_rng *draw, R *x, int32_t *y, R *t);
+qt_err   qt_data_tokens(qt_data *d, qt_split s, int64_t i, qt_rng *draw, int32_t *x, int32_t *y);
 void     qt_data_close(qt_data *d);
 
 /* Training order: epoch e is a permutation drawn from stream "data/epoch/e"; incomplete last batches are dropped (unless the split is

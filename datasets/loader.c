@@ -2,7 +2,7 @@
  * the recipe's seed and k alone: with B batches an epoch, batch k is number k mod B of epoch e = k / B, whose order is the permutation
  *     for i = n-1 ... 1: swap order[i], order[u],  u uniform in 0..i     (Fisher-Yates; Durstenfeld, CACM 7, 1964, algorithm 235)
  * with u from stream "data/epoch/e", and sample number j of the epoch draws its augmentation from numbers 64 j, 64 j + 1, ... of stream
- * "data/augment/e". So a resumed run continues at any batch without replaying the ones before. */
+ * "data/augment/e"; what a whole epoch shares is drawn from its last number. So a resumed run continues at any batch without replaying the ones before. */
 #include "dataset.h"
 #include <pthread.h>
 #include <signal.h>
@@ -51,9 +51,11 @@ static qt_err fill(qt_loader *l, int64_t k, qt_batch *b)
     if (l->train) draw = qt_rng_named(l->seed, "data/augment/%lld", (long long)epoch);
     b->n = l->n - first < l->batch ? l->n - first : l->batch;
     for (int64_t i = 0; i < b->n; i++) {
+        int64_t j = l->train ? l->order[first + i] : first + i;
+        qt_rng *r = l->train ? &draw : NULL;
         draw.at = (uint64_t)(first + i) * DRAWS;
-        QT_TRY(qt_data_get(l->data, l->split, l->train ? l->order[first + i] : first + i, l->train ? &draw : NULL, b->x + i * l->width,
-                           b->y ? b->y + i : NULL, b->t ? b->t + i * l->target_n : NULL));
+        if (b->ids) QT_TRY(qt_data_tokens(l->data, l->split, j, r, b->ids + i * l->width, b->y + i * l->width));
+        else QT_TRY(qt_data_get(l->data, l->split, j, r, b->x + i * l->width, b->y ? b->y + i : NULL, b->t ? b->t + i * l->target_n : NULL));
     }
     return QT_OK;
 }
@@ -96,10 +98,11 @@ static qt_err allocate(qt_loader *l)
     if (l->train && !(l->order = qt_alloc(sizeof *l->order * (size_t)l->n))) return QT_EMEM;
     for (int i = 0; i < RING; i++) {
         qt_batch *b = &l->ring[i];
-        b->x = qt_alloc(sizeof(R) * (size_t)(l->batch * l->width));
+        if (f->ids) b->ids = qt_alloc(sizeof(int32_t) * (size_t)(l->batch * l->width));
+        else b->x = qt_alloc(sizeof(R) * (size_t)(l->batch * l->width));
         if (l->target_n) b->t = qt_alloc(sizeof(R) * (size_t)(l->batch * l->target_n));
-        else b->y = qt_alloc(sizeof(int32_t) * (size_t)l->batch);
-        if (!b->x || !(b->t || b->y)) return QT_EMEM;
+        else b->y = qt_alloc(sizeof(int32_t) * (size_t)(l->batch * (f->ids ? l->width : 1)));
+        if (!(b->x || b->ids) || !(b->t || b->y)) return QT_EMEM;
     }
     return QT_OK;
 }
@@ -185,7 +188,7 @@ void qt_loader_free(qt_loader *l)
         pthread_cond_destroy(&l->can_make);
         pthread_cond_destroy(&l->can_take);
     }
-    for (int i = 0; i < RING; i++) qt_free(l->ring[i].x), qt_free(l->ring[i].y), qt_free(l->ring[i].t);
+    for (int i = 0; i < RING; i++) qt_free(l->ring[i].x), qt_free(l->ring[i].ids), qt_free(l->ring[i].y), qt_free(l->ring[i].t);
     qt_free(l->order);
     qt_free(l->text);
     qt_free(l);

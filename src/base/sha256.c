@@ -52,14 +52,33 @@ static void finish(uint32_t h[8], const uint8_t *rest, size_t n, uint64_t bytes)
     for (size_t i = 0; i < size; i += 64) mix(h, tail + i);
 }
 
+static const uint32_t first_state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+
+static void print(const uint32_t h[8], char text[static QT_SHA256_TEXT])
+{
+    for (int i = 0; i < 8; i++) snprintf(text + 8 * i, 9, "%08x", h[i]);
+}
+
+void qt_sha256(const void *bytes, size_t n, char text[static QT_SHA256_TEXT])
+{
+    const uint8_t *p = bytes;
+    uint32_t       h[8];
+    size_t         at = 0;
+    memcpy(h, first_state, sizeof h);
+    for (; at + 64 <= n; at += 64) mix(h, p + at);
+    finish(h, p + at, n - at, n);
+    print(h, text);
+}
+
 qt_err qt_sha256_file(const char *file, char text[static QT_SHA256_TEXT])
 {
-    uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    uint32_t h[8];
     uint8_t  buf[64 * 1024];
     uint64_t bytes = 0;
     size_t   n, at;
     FILE    *f = fopen(file, "rb");
     QT_CHECK(f, QT_EIO, "%s: cannot read: %s", file, strerror(errno));
+    memcpy(h, first_state, sizeof h);
     do {
         n = fread(buf, 1, sizeof buf, f), bytes += n;
         for (at = 0; at + 64 <= n; at += 64) mix(h, buf + at);
@@ -68,6 +87,6 @@ qt_err qt_sha256_file(const char *file, char text[static QT_SHA256_TEXT])
     fclose(f);
     QT_CHECK(!bad, QT_EIO, "%s: cannot read", file);
     finish(h, buf + at, n - at, bytes);
-    for (int i = 0; i < 8; i++) snprintf(text + 8 * i, 9, "%08x", h[i]);
+    print(h, text);
     return QT_OK;
 }

@@ -76,7 +76,8 @@ int qt_yaml_find(const qt_yaml *map, const char *key)
 qt_err qt_yaml_put(qt_arena *a, qt_yaml *map, const char *key, qt_yaml *value)
 {
     int i = qt_yaml_find(map, key);
-    QT_ASSERT(map->kind == QT_YAML_MAP && value);
+    QT_ASSERT(map->kind == QT_YAML_MAP);
+    if (!value) return QT_EMEM;
     if (i >= 0) return map->item[i] = value, QT_OK;
     if (!(key = qt_arena_strdup(a, key))) return QT_EMEM;
     return add_key(a, map, key, value->pos, value);
@@ -84,7 +85,8 @@ qt_err qt_yaml_put(qt_arena *a, qt_yaml *map, const char *key, qt_yaml *value)
 
 qt_err qt_yaml_push(qt_arena *a, qt_yaml *list, qt_yaml *value)
 {
-    QT_ASSERT(list->kind == QT_YAML_LIST && value);
+    QT_ASSERT(list->kind == QT_YAML_LIST);
+    if (!value) return QT_EMEM;
     QT_TRY(make_room(a, list));
     list->item[list->n++] = value;
     return QT_OK;

@@ -38,7 +38,7 @@ bool qt_yaml_real(const qt_yaml *y, double *v); /* integers too; .inf, .nan */
 bool qt_yaml_str(const qt_yaml *y, const char **v);
 const char *qt_yaml_kind_name(const qt_yaml *y); /* "a map", "a list", "a number", "a string", "null" for messages */
 
-/* Building and changing trees. */
+/* Building and changing trees. A value of NULL is one that memory was short for: QT_EMEM. */
 qt_yaml *qt_yaml_map(qt_arena *a, qt_pos pos);
 qt_yaml *qt_yaml_list(qt_arena *a, qt_pos pos);
 qt_yaml *qt_yaml_scalar(qt_arena *a, const char *text, qt_pos pos);

@@ -59,7 +59,7 @@ static qt_err summary(qt_arena *a, qt_recipe *r)
         printf("%s: recipe ok; the shape of its data is known only when they are read, so the model was not built\n", r->file);
         return QT_OK;
     }
-    qt_shape  in = {info->rank};
+    qt_shape  in = {.rank = info->rank, .ids = info->ids};
     qt_store *s = qt_store_new((uint64_t)r->seed);
     if (!s) return QT_EMEM;
     memcpy(in.dim, info->dim, sizeof in.dim);

@@ -11,7 +11,7 @@
 static const qt_option options[] = {{"split", 's', "NAME", "train, val or test (default: test)"},
                                     {"engine", 'e', "NAME", "float: the training graph; int: the deployment engine (default: float; int for a file)"},
                                     QT_OPTION_JSON,
-                                    {"out", 'o', "FILE.h5", "write logits [N, classes] and target [N]"},
+                                    {"out", 'o', "FILE.h5", "write logits [N, classes] and target [N]; of text, N are the tokens that count"},
                                     QT_OPTION_THREADS,
                                     {0}};
 
@@ -44,17 +44,17 @@ static qt_err evaluate(qt_run *r, const qt_engine *engine, int split, const char
 {
     const char *out = qt_arg(&qt_command_eval, a, "out");
     qt_result   res = {0};
-    int64_t     n = qt_data_size(r->data, split), outputs = 1;
+    int64_t     n = qt_data_size(r->data, split), outputs = 1, T = qt_run_is_text(r) ? r->model->in.dim[0] : 1;
     R          *logits = NULL, *target = NULL;
     QT_CHECK(n > 0, QT_EUSAGE, "eval: the data of %s have no split '%s'", a->word[0], name);
     for (int i = 0; i < r->model->out.rank; i++) outputs *= r->model->out.dim[i];
     if (out) {
-        logits = qt_alloc((size_t)(n * outputs) * sizeof(R)), target = qt_alloc((size_t)n * sizeof(R));
+        logits = qt_alloc((size_t)(n * outputs) * sizeof(R)), target = qt_alloc((size_t)(n * T) * sizeof(R));
         if (!logits || !target) return qt_free(logits), qt_free(target), QT_EMEM;
     }
     qt_err e = qt_run_eval(r, split, &res, logits, target);
     if (engine) res.params = engine->params, res.bits_per_weight = engine->bits_per_weight, res.bytes = engine->bytes;
-    if (e == QT_OK && out) e = save(out, n, outputs, logits, target);
+    if (e == QT_OK && out) e = save(out, res.n, outputs / T, logits, target);
     if (e == QT_OK) qt_result_print(name, engine ? "int" : "float", &res, qt_arg(&qt_command_eval, a, "json") != NULL);
     qt_free(logits), qt_free(target);
     return e;

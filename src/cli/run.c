@@ -1,5 +1,6 @@
 /* What the commands that run something share: how progress is shown, and how a result is printed. */
 #include "cli/run.h"
+#include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -28,11 +29,13 @@ void qt_result_print(const char *split, const char *engine, const qt_result *r, 
     if (json) {
         printf("{\"split\": \"%s\", \"loss\": %.9g, ", split, r->loss);
         if (r->classes) printf("\"accuracy\": %.9g, ", r->accuracy);
+        if (r->tokens) printf("\"perplexity\": %.9g, ", exp(r->loss));
         printf("\"n\": %lld, \"engine\": \"%s\"}\n", (long long)r->n, engine);
         return;
     }
-    printf("split            %s\nsamples          %lld\nloss             %.6g\n", split, (long long)r->n, r->loss);
+    printf("split            %s\n%-16s %lld\nloss             %.6g\n", split, r->tokens ? "tokens" : "samples", (long long)r->n, r->loss);
     if (r->classes) printf("accuracy         %.2f %%\n", 100 * r->accuracy);
+    if (r->tokens) printf("perplexity       %.6g\n", exp(r->loss));
     if (r->params) printf("parameters       %lld\n", (long long)r->params);
     if (r->bits_per_weight) printf("bits per weight  %.2f\n", r->bits_per_weight);
 }

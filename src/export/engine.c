@@ -22,8 +22,9 @@ qt_err qt_engine_run(qt_engine *e, int64_t n, const qt_real *x, qt_real *y)
     memcpy(dim + 1, e->model->in.dim, (size_t)e->model->in.rank * sizeof *dim);
     qt_tape_reset(e->tape);
     qt_tape_mode(e->tape, false, false);
-    in = qt_input(e->tape, 1 + e->model->in.rank, dim);
+    in = e->model->in.ids ? qt_input_ids(e->tape, 1 + e->model->in.rank, dim) : qt_input(e->tape, 1 + e->model->in.rank, dim);
     if (in->data) memcpy(in->data, x, (size_t)in->n * sizeof *x);
+    for (int64_t i = 0; in->ids && i < in->n; i++) in->ids[i] = (int32_t)x[i];
     out = qt_model_forward(e->tape, e->model, in);
     QT_TRY(qt_tape_error(e->tape));
     memcpy(y, out->data, (size_t)out->n * sizeof *y);
@@ -70,7 +71,7 @@ qt_err qt_engine_as_run(qt_engine *e, qt_run *r)
     QT_TRY(qt_data_read(&e->arena, section, &r->data));
     QT_TRY(qt_data_open(r->data, (uint64_t)e->seed));
     const qt_data_info *info = qt_data_info_of(r->data);
-    qt_shape            in = {info->rank, {0}};
+    qt_shape            in = {.rank = info->rank, .ids = info->ids};
     memcpy(in.dim, info->dim, (size_t)info->rank * sizeof *in.dim);
     QT_CHECK(qt_shape_same(&in, &e->model->in) && info->classes == e->classes, QT_EDATA, "%s: the data are not those that it was exported with",
              e->name);

@@ -55,22 +55,27 @@ static qt_err take_layers(qt_snapshot *s)
 
 /* ---- one batch --------------------------------------------------------------------------------------------------------------------- */
 
+/* A format answers numbers: ids are given to it as such. */
+static qt_err ids_as_numbers(qt_snapshot *s, const qt_tensor *x)
+{
+    R *v = qt_arena_alloc(&s->arena, (size_t)x->n * sizeof *v);
+    if (!v) return QT_EMEM;
+    for (int64_t i = 0; i < x->n; i++) v[i] = (R)x->ids[i];
+    s->x = v;
+    return QT_OK;
+}
+
 static qt_err forward(qt_snapshot *s, const qt_batch *b)
 {
-    qt_run         *r = s->run;
-    const qt_shape *in = &r->model->in;
-    int64_t         dim[QT_MAX_DIM] = {b->n};
-    qt_tensor      *x, *y;
-    memcpy(dim + 1, in->dim, (size_t)in->rank * sizeof *dim);
+    qt_run    *r = s->run;
+    qt_tensor *x, *y;
     qt_tape_reset(r->tape);
     qt_tape_mode(r->tape, false, false);
     r->tape->step = r->step;
-    x = qt_input(r->tape, 1 + in->rank, dim);
-    if (x->data) memcpy(x->data, b->x, (size_t)x->n * sizeof(R));
-    y = qt_model_forward(r->tape, r->model, x);
+    x = qt_run_input(r, b), y = qt_model_forward(r->tape, r->model, x);
     QT_TRY(qt_tape_error(r->tape));
-    s->samples = b->n, s->outputs = y->n / b->n, s->x = x->data, s->y = y->data;
-    return QT_OK;
+    s->samples = b->n, s->outputs = y->n / b->n, s->y = y->data;
+    return x->ids ? ids_as_numbers(s, x) : (s->x = x->data, QT_OK);
 }
 
 static qt_err answer_batch(qt_snapshot *s)

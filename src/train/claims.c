@@ -3,8 +3,8 @@
  *   {say: TEXT, arm: A, metric: M, at_least | at_most: {arm: B, metric: M', times: t, plus: p, minus: m}}     bound = t M'(B) + p - m
  *   {say: TEXT, arm: A, metric: M, within: {arm: B, of: d}}                                                |M(A) - M(B)| <= d
  * The means over the seeds are compared; with every_seed: true, the values of each seed. Metrics: test.accuracy (the default), test.loss,
- * train.loss (the mean of the last epoch's step events), val.accuracy, val.loss, another metric of the recipe as test.NAME,
- * bits_per_weight, bytes, params, seconds, samples_per_s, peak_rss_mb, and quant.SITE.FIELD of a site's last quant event. */
+ * train.loss (the mean of the last epoch's step events), val.accuracy, val.loss, test.perplexity and val.perplexity of text, another metric
+ * of the recipe as test.NAME, bits_per_weight, bytes, params, seconds, samples_per_s or tokens_per_s, peak_rss_mb, and quant.SITE.FIELD of a site's last quant event. */
 #include "train/train.h"
 #include <math.h>
 #include <string.h>
@@ -71,8 +71,8 @@ static bool is_quant_field(const char *name)
 
 static qt_err check_metric(const qt_recipe *r, const qt_yaml *map, const char *path, const char *metric)
 {
-    static const char *const known[] = {"test.accuracy", "test.loss", "train.loss", "val.accuracy", "val.loss", "bits_per_weight", "bytes", "params", "seconds",
-                                        "samples_per_s", "peak_rss_mb"};
+    static const char *const known[] = {"test.accuracy", "test.loss", "test.perplexity", "train.loss", "val.accuracy", "val.loss", "val.perplexity",
+                                        "bits_per_weight", "bytes", "params", "seconds", "samples_per_s", "tokens_per_s", "peak_rss_mb"};
     enum { N = sizeof known / sizeof *known };
     const char *near, *dot = strrchr(metric, '.');
     for (int i = 0; i < N; i++)

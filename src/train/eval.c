@@ -1,5 +1,5 @@
-/* Evaluation: a split in order, in chunks of eval_batch_size, without gradients. Loss and metrics are sums in double over the samples in
- * order, so they do not depend on threads. Where the optimizer keeps averaged weights (ema), those are evaluated: they change places
+/* Evaluation: a split in order, in chunks of eval_batch_size, without gradients. Loss and metrics are sums in double over the samples (of
+ * text, the tokens that count) in order, so they do not depend on threads. Where the optimizer keeps averaged weights (ema), those are evaluated: they change places
  * with the weights for the time of the evaluation. The first chunk also gives the quant events: each site's input is encoded and
  * compared with what came out.
  *   sqnr_db   = 10 log10(sum x^2 / sum (x - y)^2)
@@ -13,23 +13,44 @@ const char *const qt_split_name[QT_SPLITS] = {"train", "val", "test"};
 
 /* ---- one batch ------------------------------------------------------------------------------------------------------------- */
 
+bool    qt_run_is_text(const qt_run *r) { return qt_data_info_of(r->data)->ids > 0; }
+int64_t qt_run_items(const qt_run *r) { return qt_data_batch_size(r->data) * (qt_run_is_text(r) ? qt_data_info_of(r->data)->dim[0] : 1); }
+
+/* Targets of a batch: one a sample, or one a token. */
+static int64_t targets(const qt_batch *b, const qt_shape *in) { return in->ids ? b->n * in->dim[0] : b->n; }
+
+qt_tensor *qt_run_input(qt_run *r, const qt_batch *b)
+{
+    const qt_shape *in = &r->model->in;
+    int64_t         dim[QT_MAX_DIM] = {b->n};
+    memcpy(dim + 1, in->dim, (size_t)in->rank * sizeof *dim);
+    qt_tensor *x = in->ids ? qt_input_ids(r->tape, 1 + in->rank, dim) : qt_input(r->tape, 1 + in->rank, dim);
+    if (x->ids) memcpy(x->ids, b->ids, (size_t)x->n * sizeof *b->ids);
+    if (x->data) memcpy(x->data, b->x, (size_t)x->n * sizeof(R));
+    return x;
+}
+
 qt_tensor *qt_run_forward(qt_run *r, const qt_batch *b, qt_tensor **out)
 {
-    const qt_data_info *info = qt_data_info_of(r->data);
-    int64_t             dim[QT_MAX_DIM] = {b->n};
-    qt_tensor          *x, *target;
-    for (int i = 0; i < info->rank; i++) dim[1 + i] = info->dim[i];
-    x = qt_input(r->tape, 1 + info->rank, dim);
-    if (x->data) memcpy(x->data, b->x, (size_t)x->n * sizeof(R));
-    *out = qt_model_forward(r->tape, r->model, x);
+    int64_t    n = targets(b, &r->model->in);
+    qt_tensor *target;
+    *out = qt_model_forward(r->tape, r->model, qt_run_input(r, b));
     if (r->loss->classes) {
-        target = qt_input_ids(r->tape, 1, dim);
-        if (target->ids) memcpy(target->ids, b->y, (size_t)b->n * sizeof *b->y);
+        target = qt_input_ids(r->tape, 1, &n);
+        if (target->ids) memcpy(target->ids, b->y, (size_t)n * sizeof *b->y);
     } else {
-        target = qt_input(r->tape, (*out)->rank ? (*out)->rank : 1, (*out)->rank ? (*out)->dim : dim);
+        target = qt_input(r->tape, (*out)->rank ? (*out)->rank : 1, (*out)->rank ? (*out)->dim : &n);
         if (target->data) memcpy(target->data, b->t, (size_t)target->n * sizeof(R));
     }
     return r->loss->apply(r->tape, r->loss_cfg, *out, target);
+}
+
+int64_t qt_run_counted(const qt_run *r, const qt_batch *b)
+{
+    int64_t n = targets(b, &r->model->in), counted = 0;
+    if (!b->ids) return n;
+    for (int64_t i = 0; i < n; i++) counted += b->y[i] != QT_IGNORE;
+    return counted;
 }
 
 double qt_run_metric(const qt_metric *m, const qt_tensor *out, const qt_batch *b) { return m->add(out, b->y, b->t); }
@@ -117,29 +138,34 @@ static qt_err quant_events(qt_run *r)
 
 typedef struct sums {
     double  loss, accuracy, metric;
-    int64_t n;
+    int64_t n; /* samples, or tokens that count */
 } sums;
 
-static void keep_outputs(const sums *s, const qt_tensor *out, const qt_batch *b, R *logits, R *target)
+static void keep_outputs(const sums *s, const qt_tensor *out, const qt_batch *b, int64_t rows, R *logits, R *target)
 {
-    int64_t width = out->n / b->n;
-    if (logits) memcpy(logits + s->n * width, out->data, (size_t)out->n * sizeof(R));
-    for (int64_t i = 0; target && i < b->n; i++) target[s->n + i] = b->y ? (R)b->y[i] : b->t[i * (out->n / b->n)];
+    int64_t width = out->n / rows, at = s->n;
+    for (int64_t i = 0; i < rows; i++) {
+        if (b->ids && b->y[i] == QT_IGNORE) continue;
+        if (logits) memcpy(logits + at * width, out->data + i * width, (size_t)width * sizeof(R));
+        if (target) target[at] = b->y ? (R)b->y[i] : b->t[i * width];
+        at++;
+    }
 }
 
 static qt_err add_batch(qt_run *r, const qt_batch *b, sums *s, bool events, R *logits, R *target)
 {
+    int64_t    rows = targets(b, &r->model->in), counted = qt_run_counted(r, b);
     qt_tensor *out, *loss;
     qt_tape_reset(r->tape);
     qt_tape_mode(r->tape, false, false);
     r->tape->step = r->step;
     loss = qt_run_forward(r, b, &out);
     QT_TRY(qt_tape_error(r->tape));
-    s->loss += (double)loss->data[0] * (double)b->n;
-    if (b->y) s->accuracy += qt_run_metric(&qt_metric_accuracy, out, b);
+    s->loss += (double)loss->data[0] * (double)counted;
+    if (b->y && !b->ids) s->accuracy += qt_run_metric(&qt_metric_accuracy, out, b);
     if (r->recipe->metric) s->metric += qt_run_metric(r->recipe->metric, out, b);
-    keep_outputs(s, out, b, logits, target);
-    s->n += b->n;
+    if (logits || target) keep_outputs(s, out, b, rows, logits, target);
+    s->n += counted;
     return events ? quant_events(r) : QT_OK;
 }
 
@@ -165,7 +191,9 @@ static qt_err evaluate(qt_run *r, qt_split split, bool events, qt_result *res, R
     qt_run_swap_average(r);
     qt_tape_reset(r->tape);
     if (e != QT_OK) return e;
-    *res = (qt_result){.n = s.n, .loss = s.loss / (double)s.n, .classes = r->loss->classes, .params = qt_store_trained(r->store)};
+    QT_CHECK(s.n, QT_EDATA, "the split '%s' has no target that counts", qt_split_name[split]);
+    *res = (qt_result){.n = s.n, .loss = s.loss / (double)s.n, .params = qt_store_trained(r->store)};
+    res->tokens = qt_run_is_text(r), res->classes = r->loss->classes && !res->tokens;
     if (res->classes) res->accuracy = qt_metric_accuracy.value(s.accuracy, s.n);
     if (r->recipe->metric) res->metric = r->recipe->metric->value(s.metric, s.n);
     res->peak_rss_mb = qt_peak_rss_mb();

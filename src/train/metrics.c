@@ -1,5 +1,5 @@
 /* metrics.jsonl: one object a line. Numbers have nine digits, which name a float exactly, so the same bits give the same text; only
- * seconds, samples_per_s and peak_rss_mb tell of time and place. What is not finite is written as null, for JSON has no word for it. */
+ * seconds, samples_per_s (tokens_per_s of text) and peak_rss_mb tell of time and place. What is not finite is written as null, for JSON has no word for it. */
 #include "train/train.h"
 #include <errno.h>
 #include <math.h>
@@ -48,10 +48,13 @@ static void begin(line *l, const qt_run *r, const char *event, const char *split
 }
 
 /* Where the time goes, always last. */
-static void end(line *l, qt_run *r, double samples_per_s)
+static void end(line *l, qt_run *r, double items_per_s)
 {
     double now = r->began > 0 ? r->seconds + qt_clock() - r->began : r->seconds;
-    if (samples_per_s >= 0) add_time(l, "seconds", now), add_time(l, "samples_per_s", samples_per_s), add_time(l, "peak_rss_mb", qt_peak_rss_mb());
+    if (items_per_s >= 0) {
+        add_time(l, "seconds", now), add_time(l, qt_run_is_text(r) ? "tokens_per_s" : "samples_per_s", items_per_s);
+        add_time(l, "peak_rss_mb", qt_peak_rss_mb());
+    }
     snprintf(l->text + l->n, sizeof l->text - l->n, "}\n");
     if (r->metrics) fputs(l->text, r->metrics), fflush(r->metrics);
     if (r->progress == QT_PROGRESS_JSON) fputs(l->text, stdout), fflush(stdout);
@@ -64,23 +67,25 @@ double qt_peak_rss_mb(void)
     return (double)u.ru_maxrss / 1024;
 }
 
-void qt_metrics_step(qt_run *r, double loss, const double *accuracy, double lr, double samples_per_s)
+void qt_metrics_step(qt_run *r, double loss, const double *accuracy, double lr, double items_per_s)
 {
     line l;
     begin(&l, r, "step", qt_split_name[QT_TRAIN]);
     add_real(&l, "loss", loss);
     if (accuracy) add_real(&l, "accuracy", *accuracy);
+    if (qt_run_is_text(r)) add_real(&l, "perplexity", exp(loss));
     add_real(&l, "lr", lr);
-    end(&l, r, samples_per_s);
+    end(&l, r, items_per_s);
 }
 
-void qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_result *res, double samples_per_s)
+void qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_result *res, double items_per_s)
 {
     const qt_yaml *use = qt_yaml_get(r->data_section, "use");
     line           l;
     begin(&l, r, event, qt_split_name[split]);
     add_real(&l, "loss", res->loss);
     if (res->classes) add_real(&l, "accuracy", res->accuracy);
+    if (res->tokens) add_real(&l, "perplexity", exp(res->loss));
     if (r->recipe->metric) add_real(&l, r->recipe->metric->d.name, res->metric);
     add_int(&l, "n", res->n);
     if (!strcmp(event, "final")) {
@@ -89,7 +94,7 @@ void qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_resu
         add_real(&l, "bytes", res->bytes);
         if (use && use->kind == QT_YAML_SCALAR) add_text(&l, "data", use->text);
     }
-    end(&l, r, samples_per_s);
+    end(&l, r, items_per_s);
 }
 
 static void begin_quant(line *l, qt_run *r, const qt_site *q, const qt_site_stats *s)

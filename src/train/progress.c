@@ -1,5 +1,6 @@
 /* What a run tells while it runs: a live line on a terminal, a plain line every few seconds elsewhere, and log.txt. */
 #include "train/train.h"
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -51,17 +52,19 @@ static int terminal_width(void)
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 20 ? w.ws_col - 1 : 79;
 }
 
-void qt_progress_step(qt_run *r, double loss, const double *accuracy, double lr, double samples_per_s)
+void qt_progress_step(qt_run *r, double loss, const double *accuracy, double lr, double items_per_s)
 {
     double now = qt_clock(), period = r->progress == QT_PROGRESS_LIVE ? LIVE_PERIOD_MS : PLAIN_PERIOD_MS;
-    double left = samples_per_s > 0 ? (double)(r->steps - r->step) * (double)qt_data_batch_size(r->data) / samples_per_s : 0;
+    double left = items_per_s > 0 ? (double)(r->steps - r->step) * (double)qt_run_items(r) / items_per_s : 0;
+    bool   text_data = qt_run_is_text(r);
     char   text[256], acc[32] = "", until[32];
     if (!speaks(r) || (r->shown > 0 && 1e3 * (now - r->shown) < period && r->step != r->steps)) return;
     r->shown = now;
     if (accuracy) snprintf(acc, sizeof acc, "  acc %5.1f %%", 100 * *accuracy);
+    if (text_data) snprintf(acc, sizeof acc, "  ppl %.4g", exp(loss));
     eta(until, left);
-    snprintf(text, sizeof text, "%s  step %lld/%lld  loss %.4f%s  lr %.3g  %.0f samples/s  ETA %s", r->arm, (long long)r->step, (long long)r->steps,
-             loss, acc, lr, samples_per_s, until);
+    snprintf(text, sizeof text, "%s  step %lld/%lld  loss %.4f%s  lr %.3g  %.0f %s/s  ETA %s", r->arm, (long long)r->step, (long long)r->steps,
+             loss, acc, lr, items_per_s, text_data ? "tokens" : "samples", until);
     if (r->progress == QT_PROGRESS_LIVE) fprintf(stderr, "\r\033[K%.*s", terminal_width(), text), r->live = true;
     else fprintf(stderr, "%s\n", text);
     fflush(stderr);

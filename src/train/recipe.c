@@ -313,7 +313,7 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section, bool claims)
     if (!s) return QT_EMEM;
     if (section) e = qt_data_read(r->arena, section, &data);
     if (data) info = qt_data_info_of(data); /* known even where something else in the section is wrong */
-    if (info->known) in.rank = info->rank, memcpy(in.dim, info->dim, sizeof in.dim);
+    if (info->known) in.rank = info->rank, in.ids = info->ids, memcpy(in.dim, info->dim, sizeof in.dim);
     if (r->model) gather(&e, qt_model_build(r->arena, s, r->model, r->quant, in, info->classes, &m));
     if (claims && m && info->known && e == QT_OK) gather(&e, qt_claims_check_sites(r, s));
     if (m && info->known && e == QT_OK) gather(&e, qt_optimizer_make(r->arena, s, r->optim, &o));

@@ -182,7 +182,7 @@ static qt_err value_of(const bench *b, int arm, int seed, const char *metric, do
     const char    *dir = run_dir(b, arm, seed), *dot = strrchr(metric, '.'), *event = "final", *key = dot ? dot + 1 : metric, *path = NULL;
     const qt_yaml *y;
     *v = NAN;
-    if (b->diverged[arm][seed]) return *v = !strcmp(key, "accuracy") ? 0 : !strcmp(key, "loss") ? INFINITY : NAN, QT_OK;
+    if (b->diverged[arm][seed]) return *v = !strcmp(key, "accuracy") ? 0 : !strcmp(key, "loss") || !strcmp(key, "perplexity") ? INFINITY : NAN, QT_OK;
     if (!strcmp(metric, "train.loss")) return qt_metrics_train_loss(b->arena, dir, v);
     if (!strncmp(metric, "val.", 4)) event = "eval";
     if (!strncmp(metric, "quant.", 6)) event = "quant", path = qt_arena_sprintf(b->arena, "%.*s", (int)(dot - metric) - 6, metric + 6);
@@ -216,16 +216,17 @@ static qt_err find_fallback(bench *b)
 /* ---- the table ------------------------------------------------------------------------------------------------------------- */
 
 typedef struct row {
-    qt_sample accuracy, loss, bits, bytes, seconds, rate;
-    bool      classes, diverged;
+    qt_sample accuracy, loss, perplexity, bits, bytes, seconds, rate;
+    bool      classes, tokens, diverged;
 } row;
 
 static qt_err read_row(bench *b, int i, row *w)
 {
-    static const char *const names[] = {"test.accuracy", "test.loss", "bits_per_weight", "bytes", "seconds", "samples_per_s"};
-    qt_sample *const         samples[] = {&w->accuracy, &w->loss, &w->bits, &w->bytes, &w->seconds, &w->rate};
+    static const char *const names[] = {"test.accuracy", "test.loss", "test.perplexity", "bits_per_weight", "bytes", "seconds"};
+    qt_sample *const         samples[] = {&w->accuracy, &w->loss, &w->perplexity, &w->bits, &w->bytes, &w->seconds};
     for (int k = 0; k < 6; k++) QT_TRY(lookup(b, arm_name(b, i), names[k], samples[k]));
-    w->classes = !isnan(w->accuracy.v[0]);
+    w->classes = !isnan(w->accuracy.v[0]), w->tokens = !isnan(w->perplexity.v[0]);
+    QT_TRY(lookup(b, arm_name(b, i), w->tokens ? "tokens_per_s" : "samples_per_s", &w->rate));
     for (int k = 0; k < b->n_seeds; k++) w->diverged |= b->diverged[i][k];
     return QT_OK;
 }
@@ -234,6 +235,7 @@ static void quality(char buf[static 48], const row *w)
 {
     if (w->diverged) snprintf(buf, 48, "diverged");
     else if (w->classes) snprintf(buf, 48, "%.2f ± %.2f", 100 * qt_sample_mean(&w->accuracy), 100 * qt_sample_sd(&w->accuracy));
+    else if (w->tokens) snprintf(buf, 48, "%.5g ± %.2g", qt_sample_mean(&w->perplexity), qt_sample_sd(&w->perplexity));
     else snprintf(buf, 48, "%.5g ± %.2g", qt_sample_mean(&w->loss), qt_sample_sd(&w->loss));
 }
 
@@ -250,8 +252,8 @@ static void print_table(FILE *f, const bench *b, const row *rows)
 {
     int width = 3;
     for (int i = 0; i < b->n_arms; i++) width = (int)strlen(arm_name(b, i)) > width ? (int)strlen(arm_name(b, i)) : width;
-    fprintf(f, "| %-*s | seeds | %17s | bits/weight | model bytes |  seconds | samples/s |\n", width, "arm",
-            rows->classes ? "test accuracy (%)" : "test loss");
+    fprintf(f, "| %-*s | seeds | %17s | bits/weight | model bytes |  seconds | %9s |\n", width, "arm",
+            rows->classes ? "test accuracy (%)" : rows->tokens ? "test perplexity" : "test loss", rows->tokens ? "tokens/s" : "samples/s");
     fprintf(f, "| %.*s | ----: | ----------------: | ----------: | ----------: | -------: | --------: |\n", width,
             "----------------------------------------------------------------");
     for (int i = 0; i < b->n_arms; i++) print_row(f, arm_name(b, i), &rows[i], b->n_seeds, width);
@@ -286,9 +288,10 @@ static void print_json(FILE *f, const bench *b, const row *rows, const qt_verdic
         const row *w = &rows[i];
         fprintf(f, "%s{\"arm\": ", i ? ",\n  " : ""), print_string(f, arm_name(b, i));
         if (w->classes) print_number(f, "accuracy", qt_sample_mean(&w->accuracy)), print_number(f, "accuracy_sd", qt_sample_sd(&w->accuracy));
+        if (w->tokens) print_number(f, "perplexity", qt_sample_mean(&w->perplexity));
         print_number(f, "loss", qt_sample_mean(&w->loss)), print_number(f, "bits_per_weight", qt_sample_mean(&w->bits)),
             print_number(f, "bytes", qt_sample_mean(&w->bytes));
-        print_number(f, "seconds", qt_sample_mean(&w->seconds)), print_number(f, "samples_per_s", qt_sample_mean(&w->rate));
+        print_number(f, "seconds", qt_sample_mean(&w->seconds)), print_number(f, w->tokens ? "tokens_per_s" : "samples_per_s", qt_sample_mean(&w->rate));
         fprintf(f, ", \"diverged\": %s}", w->diverged ? "true" : "false");
     }
     fprintf(f, "],\n \"claims\": [");

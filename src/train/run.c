@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +62,7 @@ static qt_err build(qt_run *r)
     qt_recipe *rc = r->recipe;
     QT_TRY(open_data(r));
     const qt_data_info *info = qt_data_info_of(r->data);
-    qt_shape            in = {info->rank};
+    qt_shape            in = {.rank = info->rank, .ids = info->ids};
     memcpy(in.dim, info->dim, sizeof in.dim);
     if (!(r->store = qt_store_new((uint64_t)rc->seed))) return QT_EMEM;
     QT_TRY(qt_model_build(&r->arena, r->store, rc->model, rc->quant, in, info->classes, &r->model));
@@ -377,8 +378,8 @@ static qt_err begin(qt_run *r)
     if (!qt_file_exists(file_in(r, "env.json"))) QT_TRY(qt_env_write(r, file_in(r, "env.json")));
     r->began = qt_clock();
     if (!fresh) qt_run_log(r, "%s  going on at step %lld of %lld", r->arm, (long long)r->step, (long long)r->steps);
-    qt_run_log(r, "%s  %lld parameters, %lld steps of %lld samples, %d threads", r->arm, (long long)qt_store_trained(r->store), (long long)r->steps,
-               (long long)qt_data_batch_size(r->data), qt_threads());
+    qt_run_log(r, "%s  %lld parameters, %lld steps of %lld %s, %d threads", r->arm, (long long)qt_store_trained(r->store), (long long)r->steps,
+               (long long)qt_run_items(r), qt_run_is_text(r) ? "tokens" : "samples", qt_threads());
     if (r->data_section == r->recipe->fallback && r->log) fprintf(r->log, "%s  trained on the fallback data set\n", r->arm);
     return QT_OK;
 }
@@ -399,17 +400,19 @@ static qt_err export(qt_run *r)
 static qt_err finish(qt_run *r, qt_result *res)
 {
     qt_split split = qt_data_size(r->data, QT_TEST) ? QT_TEST : qt_run_eval_split(r);
-    double   seconds = r->seconds + qt_clock() - r->began, samples = (double)r->step * (double)qt_data_batch_size(r->data);
+    double   seconds = r->seconds + qt_clock() - r->began, items = (double)r->step * (double)qt_run_items(r);
     if (r->eval_step == r->step && r->eval_split == split) *res = r->last_eval;
     else if (!qt_recipe_trains(r->recipe)) QT_TRY(qt_run_eval_event(r, split, res));
     else QT_TRY(qt_run_eval(r, split, res, NULL, NULL));
     res->seconds = seconds;
-    qt_metrics_eval(r, "final", split, res, r->busy > 0 ? samples / r->busy : 0);
+    qt_metrics_eval(r, "final", split, res, r->busy > 0 ? items / r->busy : 0);
     QT_CHECK(!fflush(r->metrics) && !fsync(fileno(r->metrics)), QT_EIO, "%s/metrics.jsonl: cannot write: %s", r->dir, strerror(errno));
     QT_TRY(export(r));
     QT_TRY(qt_file_write(file_in(r, "DONE"), "", 0));
     if (res->classes)
         qt_run_log(r, "%s  done: %s accuracy %.2f %%, loss %.4f, %.1f s", r->arm, qt_split_name[split], 100 * res->accuracy, res->loss, seconds);
+    else if (res->tokens)
+        qt_run_log(r, "%s  done: %s perplexity %.4f, loss %.4f, %.1f s", r->arm, qt_split_name[split], exp(res->loss), res->loss, seconds);
     else qt_run_log(r, "%s  done: %s loss %.6g, %.1f s", r->arm, qt_split_name[split], res->loss, seconds);
     return QT_OK;
 }
@@ -435,7 +438,8 @@ static qt_err finished(qt_run *r, qt_result *res)
                        .peak_rss_mb = number(y, "peak_rss_mb"),
                        .n = (int64_t)number(y, "n"),
                        .params = (int64_t)number(y, "params"),
-                       .classes = qt_yaml_get(y, "accuracy") != NULL};
+                       .classes = qt_yaml_get(y, "accuracy") != NULL,
+                       .tokens = qt_yaml_get(y, "perplexity") != NULL};
     qt_run_log(r, "%s: is done already", r->dir);
     return QT_OK;
 }

@@ -70,7 +70,7 @@ static qt_err run_once(const qt_recipe *r, qt_store *s, qt_model *m)
     qt_tape_mode(t, true, false);
     qt_tape_simulate(t, r->engine_float);
     qt_err e = qt_store_seal(s, 0);
-    if (e == QT_OK) qt_model_forward(t, m, qt_input(t, 1 + m->in.rank, dim)), e = qt_tape_error(t);
+    if (e == QT_OK) qt_model_forward(t, m, m->in.ids ? qt_input_ids(t, 2, dim) : qt_input(t, 1 + m->in.rank, dim)), e = qt_tape_error(t);
     qt_tape_free(t);
     return e;
 }
@@ -81,7 +81,7 @@ static qt_err show_cost(FILE *f, qt_recipe *r)
     qt_model *m;
     QT_TRY(qt_data_read(r->arena, r->data, &data));
     const qt_data_info *info = qt_data_info_of(data);
-    qt_shape            in = {info->rank};
+    qt_shape            in = {.rank = info->rank, .ids = info->ids};
     if (!info->known) return fprintf(f, "# the shape of the data is known only when they are read\n"), QT_OK;
     memcpy(in.dim, info->dim, sizeof in.dim);
     qt_store *s = qt_store_new((uint64_t)r->seed);

@@ -86,7 +86,7 @@ int    qt_recipe_seeds(const qt_recipe *r, int64_t v[64]);
 
 typedef enum qt_progress { QT_PROGRESS_LINES, QT_PROGRESS_LIVE, QT_PROGRESS_QUIET, QT_PROGRESS_JSON } qt_progress;
 
-typedef struct qt_result { double loss, accuracy, metric, bits_per_weight, bytes, seconds, peak_rss_mb; int64_t n, params; bool classes; } qt_result;
+typedef struct qt_result { double loss, accuracy, metric, bits_per_weight, bytes, seconds, peak_rss_mb; int64_t n, params; bool classes, tokens; } qt_result; /* tokens: of text, n are tokens and perplexity is exp(loss) */
 
 typedef struct qt_run {
     qt_arena     arena;
@@ -170,7 +170,8 @@ double qt_clock(void); /* seconds, monotonic */
 
 /* ---- eval.c ---------------------------------------------------------------------------------------------------------------------- */
 
-/* Evaluates a split with the averaged weights where there are any. logits [n, outputs] and targets [n] are filled where not NULL. */
+/* Evaluates a split with the averaged weights where there are any. logits [n, outputs] and targets [n] are filled where not NULL. Of
+ * text there is a row for each token that counts: res->n of them, room for all. */
 qt_err qt_run_eval(qt_run *r, qt_split split, qt_result *res, R *logits, R *target);
 /* The same as one event of metrics.jsonl, with one quant event a site. */
 qt_err qt_run_eval_event(qt_run *r, qt_split split, qt_result *res);
@@ -178,10 +179,18 @@ qt_err qt_run_eval_event(qt_run *r, qt_split split, qt_result *res);
 bool   qt_run_swap_average(qt_run *r);
 /* noise.c: one quant event a site with role grad. Parameters and sites are as before afterwards. */
 qt_err qt_noise_events(qt_run *r);
+/* A batch as the model's input, on the run's tape. */
+qt_tensor *qt_run_input(qt_run *r, const qt_batch *b);
+/* How many of a batch's targets count: all its samples, or of text those that are not QT_IGNORE. */
+int64_t qt_run_counted(const qt_run *r, const qt_batch *b);
 /* A batch through the model: its output, and its target as the loss wants it. The loss is what is returned. */
 qt_tensor *qt_run_forward(qt_run *r, const qt_batch *b, qt_tensor **out);
 /* Sum of a metric over a batch. */
 double qt_run_metric(const qt_metric *m, const qt_tensor *out, const qt_batch *b);
+/* Are the data text: samples of ids with a target each? */
+bool   qt_run_is_text(const qt_run *r);
+/* What a full batch counts as: tokens of text, otherwise samples. */
+int64_t qt_run_items(const qt_run *r);
 /* val if the data have it, else test, else train. */
 qt_split qt_run_eval_split(const qt_run *r);
 extern const char *const qt_split_name[QT_SPLITS];
@@ -202,8 +211,8 @@ typedef struct qt_noise {
 
 qt_err qt_metrics_open(qt_run *r); /* cut to metrics_bytes, which is 0 in a new run */
 qt_err qt_metrics_sync(qt_run *r); /* on the disk, metrics_bytes brought up to date */
-void   qt_metrics_step(qt_run *r, double loss, const double *accuracy, double lr, double samples_per_s);
-void   qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_result *res, double samples_per_s);
+void   qt_metrics_step(qt_run *r, double loss, const double *accuracy, double lr, double items_per_s);
+void   qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_result *res, double items_per_s);
 void   qt_metrics_quant(qt_run *r, const qt_site *q, const qt_site_stats *s);
 void   qt_metrics_noise(qt_run *r, const qt_site *q, const qt_site_stats *s, const qt_noise *n); /* of a grad site */
 /* Last event of a kind ("final", "eval", "quant" with its path) of a run directory, as a tree; NULL if there is none. */
@@ -215,7 +224,7 @@ double qt_peak_rss_mb(void);
 /* ---- progress.c: stderr and log.txt ---------------------------------------------------------------------------------------------- */
 
 void qt_run_log(qt_run *r, const char *fmt, ...) QT_PRINTF(2, 3);
-void qt_progress_step(qt_run *r, double loss, const double *accuracy, double lr, double samples_per_s);
+void qt_progress_step(qt_run *r, double loss, const double *accuracy, double lr, double items_per_s);
 void qt_progress_end(qt_run *r); /* leaves the live line */
 
 /* ---- env.c ----------------------------------------------------------------------------------------------------------------------- */

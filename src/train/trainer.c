@@ -65,7 +65,7 @@ static qt_err train_step(qt_run *r, const qt_batch *b, bool measure, outcome *o)
     QT_TRY(qt_tape_error(r->tape));
     o->loss = (double)loss->data[0], o->lr = qt_optimizer_lr(r->optim) * factor;
     if (!isfinite(o->loss)) return diverged(r, o->loss);
-    if (measure && b->y) o->accuracy = qt_run_metric(&qt_metric_accuracy, out, b) / (double)b->n;
+    if (measure && b->y && !b->ids) o->accuracy = qt_run_metric(&qt_metric_accuracy, out, b) / (double)b->n;
     QT_TRY(qt_backward(r->tape, loss));
     if (!gradients_finite(r->store)) return diverged(r, o->loss);
     QT_TRY(qt_optimizer_step(r->optim, factor));
@@ -93,6 +93,9 @@ static qt_err evaluate(qt_run *r)
     if (res.classes)
         qt_run_log(r, "%s  step %lld/%lld  %s loss %.4f  accuracy %.2f %%", r->arm, (long long)r->step, (long long)r->steps, qt_split_name[split],
                    res.loss, 100 * res.accuracy);
+    else if (res.tokens)
+        qt_run_log(r, "%s  step %lld/%lld  %s loss %.4f  perplexity %.4f", r->arm, (long long)r->step, (long long)r->steps, qt_split_name[split],
+                   res.loss, exp(res.loss));
     else qt_run_log(r, "%s  step %lld/%lld  %s loss %.6g", r->arm, (long long)r->step, (long long)r->steps, qt_split_name[split], res.loss);
     QT_TRY(qt_metrics_sync(r));
     if (r->has_best && !(value > r->best)) return QT_OK;
@@ -107,7 +110,7 @@ static qt_err between(qt_run *r, const outcome *o, double rate)
     const qt_train_cfg *t = &r->recipe->train;
     int64_t             eval_every = t->eval_every < 0 ? r->steps_per_epoch : t->eval_every;
     bool                last = r->step == r->steps, eval = every(r->step, eval_every) || last;
-    const double       *accuracy = r->loss->classes ? &o->accuracy : NULL;
+    const double       *accuracy = r->loss->classes && !qt_run_is_text(r) ? &o->accuracy : NULL;
     if (every(r->step, t->log_every)) qt_metrics_step(r, o->loss, accuracy, o->lr, rate);
     qt_progress_step(r, o->loss, accuracy, o->lr, rate);
     if (eval) QT_TRY(evaluate(r));
@@ -121,17 +124,17 @@ static qt_err between(qt_run *r, const outcome *o, double rate)
 /* Accuracy of a training batch is wanted where a step event or a progress line will show it. */
 static bool measured(const qt_run *r) { return every(r->step + 1, r->recipe->train.log_every) || r->progress != QT_PROGRESS_QUIET; }
 
-/* Samples a second over the last half second or more of steps; evaluation and saving are no training. */
+/* Samples, or tokens of text, a second over the last half second or more of steps; evaluation and saving are no training. */
 typedef struct speed {
     double  busy, rate;
-    int64_t samples;
+    int64_t items;
 } speed;
 
-static void add_step(speed *s, double seconds, int64_t samples)
+static void add_step(speed *s, double seconds, int64_t items)
 {
-    s->busy += seconds, s->samples += samples;
+    s->busy += seconds, s->items += items;
     if (s->rate > 0 && s->busy < 0.5) return;
-    *s = (speed){0, (double)s->samples / s->busy, 0};
+    *s = (speed){0, (double)s->items / s->busy, 0};
 }
 
 static qt_err loop(qt_run *r)
@@ -139,6 +142,7 @@ static qt_err loop(qt_run *r)
     const qt_batch *b;
     outcome         o = {0};
     speed           s = {0};
+    int64_t         per_sample = qt_run_items(r) / qt_data_batch_size(r->data);
     while (r->step < r->steps) {
         double start = qt_clock(), took;
         QT_TRY(qt_loader_next(r->loader, &b));
@@ -146,7 +150,7 @@ static qt_err loop(qt_run *r)
         QT_TRY(train_step(r, b, measured(r), &o));
         took = qt_clock() - start;
         r->busy += took;
-        add_step(&s, took, b->n);
+        add_step(&s, took, b->n * per_sample);
         QT_TRY(between(r, &o, s.rate));
     }
     return QT_OK;
