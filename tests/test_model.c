@@ -247,8 +247,7 @@ static void test_list_errors(void **state)
            "m:1:25: model[1].from: no earlier layer is named 'relu3', did you mean 'relu1'?");
     refuse("[{use: relu, name: input}]", NULL, row, 0, "m:1:20: model[0].name: 'input' means what enters the list; take another name");
     refuse("[{use: relu, name: a.b}]", NULL, row, 0, "m:1:20: model[0].name: expected a name of letters, digits, '_' and '-'");
-    refuse("{arch: llama, d_model: 4}", NULL, row, 0,
-           "m:1:8: model.arch: unknown arch 'llama': there is none in this version; write the model as a list of layers");
+    refuse("{arch: lama, d_model: 4}", NULL, row, 0, "m:1:8: unknown arch 'lama', did you mean 'llama'? (`qtape list archs` lists them)");
     refuse("relu", NULL, row, 0, "m:1:1: model: expected a list of layers, found a string");
     refuse("[]", NULL, row, 0, "m:1:1: model: the list of layers is empty");
     refuse("[{repeat: 0, layers: [relu]}]", NULL, row, 0, "m:1:11: model[0].repeat: 0 is out of bounds, must be 1 to 1000");

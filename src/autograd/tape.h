@@ -62,6 +62,7 @@ struct qt_tape {
     bool        naive;    /* run naive twins where they exist (tests) */
     uint64_t    seed;     /* for ops that draw: qt_rng_at(seed, hash(path) ^ step) */
     int64_t     step;
+    int64_t     first;    /* position of the input's first token in its text: 0 but while text is generated token by token */
     const char *path;     /* current layer, set by the model while it runs */
     qt_tensor   none;     /* what a failed call returns: rank 0, safe to look at */
     struct qt_lent *lent; /* memory of gradients, see tape.c */

@@ -1,6 +1,6 @@
 /* qtape list: every descriptor of a kind with its doc, or one with its fields, for people or as JSON. */
 #include "cli/command.h"
-#include "ops/ops.h"
+#include "nn/nn.h"
 #include <errno.h>
 #include <ftw.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 static const qt_desc *const none[] = {NULL};
 static const qt_kind        recipes = {"recipes", "recipe", "recipe files: below ./recipes, or where qtape was installed", none};
-const qt_kind *const        qt_kinds[] = {&qt_ops,    &qt_quants,    &qt_layers,   &qt_losses, &qt_metrics,  &qt_optims,
+const qt_kind *const        qt_kinds[] = {&qt_ops,    &qt_quants,    &qt_layers,   &qt_archs, &qt_losses, &qt_metrics,  &qt_optims,
                                           &qt_schedules, &qt_datasets, &qt_phases, &qt_exporters, &qt_commands, &recipes, NULL};
 
 qt_err qt_kind_find(const char *word, const qt_kind **k)

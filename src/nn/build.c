@@ -1,8 +1,9 @@
-/* The `model` section as a flat list of modules. An element is a layer's bare name, a layer with options {use, name, from, ...}, or a
+/* The `model` section as a flat list of modules. {arch: NAME, ...} is first written out as the list that it stands for. An element is a layer's bare name, a layer with options {use, name, from, ...}, or a
  * group {layers: [...], name, from, repeat}. Groups are expanded: layers of a group have its path in front of their names. A name is
  * looked up in the list it is used in, then in the lists around it; what is found must come earlier. */
 #include "nn/build.h"
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_DEPTH = 16, MAX_MODULES = 10000, MAX_NAMES = 64, MAX_PATH = 200 };
@@ -124,19 +125,29 @@ static qt_err push(qt_build *b, const qt_module *m, const qt_yaml *y)
     return QT_OK;
 }
 
+/* `from`: the name of one input, or a list that names them all. */
+static qt_err read_inputs(const qt_build *b, const qt_yaml *from, const char *where, const scope *in, const qt_layer *l, qt_module *m)
+{
+    int    most = l->inputs ? l->inputs : 1 + l->joins;
+    qt_err e = QT_OK;
+    m->n_in = 1 + l->joins;
+    if (!from) return QT_OK;
+    if (from->kind != QT_YAML_LIST) return find_input(b, in, from, where, &m->in[l->joins]);
+    if (from->n != most) return qt_fail_at(QT_ERECIPE, from->pos, "%s.from: expected a list of %d names, found %d", where, most, from->n);
+    m->n_in = most;
+    for (int k = 0; k < most; k++) e = qt_first(e, find_input(b, in, from->item[k], where, &m->in[k]));
+    return e;
+}
+
 /* Finds the layer, reads its options and its inputs. m->path is set even where something is wrong. */
 static qt_err read_layer(const qt_build *b, const qt_yaml *y, const char *where, const scope *in, qt_module *m)
 {
-    const qt_desc  *d;
-    const qt_layer *l;
-    const qt_yaml  *from = qt_yaml_get(y, "from");
-    qt_err          e = qt_desc_read(b->arena, &qt_layers, y, where, "name|from", &d, &m->cfg);
-    int             other = -1;
-    if (from) e = qt_first(e, find_input(b, in, from, where, &other));
+    const qt_desc *d;
+    const qt_yaml *from = qt_yaml_get(y, "from");
+    qt_err         e = qt_desc_read(b->arena, &qt_layers, y, where, "name|from", &d, &m->cfg);
+    if (d) e = qt_first(e, read_inputs(b, from, where, in, (const qt_layer *)d, m));
     QT_TRY(e);
-    l = (const qt_layer *)d;
-    m->n_in = 1 + l->joins;
-    if (from) m->in[l->joins] = other;
+    const qt_layer *l = (const qt_layer *)d;
     if (l->joins && !from)
         return qt_fail_at(QT_ERECIPE, y->pos, "%s: %s takes a second input: name an earlier layer, {use: %s, from: NAME}", where, d->name, d->name);
     for (int k = 0; k < m->n_in; k++) m->in_name[k] = m->in[k] < 0 ? NULL : b->m[m->in[k]].path;
@@ -200,16 +211,55 @@ static qt_err expand_list(qt_build *b, const qt_yaml *list, const char *where, s
     return e;
 }
 
-qt_err qt_build_expand(qt_build *b, const qt_yaml *model)
+qt_err qt_build_expand(qt_build *b, const qt_yaml *list)
 {
-    scope          top = {.prefix = "", .input = -1};
-    const qt_yaml *arch = qt_yaml_get(model, "arch");
-    const char    *name = "";
-    int            at = -1;
-    if (arch && qt_yaml_str(arch, &name))
-        return qt_fail_at(QT_ERECIPE, arch->pos, "model.arch: unknown arch '%s': there is none in this version; write the model as a list of layers",
-                          name);
-    return expand_list(b, model, "model", &top, &at);
+    scope top = {.prefix = "", .input = -1};
+    int   at = -1;
+    return expand_list(b, list, "model", &top, &at);
+}
+
+/* ---- families of models ---------------------------------------------------------------------------------------------------- */
+
+/* What the family has written stands, for messages, where the section does. */
+static void place(qt_yaml *y, qt_pos pos)
+{
+    y->pos = pos;
+    for (int i = 0; i < y->n; i++) {
+        if (y->kind == QT_YAML_MAP) y->key_pos[i] = pos;
+        place(y->item[i], pos);
+    }
+}
+
+static qt_err write_layers(qt_arena *a, const qt_arch *arch, const void *cfg, const qt_shape *in, int64_t classes, qt_pos pos, qt_yaml **list)
+{
+    char  *text = NULL;
+    size_t n = 0;
+    FILE  *f = open_memstream(&text, &n);
+    if (!f) return qt_fail(QT_EMEM, "out of memory");
+    qt_err e = arch->expand(f, cfg, in, classes, pos);
+    fclose(f);
+    if (e == QT_OK) e = qt_yaml_parse(a, text, n, qt_arena_sprintf(a, "<%s>", arch->d.name), list);
+    free(text);
+    return e;
+}
+
+qt_err qt_model_layers(qt_arena *a, const qt_yaml *model, const qt_shape *in, int64_t classes, const qt_yaml **list)
+{
+    const qt_yaml *word = qt_yaml_get(model, "arch");
+    const qt_desc *d;
+    const char    *name;
+    qt_yaml       *written;
+    void          *cfg;
+    *list = model;
+    if (!word) return QT_OK;
+    if (!qt_yaml_str(word, &name)) return qt_fail_at(QT_ERECIPE, word->pos, "model.arch: expected a name, found %s", qt_yaml_kind_name(word));
+    if (!(d = qt_desc_find(&qt_archs, name, word->pos))) return QT_ERECIPE;
+    if (!(cfg = qt_arena_zalloc(a, d->cfg_size))) return QT_EMEM;
+    QT_TRY(qt_fields_read(model, "model", d->fields, "arch", cfg));
+    QT_TRY(write_layers(a, (const qt_arch *)d, cfg, in, classes, model->pos, &written));
+    place(written, model->pos);
+    *list = written;
+    return QT_OK;
 }
 
 void qt_build_clear(qt_build *b)

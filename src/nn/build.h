@@ -18,7 +18,7 @@ typedef struct qt_build {
 /* The first of two errors: how a pass goes on after one and still tells of it. */
 static inline qt_err qt_first(qt_err e, qt_err more) { return e != QT_OK ? e : more; }
 
-/* Expands the `model` section into b: layers found, options read, names and inputs resolved; no shapes yet. An element with errors
+/* Expands a list of layers into b: layers found, options read, names and inputs resolved; no shapes yet. An element with errors
  * stands in the list with layer NULL, so that others may name it. b is to be cleared with qt_build_clear whatever comes back. */
 qt_err qt_build_expand(qt_build *b, const qt_yaml *model);
 void   qt_build_clear(qt_build *b);

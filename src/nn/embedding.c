@@ -1,14 +1,16 @@
-/* Embedding: row `id` of a table w [num, dim] for each id; ids [...] become [..., dim]. Rows begin as N(0, 1), PyTorch's way.
+/* Embedding: row `id` of a table w [num, dim] for each id; ids [...] become [..., dim]. Rows begin as N(0, init_std^2); 1 is PyTorch's way.
  * Quant rules apply to the table, not to the ids. */
 #include "nn/nn.h"
 
 typedef struct config {
     int64_t num, dim;
+    double  init_std;
 } config;
 
 static const qt_field fields[] = {
     QT_F_INT(config, num, "0", 0, INT32_MAX, "number of rows: ids are 0 to num - 1; must be given"),
     QT_F_INT(config, dim, "0", 0, 1 << 20, "numbers a row; must be given"),
+    QT_F_REAL(config, init_std, "1", 0, 1e6, "standard deviation of the numbers at first"),
     {NULL},
 };
 
@@ -19,7 +21,7 @@ static qt_err build(qt_module *m, qt_store *s)
     m->out_shape = m->in_shape[0];
     if (m->out_shape.rank >= QT_MAX_DIM - 1) return qt_module_misfit(m, 0, "ids with one axis less", NULL);
     m->out_shape.dim[m->out_shape.rank++] = c->dim;
-    return qt_module_param(m, s, 0, "weight", QT_WEIGHT, (qt_init){QT_INIT_NORMAL, 1}, 2, (int64_t[]){c->num, c->dim});
+    return qt_module_param(m, s, 0, "weight", QT_WEIGHT, (qt_init){QT_INIT_NORMAL, c->init_std}, 2, (int64_t[]){c->num, c->dim});
 }
 
 static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in) { return qt_embedding(t, qt_module_weight(t, m), in[0]); }

@@ -1,5 +1,6 @@
 /* Layers with two inputs: the result before them and the one that `from` names. add is the residual connection of He et al., "Deep
- * residual learning", CVPR 2016; concat that of DenseNet and U-Net. */
+ * residual learning", CVPR 2016; concat that of DenseNet and U-Net; glu the
+ * gate of the feed-forward part of language models: {use: glu, from: [gate, up]}. */
 #include "nn/nn.h"
 
 typedef struct concat_config {
@@ -49,6 +50,32 @@ static qt_tensor *forward_concat(qt_tape *t, qt_module *m, qt_tensor **in)
     return qt_concat(t, in[0], in[1], (int)((concat_config *)m->cfg)->axis);
 }
 
+typedef struct glu_config {
+    int activation;
+} glu_config;
+enum { SILU, RELU2, GELU, SIGMOID };
+static const qt_field glu_fields[] = {
+    QT_F_ENUM(glu_config, activation, "silu", "silu|relu2|gelu|sigmoid", "what the first input goes through; relu2 is max(x, 0)^2"),
+    {NULL},
+};
+
+static qt_tensor *forward_glu(qt_tape *t, qt_module *m, qt_tensor **in)
+{
+    switch (((glu_config *)m->cfg)->activation) {
+    case SILU: return qt_swiglu(t, in[0], in[1]);
+    case RELU2: return qt_mul(t, qt_relu2(t, in[0]), in[1]);
+    case GELU: return qt_mul(t, qt_gelu(t, in[0]), in[1]);
+    default: return qt_mul(t, qt_sigmoid(t, in[0]), in[1]);
+    }
+}
+
+const qt_layer qt_layer_glu = {
+    .d = {"glu", "gated linear unit: an activation of one result times the other", "Shazeer, arXiv 2002.05202", glu_fields, sizeof(glu_config)},
+    .joins = true,
+    .token_rank = 1,
+    .build = build_add,
+    .forward = forward_glu,
+};
 const qt_layer qt_layer_add = {
     .d = {"add", "the sum of two results", "He et al., CVPR 2016, equation 1", NULL, 0},
     .joins = true,

@@ -100,6 +100,29 @@ static int deciding(const qt_model *m, const qt_yaml *const *from)
     return qt_yaml_get(from[i], "out") ? i : m->n - 1;
 }
 
+/* Ids in: a row of outputs for each of them, one for each id that may come next. */
+static qt_err check_tokens(const qt_model *m, const qt_module *last, const qt_yaml *out)
+{
+    char     shape[96], got[96];
+    qt_shape want = {2, {m->in.dim[0], m->in.ids}};
+    if (!m->out.rank || qt_shape_same(&m->out, &want)) return QT_OK;
+    return qt_fail_at(QT_ERECIPE, out ? out->pos : last->pos, "%s: the last layer gives %s, but %lld tokens of %lld kinds take %s", last->path,
+                      qt_shape_text(&m->out, got), (long long)want.dim[0], (long long)want.dim[1], qt_shape_text(&want, shape));
+}
+
+/* What reads the model's input must be made for ids where the data are ids, and for numbers where they are not. */
+static qt_err check_input(const qt_model *m)
+{
+    for (int i = 0; i < m->n; i++) {
+        const qt_module *l = &m->m[i];
+        for (int k = 0; k < l->n_in; k++)
+            if (l->layer && l->in[k] < 0 && m->in.rank && l->layer->reads_ids != (m->in.ids > 0))
+                return qt_fail_at(QT_ERECIPE, l->pos, "%s: %s reads %s, but the data are %s", l->path, l->layer->d.name,
+                                  m->in.ids ? "numbers" : "ids", m->in.ids ? "ids (begin with an `embedding`)" : "numbers");
+    }
+    return QT_OK;
+}
+
 /* The last layer's outputs against the data's classes. Where an earlier error hides the shape, a last linear layer says it alone. */
 static qt_err check_classes(const qt_model *m, const qt_yaml *const *from, int64_t classes)
 {
@@ -108,6 +131,7 @@ static qt_err check_classes(const qt_model *m, const qt_yaml *const *from, int64
     int64_t          n = m->out.rank == 1 ? m->out.dim[0] : 0;
     char             shape[96];
     if (classes <= 0) return QT_OK;
+    if (m->in.ids) return check_tokens(m, last, out);
     if (m->out.rank > 1)
         return qt_fail_at(QT_ERECIPE, last->pos,
                           "%s: the last layer gives %s, but %lld classes take [%lld] (put a `flatten` and a `linear` at the end?)", last->path,
@@ -161,6 +185,7 @@ static qt_err build_model(qt_build *b, const qt_yaml *quant, int64_t classes, qt
         else if (m->m[i].layer == &qt_layer_batch_norm) plan_norm(m, i);
     if (m->n) {
         m->out = m->m[m->n - 1].out_shape;
+        e = qt_first(e, check_input(m));
         e = qt_first(e, check_classes(m, b->from, classes));
     }
     return qt_first(e, qt_rules_apply(b->arena, quant, m, m->n && !b->partial));
@@ -168,13 +193,15 @@ static qt_err build_model(qt_build *b, const qt_yaml *quant, int64_t classes, qt
 
 qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_yaml *quant, qt_shape in, int64_t classes, qt_model **out)
 {
-    qt_build  b = {.arena = a};
-    qt_model *m = qt_arena_zalloc(a, sizeof *m);
-    qt_err    e, more;
+    qt_build       b = {.arena = a};
+    qt_model      *m = qt_arena_zalloc(a, sizeof *m);
+    const qt_yaml *list;
+    qt_err         e, more;
     if (!m) return QT_EMEM;
     QT_CHECK(model, QT_ERECIPE, "model: missing; it is a list of layers, as in [flatten, {use: linear, out: 10}]");
     m->store = s, m->in = in;
-    e = qt_build_expand(&b, model);
+    QT_TRY(qt_model_layers(a, model, &in, classes, &list));
+    e = qt_build_expand(&b, list);
     more = build_model(&b, quant, classes, m); /* after errors too: it finds those of what is left */
     qt_build_clear(&b);
     *out = m;
@@ -228,6 +255,12 @@ static qt_err weight_bits(const qt_module *m, qt_arena *a, double *bits)
     return QT_OK;
 }
 
+bool qt_module_owns_weight(const qt_module *m)
+{
+    size_t n = strlen(m->path);
+    return m->p[0] && !strncmp(m->p[0]->name, m->path, n) && m->p[0]->name[n] == '.';
+}
+
 /* Numbers that a module keeps as floats beside its weight: biases, norms with their statistics, steps of its input's quantizer. */
 static int64_t float_numbers(const qt_module *m, const qt_store *s)
 {
@@ -246,7 +279,7 @@ qt_err qt_model_bits(qt_model *m, double *bits_per_weight, double *bytes_total)
     for (int i = 0; i < m->n && e == QT_OK; i++) {
         const qt_module *mod = &m->m[i];
         floats += (double)float_numbers(mod, m->store);
-        if (!mod->layer->quantizes) continue;
+        if (!mod->layer->quantizes || !qt_module_owns_weight(mod)) continue;
         e = weight_bits(mod, &a, &one);
         bits += one, weights += (double)mod->p[0]->n;
         qt_arena_reset(&a);

@@ -15,6 +15,13 @@ typedef struct qt_shape {
 
 enum { QT_MODULE_PARAMS = 6, QT_MODULE_IN = 3 };
 struct qt_layer;
+
+/* Keys and values of the tokens so far, for generation: [n, width] each, room for max. */
+typedef struct qt_kv {
+    int64_t n, max, width;
+    R      *k, *v;
+} qt_kv;
+
 typedef struct qt_module {
     const struct qt_layer *layer;
     void       *cfg;
@@ -33,11 +40,13 @@ typedef struct qt_module {
                                          their work in its own passes. The add's other operand comes as in[1] */
     bool        folded;               /* in this step the module before has done this one's work */
     bool        integer;              /* the last forward was in integers */
+    qt_kv      *kv;                   /* of an attention layer while text is generated, or NULL */
 } qt_module;
 
 typedef struct qt_layer {
     qt_desc d;
     bool    joins;      /* takes a second input, named by `from` */
+    int     inputs;     /* takes so many inputs if `from` is a list of names; 0: as `joins` says */
     bool    quantizes;  /* has weights and an input that quant rules apply to */
     bool    reads_ids;  /* its input are ids, which no quantizer touches */
     int     token_rank; /* of its input: 1, or 3 for images */
@@ -67,10 +76,20 @@ typedef struct qt_metric {
     double (*value)(double sum, int64_t n);
 } qt_metric;
 
+/* A family of models, {arch: NAME, ...}: writes the list of layers that it stands for, as a recipe would. */
+typedef struct qt_arch {
+    qt_desc d;
+    /* QT_ERECIPE with the section's position if the options do not go together. in.rank 0: the input's shape is not known. */
+    qt_err (*expand)(FILE *f, const void *cfg, const qt_shape *in, int64_t classes, qt_pos pos);
+} qt_arch;
+extern const qt_kind qt_archs;
+
+#define QT_ARCH(name) extern const qt_arch qt_arch_##name;
 #define QT_L(name) extern const qt_layer qt_layer_##name;
 #define QT_LOSS(name) extern const qt_loss qt_loss_##name;
 #define QT_METRIC(name) extern const qt_metric qt_metric_##name;
 #include "nn/layers.def"
+#undef QT_ARCH
 #undef QT_L
 #undef QT_LOSS
 #undef QT_METRIC
@@ -89,7 +108,9 @@ typedef struct qt_model {
  * divide). The arena keeps everything but parameters. classes > 0: the last layer must give that many outputs. in.rank 0: the input's shape
  * is not known yet; all that does not depend on it is checked, and no parameter is made. */
 qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_yaml *quant, qt_shape in, int64_t classes, qt_model **out);
-/* x [N, in...] -> [N, out...]. */
+/* The list of layers that a `model` section stands for: itself, or what its arch writes. */
+qt_err qt_model_layers(qt_arena *a, const qt_yaml *model, const qt_shape *in, int64_t classes, const qt_yaml **list);
+/* x [N, in...], numbers or ids -> [N, out...]. */
 qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x);
 /* Sum of the quantizers' penalties added to loss. */
 qt_tensor *qt_model_penalty(qt_tape *t, qt_model *m, qt_tensor *loss);
@@ -98,6 +119,8 @@ qt_err qt_module_param(qt_module *m, qt_store *s, int k, const char *name, qt_pa
 /* For layers: the input and weight as their sites give them (or as they are). */
 qt_tensor *qt_module_act(qt_tape *t, qt_module *m, qt_tensor *x);
 qt_tensor *qt_module_weight(qt_tape *t, qt_module *m);
+/* Whether the module's weight is its own, not that of the layer it is tied to. */
+bool qt_module_owns_weight(const qt_module *m);
 /* What a layer with a weight does beside its product, m->integer being known. In evaluation in integers: the work of the modules that
  * follow, which are marked as folded. In training: the quantized gradients of its site, held in *grad. */
 qt_extra qt_module_extra(qt_tape *t, qt_module *m, qt_gradq *grad);
