@@ -299,6 +299,9 @@ static void test_schedules(void **state)
     assert_factor("{use: cosine, min_factor: 0.1}", 99, 100, 0.100222047835421);
     assert_factor("linear", 25, 100, 0.75);
     assert_factor("{use: linear, min_factor: 0.2}", 75, 100, 0.4);
+    assert_factor("two_stage_linear", 49, 100, 0.51);
+    assert_factor("{use: two_stage_linear, second_peak: 0.5, at: 0.6}", 59, 100, 0.41);
+    assert_factor("{use: two_stage_linear, second_peak: 0.5, at: 0.6}", 60, 100, 0.2);
     assert_factor("{use: step, step_size: 30}", 29, 100, 1);
     assert_factor("{use: step, step_size: 30, gamma: 0.5}", 30, 100, 0.5);
     assert_factor("{use: step, step_size: 30, gamma: 0.5}", 95, 100, 0.125);

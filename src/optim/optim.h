@@ -57,6 +57,8 @@ int     qt_optimizer_slots(const qt_optimizer *o);
 double  qt_optimizer_lr(const qt_optimizer *o);     /* base learning rate */
 int64_t qt_optimizer_count(const qt_optimizer *o);  /* steps taken; part of a checkpoint */
 void    qt_optimizer_set_count(qt_optimizer *o, int64_t n);
+/* Whether steps decay weights; at first they do. */
+void    qt_optimizer_decays(qt_optimizer *o, bool on);
 /* Which store slot holds the weight EMA, -1 if there is none. After a step the slot is a whole set of values: averages of what is
  * trained, copies of the rest (running statistics, frozen parameters). */
 int     qt_optimizer_ema_slot(const qt_optimizer *o);

@@ -18,6 +18,7 @@ struct qt_optimizer {
     setting             *of; /* [n], of each parameter of the store */
     int                  n, n_slots;
     int64_t              count;
+    bool                 no_decay;
     qt_arena             own; /* of qt_optimizer_new */
 };
 
@@ -128,6 +129,7 @@ int     qt_optimizer_slots(const qt_optimizer *o) { return o->n_slots + (o->cfg-
 double  qt_optimizer_lr(const qt_optimizer *o) { return o->cfg->lr; }
 int64_t qt_optimizer_count(const qt_optimizer *o) { return o->count; }
 void    qt_optimizer_set_count(qt_optimizer *o, int64_t n) { o->count = n; }
+void    qt_optimizer_decays(qt_optimizer *o, bool on) { o->no_decay = !on; }
 int     qt_optimizer_ema_slot(const qt_optimizer *o) { return o->cfg->ema > 0 ? o->n_slots : -1; }
 
 /* ---- stepping -------------------------------------------------------------------------------------------------------------- */
@@ -147,7 +149,7 @@ static void step_range(qt_optimizer *o, int64_t begin, int64_t end, setting c, d
         int64_t at = begin + b, n = e - b;
         R      *slot[QT_MAX_SLOTS] = {NULL};
         for (int k = 0; k < o->n_slots; k++) slot[k] = s->slot[k] + at;
-        o->optim->step(o->cfg, n, s->value + at, s->grad + at, slot, c.lr * lr_factor, c.weight_decay, o->count);
+        o->optim->step(o->cfg, n, s->value + at, s->grad + at, slot, c.lr * lr_factor, o->no_decay ? 0 : c.weight_decay, o->count);
         if (mean) average(n, mean + at, s->value + at, rate);
         memset(s->grad + at, 0, (size_t)n * sizeof(R));
     }

@@ -61,6 +61,7 @@ static const qt_field schedule_fields[] = {
     QT_F_SPAN(qt_schedule_cfg, fake_quant_after, "~", "training begins without quantization and gets it here"),
     QT_F_SPAN(qt_schedule_cfg, freeze_observers_at, "~", "ranges of activations stay as they are from here on"),
     QT_F_SPAN(qt_schedule_cfg, freeze_bn_at, "~", "batch norm uses its running statistics from here on"),
+    QT_F_SPAN(qt_schedule_cfg, weight_decay_until, "~", "from here on there is no weight decay"),
     {NULL},
 };
 

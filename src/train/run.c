@@ -91,6 +91,7 @@ void qt_run_schedule(qt_run *r, int64_t step)
 {
     const qt_schedule_cfg *c = &r->recipe->schedule;
     int64_t                quant = qt_span_step(c->fake_quant_after, r->steps), bn = qt_span_step(c->freeze_bn_at, r->steps);
+    int64_t                until = qt_span_step(c->weight_decay_until, r->steps);
     for (int i = 0; i < r->store->n_site; i++) {
         qt_site *q = r->store->site[i];
         int64_t  freeze = qt_span_step(q->freeze_at.set ? q->freeze_at : c->freeze_observers_at, r->steps);
@@ -98,6 +99,7 @@ void qt_run_schedule(qt_run *r, int64_t step)
         q->observing = freeze < 0 || step < freeze;
     }
     for (int i = 0; i < r->model->n; i++) r->model->m[i].frozen_stats = bn >= 0 && step >= bn;
+    if (r->optim) qt_optimizer_decays(r->optim, until < 0 || step < until);
 }
 
 static qt_run *run_alloc(qt_recipe *rc, const char *arm, qt_progress p)

@@ -30,7 +30,7 @@ void qt_messages_sort(void);
 /* ---- recipe.c: the tree as one checked struct ----------------------------------------------------------------------------------- */
 
 typedef struct qt_train_cfg { int64_t steps, epochs, eval_every, save_every, keep, threads, log_every, eval_batch_size; } qt_train_cfg;
-typedef struct qt_schedule_cfg { qt_span fake_quant_after, freeze_observers_at, freeze_bn_at; } qt_schedule_cfg;
+typedef struct qt_schedule_cfg { qt_span fake_quant_after, freeze_observers_at, freeze_bn_at, weight_decay_until; } qt_schedule_cfg;
 
 struct qt_phase;
 struct qt_exporter;
