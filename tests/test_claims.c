@@ -59,6 +59,16 @@ static void test_arithmetic(void **state)
     judge("arm: fp32, within: {arm: q, of: 0.0099}", false, "fp32 92.00 % and q 91.00 %: not more than 0.99 % apart");
 }
 
+static void test_gaps(void **state)
+{
+    (void)state;
+    judge("arm: fp32, over: q, at_least: 0.009", true, "fp32 - q 1.00 % >= 0.90 %");
+    judge("arm: fp32, over: q, at_most: {arm: fp32, over: q, plus: 0.001}", true, "fp32 - q 1.00 % <= 1.10 % (fp32 - q 1.00 %)");
+    judge("arm: q, over: fp32, at_least: {arm: fp32, over: q}", false, "q - fp32 -1.00 % >= 1.00 % (fp32 - q 1.00 %)");
+    judge("arm: q, over: fp32, every_seed: true, at_most: 0.011", true, "q - fp32 -1.00 % <= 1.10 %, holds for 3 of 3 seeds");
+    judge("arm: q, metric: bytes, over: fp32, within: {arm: q, over: q, of: 750}", true, "q - fp32 -750 and q - q 0: not more than 750 apart");
+}
+
 static void test_every_seed(void **state)
 {
     (void)state;
@@ -228,7 +238,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, clear)
     const struct CMUnitTest tests[] = {
-        T(test_arithmetic),   T(test_every_seed), T(test_nan),      T(test_statistics), T(test_reproduce),
+        T(test_arithmetic),   T(test_gaps), T(test_every_seed), T(test_nan),      T(test_statistics), T(test_reproduce),
         T(test_failed_claim), T(test_diverged),   T(test_fallback), T(test_no_recipe),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);

@@ -2,15 +2,16 @@
  *   {say: TEXT, arm: A, metric: M, at_least | at_most: NUMBER}
  *   {say: TEXT, arm: A, metric: M, at_least | at_most: {arm: B, metric: M', times: t, plus: p, minus: m}}     bound = t M'(B) + p - m
  *   {say: TEXT, arm: A, metric: M, within: {arm: B, of: d}}                                                |M(A) - M(B)| <= d
- * The means over the seeds are compared; with every_seed: true, the values of each seed. Metrics: test.accuracy (the default), test.loss,
- * train.loss (the mean of the last epoch's step events), val.accuracy, val.loss, test.perplexity and val.perplexity of text, another metric
- * of the recipe as test.NAME, bits_per_weight, bytes, params, seconds, samples_per_s or tokens_per_s, peak_rss_mb, and quant.SITE.FIELD of a site's last quant event. */
+ * over: ARM beside either arm makes it a gap: the arm's value minus that one's. The means over the seeds are compared; with every_seed: true,
+ * the values of each seed. Metrics: test.accuracy (the default), test.loss, train.loss (the mean of the last epoch's step events),
+ * val.accuracy, val.loss, test.perplexity and val.perplexity of text, another metric of the recipe as test.NAME, bits_per_weight, bytes,
+ * params, seconds, samples_per_s or tokens_per_s, peak_rss_mb, and quant.SITE.FIELD of a site's last quant event. */
 #include "train/train.h"
 #include <math.h>
 #include <string.h>
 
 typedef struct claim {
-    const char    *say, *arm, *metric;
+    const char    *say, *arm, *over, *metric;
     const qt_yaml *at_least, *at_most, *within;
     bool           every_seed;
 } claim;
@@ -18,6 +19,7 @@ typedef struct claim {
 static const qt_field claim_fields[] = {
     QT_F_STR(claim, say, NULL, "the claim in words"),
     QT_F_STR(claim, arm, NULL, "the arm that it is about"),
+    QT_F_STR(claim, over, "~", "an arm whose value is taken off: the claim is about the gap"),
     QT_F_STR(claim, metric, "test.accuracy", "what is measured"),
     QT_F_TREE(claim, at_least, "~", "a number, or {arm, metric, times, plus, minus}"),
     QT_F_TREE(claim, at_most, "~", "a number, or {arm, metric, times, plus, minus}"),
@@ -27,12 +29,13 @@ static const qt_field claim_fields[] = {
 };
 
 typedef struct bound {
-    const char *arm, *metric;
+    const char *arm, *over, *metric;
     double      times, plus, minus, of;
 } bound;
 
 static const qt_field bound_fields[] = {
     QT_F_STR(bound, arm, NULL, "the arm to compare with"),
+    QT_F_STR(bound, over, "~", "an arm whose value is taken off it"),
     QT_F_STR(bound, metric, "~", "its metric (default: the claim's)"),
     QT_F_REAL(bound, times, "1", -1e9, 1e9, "factor"),
     QT_F_REAL(bound, plus, "0", -1e12, 1e12, "added"),
@@ -42,6 +45,7 @@ static const qt_field bound_fields[] = {
 
 static const qt_field within_fields[] = {
     QT_F_STR(bound, arm, NULL, "the arm to compare with"),
+    QT_F_STR(bound, over, "~", "an arm whose value is taken off it"),
     QT_F_STR(bound, metric, "~", "its metric (default: the claim's)"),
     QT_F_REAL(bound, of, NULL, 0, 1e12, "largest difference"),
     {NULL},
@@ -49,7 +53,7 @@ static const qt_field within_fields[] = {
 
 /* ---- reading --------------------------------------------------------------------------------------------------------------- */
 
-static qt_err check_arm(const qt_recipe *r, const qt_yaml *map, const char *path, const char *arm)
+static qt_err check_arm(const qt_recipe *r, const qt_yaml *map, const char *path, const char *key, const char *arm)
 {
     static const char *const only[] = {"base"};
     bool                     has = r->arms && r->arms->kind == QT_YAML_MAP && r->arms->n;
@@ -58,7 +62,7 @@ static qt_err check_arm(const qt_recipe *r, const qt_yaml *map, const char *path
     for (int i = 0; i < n; i++)
         if (!strcmp(names[i], arm)) return QT_OK;
     near = qt_near(arm, n, names);
-    return qt_fail_at(QT_ERECIPE, qt_yaml_get(map, "arm")->pos, "%s.arm: unknown arm '%s'%s%s%s", path, arm, near ? ", did you mean '" : "",
+    return qt_fail_at(QT_ERECIPE, qt_yaml_get(map, key)->pos, "%s.%s: unknown arm '%s'%s%s%s", path, key, arm, near ? ", did you mean '" : "",
                       near ? near : "", near ? "'?" : "");
 }
 
@@ -99,7 +103,8 @@ static qt_err read_claim(const qt_recipe *r, int i, claim *c, bound *b)
     if (!!c->at_least + !!c->at_most + !!c->within != 1)
         return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected one of at_least, at_most and within, found %d", path,
                           !!c->at_least + !!c->at_most + !!c->within);
-    e = check_arm(r, y, path, c->arm);
+    e = check_arm(r, y, path, "arm", c->arm);
+    if (c->over && check_arm(r, y, path, "over", c->over) != QT_OK) e = QT_ERECIPE;
     if (check_metric(r, y, path, c->metric) != QT_OK) e = QT_ERECIPE;
     limit = c->at_least ? c->at_least : c->at_most ? c->at_most : c->within;
     key = c->at_least ? "at_least" : c->at_most ? "at_most" : "within";
@@ -110,7 +115,8 @@ static qt_err read_claim(const qt_recipe *r, int i, claim *c, bound *b)
         return qt_fail_at(QT_ERECIPE, limit->pos, "%s: expected %s, found %s", below,
                           c->within ? "{arm, of}" : "a number or {arm, plus, minus, times}", qt_yaml_kind_name(limit));
     QT_TRY(qt_fields_read(limit, below, c->within ? within_fields : bound_fields, NULL, b));
-    if (check_arm(r, limit, below, b->arm) != QT_OK) e = QT_ERECIPE;
+    if (check_arm(r, limit, below, "arm", b->arm) != QT_OK) e = QT_ERECIPE;
+    if (b->over && check_arm(r, limit, below, "over", b->over) != QT_OK) e = QT_ERECIPE;
     if (b->metric && check_metric(r, limit, below, b->metric) != QT_OK) e = QT_ERECIPE;
     if (c->within) b->times = 1;
     return e;
@@ -194,19 +200,40 @@ static double margin(const claim *c, const bound *b, double x, double y)
     return isnan(m) ? -INFINITY : m;
 }
 
+/* "arm", or "arm - other". */
+static const char *names(char buf[static 160], const char *arm, const char *over)
+{
+    snprintf(buf, 160, over ? "%s - %s" : "%s", arm, over);
+    return buf;
+}
+
 static void say_numbers(const claim *c, const bound *b, double x, double y, int failed, int n, char text[static 512])
 {
-    char a[48], ref[48], lim[48], seeds[64] = "";
+    char a[48], ref[48], lim[48], mine[160], other[160], seeds[64] = "";
     number(a, c->metric, x), number(ref, b->metric ? b->metric : c->metric, y);
     if (c->every_seed) snprintf(seeds, sizeof seeds, ", holds for %d of %d seeds", n - failed, n);
     if (c->within) {
         number(lim, c->metric, b->of);
-        snprintf(text, 512, "%s %s and %s %s: not more than %s apart%s", c->arm, a, b->arm, ref, lim, seeds);
+        snprintf(text, 512, "%s %s and %s %s: not more than %s apart%s", names(mine, c->arm, c->over), a, names(other, b->arm, b->over), ref, lim,
+                 seeds);
         return;
     }
     number(lim, c->metric, (b->arm ? b->times * y : 0) + b->plus - b->minus);
-    if (b->arm) snprintf(text, 512, "%s %s %s %s (%s %s)%s", c->arm, a, c->at_least ? ">=" : "<=", lim, b->arm, ref, seeds);
-    else snprintf(text, 512, "%s %s %s %s%s", c->arm, a, c->at_least ? ">=" : "<=", lim, seeds);
+    if (b->arm)
+        snprintf(text, 512, "%s %s %s %s (%s %s)%s", names(mine, c->arm, c->over), a, c->at_least ? ">=" : "<=", lim, names(other, b->arm, b->over),
+                 ref, seeds);
+    else snprintf(text, 512, "%s %s %s %s%s", names(mine, c->arm, c->over), a, c->at_least ? ">=" : "<=", lim, seeds);
+}
+
+/* Values of an arm, or of the gap between it and another. */
+static qt_err look(qt_lookup lookup, void *arg, const char *arm, const char *over, const char *metric, qt_sample *s)
+{
+    qt_sample other = {0};
+    QT_TRY(lookup(arg, arm, metric, s));
+    if (!over) return QT_OK;
+    QT_TRY(lookup(arg, over, metric, &other));
+    for (int k = 0; k < s->n; k++) s->v[k] = k < other.n ? s->v[k] - other.v[k] : NAN;
+    return QT_OK;
 }
 
 qt_err qt_claim_judge(const qt_recipe *r, int i, qt_lookup lookup, void *arg, qt_verdict *v)
@@ -216,8 +243,8 @@ qt_err qt_claim_judge(const qt_recipe *r, int i, qt_lookup lookup, void *arg, qt
     qt_sample x = {0}, y = {0};
     int       failed = 0;
     QT_TRY(read_claim(r, i, &c, &b));
-    QT_TRY(lookup(arg, c.arm, c.metric, &x));
-    if (b.arm) QT_TRY(lookup(arg, b.arm, b.metric ? b.metric : c.metric, &y));
+    QT_TRY(look(lookup, arg, c.arm, c.over, c.metric, &x));
+    if (b.arm) QT_TRY(look(lookup, arg, b.arm, b.over, b.metric ? b.metric : c.metric, &y));
     for (int k = 0; k < x.n; k++) failed += margin(&c, &b, x.v[k], b.arm ? y.v[k] : 0) < 0;
     v->pass = c.every_seed ? !failed && x.n : margin(&c, &b, qt_sample_mean(&x), b.arm ? qt_sample_mean(&y) : 0) >= 0;
     say_numbers(&c, &b, qt_sample_mean(&x), b.arm ? qt_sample_mean(&y) : 0, failed, x.n, v->text);
