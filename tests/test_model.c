@@ -184,7 +184,14 @@ static void test_every_layer(void **state)
         {"{use: add, from: input}", {1, {6}}},
         {"{use: concat, from: input}", {3, {2, 5, 5}}},
         {"{use: pad, padding: 2, value: 1}", {3, {2, 5, 5}}},
-        {"{use: embedding, num: 9, dim: 4}", {1, {3}}},
+        {"{use: embedding, num: 9, dim: 4}", {1, {3}, 9}},
+        {"relu2", {1, {6}}},
+        {"{use: glu, from: input}", {1, {6}}},
+        {"positions", {2, {3, 6}}},
+        {"{use: patches, size: 2}", {3, {3, 4, 6}}},
+        {"mean_tokens", {2, {3, 6}}},
+        {"{use: attention, heads: 2}", {2, {3, 12}}},
+        {"{use: attention, heads: 2, causal: true, rope: half, from: [input, input, input]}", {2, {3, 4}}},
     };
     bool seen[64] = {false};
     (void)state;
@@ -322,7 +329,7 @@ static void test_rules_of_other_layers(void **state)
     assert_int_equal(module(&b, "c")->weight->rank, 4);
     assert_null(module(&b, "batch_norm1")->weight);
     drop(&b);
-    b = make_ok("[{use: embedding, num: 9, dim: 4, name: e}]", "[{match: \"*\", weights: {use: lsq}, activations: {use: lsq}}]", (qt_shape){1, {3}},
+    b = make_ok("[{use: embedding, num: 9, dim: 4, name: e}]", "[{match: \"*\", weights: {use: lsq}, activations: {use: lsq}}]", (qt_shape){1, {3}, 9},
                 0);
     assert_sites(&b, "e", "lsq", "-"); /* ids are never quantized */
     drop(&b);
@@ -571,7 +578,7 @@ static void test_metrics(void **state)
 
 /* ---- recipes/models ---------------------------------------------------------------------------------------------------------- */
 
-/* The include files hold ${width} and ${classes}; here they are put in by hand. */
+/* The include files hold ${width}, ${classes} and ${norm}; here they are put in by hand. */
 static const qt_yaml *load_model(qt_arena *a, const char *file)
 {
     static char text[16384], filled[16384];
@@ -587,6 +594,8 @@ static const qt_yaml *load_model(qt_arena *a, const char *file)
             n += (size_t)sprintf(filled + n, "512"), s += 8;
         else if (!strncmp(s, "${classes}", 10))
             n += (size_t)sprintf(filled + n, "10"), s += 10;
+        else if (!strncmp(s, "${norm}", 7))
+            n += (size_t)sprintf(filled + n, "batch_norm"), s += 7;
         else
             filled[n++] = *s++;
     }
