@@ -277,7 +277,7 @@ static void test_errors(void **state)
     refuse("{arch: llama, d_model: 8, n_layer: 1, n_head: 4, d_ff: 8}", image,
            "m:1:1: model: a language model reads tokens, but the data are numbers");
     refuse("{arch: llama, d_model: 8, n_head: 4, d_ff: 8, n_layers: 2}", text,
-           "m:1:1: model.n_layer: missing, it has no default (blocks)\nm:1:47: model.n_layers: unknown key, did you mean 'n_layer'?");
+           "m:1:47: model.n_layers: unknown key, did you mean 'n_layer'?\nm:1:1: model.n_layer: missing, it has no default (blocks)");
     refuse("{arch: llama, d_model: 8, n_layer: 1, n_head: 4, d_ff: 8, vocab: 9}", text,
            "m:1:1: output: the last layer gives [6, 9], but 6 tokens of 11 kinds take [6, 11]");
     refuse("{arch: vit, patch: 5}", image, "m:1:1: patches1: patches of 5 x 5 do not tile an image of 28 x 28");
