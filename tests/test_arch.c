@@ -282,7 +282,7 @@ static void test_errors(void **state)
            "m:1:1: output: the last layer gives [6, 9], but 6 tokens of 11 kinds take [6, 11]");
     refuse("{arch: vit, patch: 5}", image, "m:1:1: patches1: patches of 5 x 5 do not tile an image of 28 x 28");
     refuse("[{use: linear, out: 4}]", text, "m:1:2: linear1: linear reads numbers, but the data are ids (begin with an `embedding`)\n"
-                                            "m:1:16: linear1: the last layer gives [4], but 6 tokens of 11 kinds take [6, 11]");
+                                            "m:1:21: linear1: the last layer gives [4], but 6 tokens of 11 kinds take [6, 11]");
     refuse("[{use: embedding, num: 11, dim: 4, name: e}, {use: linear, out: 11, tied: f}]", text,
            "m:1:46: linear1: tied: there is no layer 'f' with a weight before this one");
     refuse("[{use: embedding, num: 11, dim: 4, name: e}, {use: attention, heads: 2, from: [e, e]}, {use: linear, out: 11}]", text,
