@@ -1,6 +1,7 @@
 /* Kernels: every fast path against its slow twin, and the same bits for any number of threads. */
 #include "base/mem.h"
 #include "base/rng.h"
+#include "kernels/block.h"
 #include "kernels/conv.h"
 #include "kernels/gemm.h"
 #include "kernels/reduce.h"
@@ -68,6 +69,48 @@ static void test_gemm_beta_zero_ignores_c(void **state)
     (void)state;
     qt_gemm(false, false, 2, 2, 2, 1, A, B, 0, C);
     assert_memory_equal(A, C, sizeof A);
+}
+
+/* ---- small blocks ---- */
+
+enum { APART = 3 }; /* between rows */
+
+/* C, inside a larger array, is the product of its own and what was there, and nothing beside it changes. */
+static void block_case(int64_t M, int64_t N, int64_t K, bool ta, bool add)
+{
+    const int64_t ldb = N + APART, ldc = N + 2 * APART;
+    R            *A = numbers(M * K, "A"), *B = numbers(K * ldb, "B"), *C = numbers(M * ldc, "C"), *D = numbers(M * ldc, "C");
+    R            *tight = qt_alloc((size_t)(K * N) * sizeof(R)), *E = qt_alloc((size_t)(M * N) * sizeof(R));
+    for (int64_t k = 0; k < K; k++) memcpy(tight + k * N, B + k * ldb, (size_t)N * sizeof(R));
+    for (int64_t i = 0; i < M * N; i++) E[i] = add ? C[i / N * ldc + i % N] : (R)NAN;
+    qt_gemm_naive(ta, false, M, N, K, 1, A, tight, add, E);
+    qt_block_product(M, N, K, A, ta ? 1 : K, ta ? M : 1, B, ldb, C, ldc, add);
+    for (int64_t i = 0; i < M; i++) {
+        assert_near(C + i * ldc, E + i * N, N, sum_bound(K), "block");
+        assert_memory_equal(C + i * ldc + N, D + i * ldc + N, 2 * APART * sizeof(R));
+    }
+    qt_free(A), qt_free(B), qt_free(C), qt_free(D), qt_free(E), qt_free(tight);
+}
+
+static void test_block(void **state)
+{
+    static const int64_t size[][3] = {{1, 1, 1}, {2, 3, 5}, {3, 8, 1}, {4, 9, 64}, {5, 15, 7}, {6, 16, 32}, {7, 17, 2}, {24, 128, 32}, {47, 40, 61}};
+    (void)state;
+    for (size_t i = 0; i < sizeof size / sizeof *size; i++)
+        for (int t = 0; t < 4; t++) block_case(size[i][0], size[i][1], size[i][2], t & 1, t & 2);
+}
+
+static void test_transpose(void **state)
+{
+    static const int64_t size[][2] = {{1, 1}, {3, 2}, {8, 8}, {9, 17}, {33, 24}};
+    (void)state;
+    for (size_t i = 0; i < sizeof size / sizeof *size; i++) {
+        const int64_t M = size[i][0], N = size[i][1], ldx = N + APART, ldy = M + 1;
+        R            *x = numbers(M * ldx, "x"), *y = numbers(N * ldy, "y"), *z = numbers(N * ldy, "y");
+        qt_block_transpose(M, N, x, ldx, y, ldy);
+        for (int64_t j = 0; j < N * ldy; j++) assert_true(y[j] == (j % ldy < M ? x[j % ldy * ldx + j / ldy] : z[j]));
+        qt_free(x), qt_free(y), qt_free(z);
+    }
 }
 
 /* ---- reductions ---- */
@@ -357,6 +400,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemm),          cmocka_unit_test(test_gemm_beta_zero_ignores_c),
+        cmocka_unit_test(test_block),         cmocka_unit_test(test_transpose),
         cmocka_unit_test(test_reduce),        cmocka_unit_test(test_reduce_order),
         cmocka_unit_test(test_reduce_nan),    cmocka_unit_test(test_reduce_sum_rows),
         cmocka_unit_test(test_reduce_select_abs), cmocka_unit_test(test_conv_portable),

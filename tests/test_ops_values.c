@@ -344,6 +344,47 @@ static void embedding_gathers_gradients(void **state)
     qt_tape_free(t);
 }
 
+/* One query, three keys that it likes the same: probabilities of 1/3, which is 1365/4096 in half precision. */
+static void attention_in_half_precision(void **state)
+{
+    static const R third = (R)(1365.0 / 4096);
+    qt_tape       *t = qt_tape_new();
+    (void)state;
+    for (int half = 0; half < 2; half++) {
+        qt_tape_reset(t);
+        qt_tensor *q = qt_variable(t, 3, (int64_t[]){1, 1, 1}), *k = qt_variable(t, 3, (int64_t[]){1, 3, 1}), *v = qt_variable(t, 3, (int64_t[]){1, 3, 1});
+        q->data[0] = 3;
+        k->data[0] = 1, k->data[1] = (R)(1 + 0x1p-11), k->data[2] = (R)(1 - 0x1p-12); /* both half way to the next: to the even one, 1 */
+        v->data[0] = 2049, v->data[1] = 1, v->data[2] = 3;                            /* 2048 1 3 */
+        qt_tensor *y = qt_attention(t, q, k, v, 1, 1, false, half);
+        assert_int_equal(qt_backward_from(t, y, (R[]){2}), QT_OK);
+        if (half) {
+            const double p = 1 / 3.0, dp[] = {4096, 2, 6}, dot = p * 4104;
+            near(y->data[0], (double)third * 2052);
+            for (int j = 0; j < 3; j++) near(v->grad[j], 2 * (double)third), near(k->grad[j], 3 * p * (dp[j] - dot));
+            assert_true(fabs((double)q->grad[0]) <= 16 * eps * dp[0]); /* 0, as terms of that size cancel */
+        } else {
+            assert_true(fabs((double)y->data[0] - 2053 / 3.0) > 0.01 && fabs((double)v->grad[0] - 2 / 3.0) > 1e-5);
+        }
+    }
+    qt_tape_free(t);
+}
+
+/* Beyond 65504 half precision has nothing but infinity. */
+static void attention_overflows_half_precision(void **state)
+{
+    qt_tape *t = qt_tape_new();
+    (void)state;
+    for (int half = 0; half < 2; half++) {
+        qt_tape_reset(t);
+        qt_tensor *q = qt_variable(t, 3, (int64_t[]){1, 1, 1}), *v = qt_variable(t, 3, (int64_t[]){1, 1, 1});
+        v->data[0] = -70000;
+        const qt_tensor *y = qt_attention(t, q, q, v, 1, 1, false, half);
+        assert_true(y->data[0] == (half ? -(R)INFINITY : -70000));
+    }
+    qt_tape_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -360,6 +401,7 @@ int main(void)
         cmocka_unit_test(smallest_numbers_pass),
         cmocka_unit_test(dropout_masks),
         cmocka_unit_test(embedding_gathers_gradients),
+        cmocka_unit_test(attention_in_half_precision), cmocka_unit_test(attention_overflows_half_precision),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,6 @@
 #include "qtape.h"
 typedef qt_real R;
 void qt_block_product(int64_t M, int64_t N, int64_t K, const R *A, int64_t row, int64_t col, const R *B, int64_t ldb, R *C, int64_t ldc, bool add);
-/* y [cols,rows], ldy apart = the transpose of x [rows,cols], ldx apart */
-void qt_block_transpose(int64_t rows, int64_t cols, const R *x, int64_t ldx, R *y, int64_t ldy);
+/* y [N,M], rows ldy apart = the transpose of x [M,N], rows ldx apart */
+void qt_block_transpose(int64_t M, int64_t N, const R *x, int64_t ldx, R *y, int64_t ldy);
 #endif

@@ -24,7 +24,7 @@
 #include "ops/vmath.h"
 #include <omp.h>
 
-enum { ROWS = 32, PAD = 16 };
+enum { ROWS = 24, PAD = 16 };
 
 typedef struct arg {
     int  heads, kv_heads;
