@@ -51,6 +51,11 @@ static const struct {
     {W, "{use: ternary, measure: absmax}", 3},
     {W, "{use: binary}", 2},
     {W, "{use: binary, granularity: channel, ste: identity}", 2},
+    {W, "nf4", 16},
+    {W, "{use: nf4, table: int4, block: 7, double_quant: false}", 15},
+    {W, "{use: nf4, table: uniform2, block: 256}", 4},
+    {W, "{use: int_group, num_bits: 4, group_size: 8}", 16},
+    {W, "{use: int_group, num_bits: 2, group_size: 4}", 4},
 };
 enum { CONFIGS = sizeof configs / sizeof *configs };
 #define FOR_CONFIGS(i) for (int i = 0; i < CONFIGS; i++)

@@ -31,7 +31,8 @@ static void test_codes(void **state)
             for (int k = 0; k < N; k++) levels += !seen[c.code[k] - lo], seen[c.code[k] - lo] = true;
             assert_in_range(levels, configs[i].levels > 2 ? 2 : 1, configs[i].levels);
             assert_true(pow(2, c.bits) + 1e-9 >= configs[i].levels && c.bits == r.site->quant->bits(r.site));
-            double scales = 32.0 * (double)c.layout.count * (c.offset ? 2 : 1) + (c.zero_point ? c.bits * (double)c.layout.count : 0);
+            double scales = (c.scale_codes ? 8.0 * (double)c.layout.count + 64 : 32.0 * (double)c.layout.count) * (c.offset ? 2 : 1);
+            if (c.zero_point) scales += (c.real_zero ? 32 : c.bits) * (double)c.layout.count;
             assert_true(qt_codes_bits(&c) == N * c.bits + scales);
         }
         qt_arena_free(&a);

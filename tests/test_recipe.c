@@ -253,8 +253,7 @@ static void test_top_level(void **state)
             "r.yaml:1:1: train: expected steps or epochs, found neither\n"
             "r.yaml:1:1: model: missing; a recipe needs a list of layers\n"
             "r.yaml:1:1: data: missing; a recipe needs a data set, as data: {use: digits, batch_size: 32}");
-    refuses(BASE "lora: {rank: 8}\nexport: []\ndistill: {}\n", 0, NULL, NULL,
-            "r.yaml:7:1: lora: not in this version of qtape\nr.yaml:9:1: distill: not in this version of qtape");
+    refuses(BASE "export: []\ndistill: {}\n", 0, NULL, NULL, "r.yaml:8:1: distill: not in this version of qtape");
     refuses(BASE "export: [{format: h6}, {format: h5}, {format: h5}, h5, {format: h5, level: 3}]\n", 0, NULL, NULL,
             "r.yaml:7:19: unknown exporter 'h6', did you mean 'h5'? (`qtape list exporters` lists them)\n"
             "r.yaml:7:47: export[2]: format h5 stands here twice\n"

@@ -28,7 +28,7 @@ void qt_store_free(qt_store *s)
     for (int i = 0; i < s->n_site; i++) s->site_free(s->site[i]);
     for (int i = 0; i < s->n; i++) param_free(s->p[i]);
     for (int k = 0; k < s->n_slots; k++) qt_free(s->slot[k]);
-    qt_free(s->site), qt_free(s->p), qt_free(s->value), qt_free(s->grad), qt_free(s);
+    qt_free(s->site), qt_free(s->p), qt_free(s->value), qt_free(s->grad), qt_free(s->base), qt_free(s);
 }
 
 qt_param *qt_store_param(const qt_store *s, const char *name)
@@ -68,31 +68,53 @@ qt_tensor *qt_param_add(qt_store *s, const char *name, qt_param_kind kind, qt_in
     return &p->t;
 }
 
-static void init_value(const qt_store *s, qt_param *p)
+void qt_store_init(const qt_store *s, const qt_param *p, R *x)
 {
     qt_rng r = qt_rng_named(s->seed, "init/%s", p->t.name);
     for (int64_t i = 0; i < p->t.n; i++)
         switch (p->init.kind) {
-        case QT_INIT_CONSTANT: p->t.data[i] = (R)p->init.a; break;
-        case QT_INIT_UNIFORM: p->t.data[i] = (R)(p->init.a * (2 * qt_rng_uniform(&r) - 1)); break;
-        case QT_INIT_NORMAL: p->t.data[i] = (R)(p->init.a * qt_rng_normal(&r)); break;
+        case QT_INIT_CONSTANT: x[i] = (R)p->init.a; break;
+        case QT_INIT_UNIFORM: x[i] = (R)(p->init.a * (2 * qt_rng_uniform(&r) - 1)); break;
+        case QT_INIT_NORMAL: x[i] = (R)(p->init.a * qt_rng_normal(&r)); break;
         }
+}
+
+static int64_t padded(const qt_param *p) { return (p->t.n + ROW - 1) / ROW * ROW; }
+
+/* Puts the parameters that are marked as base into a block of their own, and the others together. Nothing moves where none is marked. */
+static qt_err part_base(qt_store *s)
+{
+    int64_t n = 0, base = 0;
+    for (int i = 0; i < s->n; i++) {
+        qt_param *p = s->p[i];
+        if (p->outside) p->at = 0;
+        else if (p->base) p->at = base, base += padded(p);
+        else p->at = n, n += padded(p);
+    }
+    s->size = n;
+    return base && !(s->base = qt_alloc((size_t)base * sizeof(R))) ? QT_EMEM : QT_OK;
+}
+
+static void point(qt_store *s, qt_param *p)
+{
+    p->t.grad = NULL;
+    if (p->frozen) p->t.flags &= (uint8_t)~QT_NEEDS_GRAD;
+    if (p->outside) return;
+    p->t.data = (p->base ? s->base : s->value) + p->at;
+    if (p->kind != QT_BUFFER && !p->frozen) p->t.grad = s->grad + p->at;
+    qt_store_init(s, p, p->t.data);
 }
 
 qt_err qt_store_seal(qt_store *s, int n_slots)
 {
-    size_t bytes = (size_t)s->size * sizeof(R);
     QT_ASSERT(!s->sealed && n_slots <= QT_MAX_SLOTS);
+    QT_TRY(part_base(s));
+    size_t bytes = (size_t)s->size * sizeof(R);
     if (!(s->value = qt_alloc(bytes)) || !(s->grad = qt_alloc(bytes))) return QT_EMEM;
     for (; s->n_slots < n_slots; s->n_slots++)
         if (!(s->slot[s->n_slots] = qt_alloc(bytes))) return QT_EMEM;
     s->sealed = true;
-    for (int i = 0; i < s->n; i++) {
-        qt_param *p = s->p[i];
-        p->t.data = s->value + p->at;
-        p->t.grad = p->kind == QT_BUFFER ? NULL : s->grad + p->at;
-        init_value(s, p);
-    }
+    for (int i = 0; i < s->n; i++) point(s, s->p[i]);
     return QT_OK;
 }
 
@@ -126,6 +148,13 @@ int64_t qt_store_trained(const qt_store *s)
 {
     int64_t n = 0;
     for (int i = 0; i < s->n; i++) n += s->p[i]->kind == QT_BUFFER ? 0 : s->p[i]->t.n;
+    return n;
+}
+
+int64_t qt_store_moving(const qt_store *s)
+{
+    int64_t n = 0;
+    for (int i = 0; i < s->n; i++) n += s->p[i]->kind == QT_BUFFER || s->p[i]->frozen ? 0 : s->p[i]->t.n;
     return n;
 }
 

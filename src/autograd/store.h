@@ -13,6 +13,8 @@ typedef struct qt_param {
     int64_t       at;     /* offset of the first element, a multiple of 16: rows of SIMD width never straddle parameters */
     bool          frozen; /* trained kind, but not now: no gradient is kept and no optimizer touches it */
     bool          outside; /* has no place in the block of values: data is NULL */
+    bool          base;   /* frozen for the whole run, its value given from elsewhere: it lies in a block of its own (or outside), without
+                             gradient and slots, and no checkpoint holds it. Marked before the store is sealed */
 } qt_param;
 
 struct qt_store {
@@ -22,6 +24,7 @@ struct qt_store {
     int64_t    size;      /* elements, padding included */
     int        n_slots;
     R         *value, *grad, *slot[QT_MAX_SLOTS];
+    R         *base;      /* of the parameters marked so */
     bool       sealed;
     struct qt_site **site; /* quantizer sites, in order of creation; owned */
     int              n_site, cap_site;
@@ -35,8 +38,11 @@ qt_param *qt_store_param_of(const qt_store *s, const qt_tensor *t);
 void      qt_store_freeze(qt_param *p, R *grad_block);
 /* Seals for inference: no gradients, values all 0. Parameters that were marked `outside` before have none: weights that are integers only. */
 qt_err    qt_store_seal_values(qt_store *s);
-/* Numbers trained: weights, biases, norms, step sizes. */
+/* The start value of a parameter into x [t.n]. */
+void      qt_store_init(const qt_store *s, const qt_param *p, R *x);
+/* Numbers of weights, biases, norms, step sizes; and those of them that are not frozen. */
 int64_t   qt_store_trained(const qt_store *s);
+int64_t   qt_store_moving(const qt_store *s);
 /* Rescales gradients so that their norm is at most max (fixed order of summation); returns the norm before. */
 double    qt_store_clip_norm(qt_store *s, double max);
 void      qt_store_clip_value(qt_store *s, double max);

@@ -42,7 +42,7 @@ const char *qt_yaml_kind_name(const qt_yaml *y); /* "a map", "a list", "a number
 qt_yaml *qt_yaml_map(qt_arena *a, qt_pos pos);
 qt_yaml *qt_yaml_list(qt_arena *a, qt_pos pos);
 qt_yaml *qt_yaml_scalar(qt_arena *a, const char *text, qt_pos pos);
-qt_err   qt_yaml_put(qt_arena *a, qt_yaml *map, const char *key, qt_yaml *value); /* replaces or appends */
+qt_err   qt_yaml_put(qt_arena *a, qt_yaml *map, const char *key, qt_yaml *value); /* replaces or appends; QT_EMEM if value is NULL */
 qt_err   qt_yaml_push(qt_arena *a, qt_yaml *list, qt_yaml *value);
 qt_yaml *qt_yaml_copy(qt_arena *a, const qt_yaml *y);
 /* Deep merge: maps key by key, anything else is replaced by `over`; a value tagged !unset removes the key. Returns the new tree. */

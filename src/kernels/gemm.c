@@ -39,14 +39,20 @@ static int64_t strip(int64_t L, int64_t work)
     return qt_max_i64(THIN, ((L + n - 1) / n + 15) / 16 * 16);
 }
 
+void qt_gemm_wide(bool ta, bool tb, int64_t M, int64_t N, int64_t K, R alpha, const R *A, int64_t lda, const R *B, int64_t ldb, R beta, R *C,
+                  int64_t ldc)
+{
+    int64_t S = strip(qt_max_i64(M, N), M * N * K);
+    if (M >= N) {
+        QT_FOR_CHUNKS(b, e, M, S) call(ta, tb, e - b, N, K, alpha, ta ? A + b : A + b * lda, lda, B, ldb, beta, C + b * ldc, ldc);
+    } else {
+        QT_FOR_CHUNKS(b, e, N, S) call(ta, tb, M, e - b, K, alpha, A, lda, tb ? B + b * ldb : B + b, ldb, beta, C + b, ldc);
+    }
+}
+
 void qt_gemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, R alpha, const R *A, const R *B, R beta, R *C)
 {
-    int64_t lda = qt_max_i64(1, ta ? M : K), ldb = qt_max_i64(1, tb ? K : N), S = strip(qt_max_i64(M, N), M * N * K);
-    if (M >= N) {
-        QT_FOR_CHUNKS(b, e, M, S) call(ta, tb, e - b, N, K, alpha, ta ? A + b : A + b * K, lda, B, ldb, beta, C + b * N, N);
-    } else {
-        QT_FOR_CHUNKS(b, e, N, S) call(ta, tb, M, e - b, K, alpha, A, lda, tb ? B + b * K : B + b, ldb, beta, C + b, N);
-    }
+    qt_gemm_wide(ta, tb, M, N, K, alpha, A, qt_max_i64(1, ta ? M : K), B, qt_max_i64(1, tb ? K : N), beta, C, N);
 }
 
 void qt_gemm_naive(bool ta, bool tb, int64_t M, int64_t N, int64_t K, R alpha, const R *A, const R *B, R beta, R *C)

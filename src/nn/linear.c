@@ -1,6 +1,12 @@
+<<<<<<< HEAD
 /* Linear layer: y = x w^T + b over the last axis of x, w [out, in], b [out]. Both begin as U(-1/sqrt(in), 1/sqrt(in)), PyTorch's way, or w as
  * a normal distribution and b as 0, the transformers' way. A layer may be tied to an embedding: w is then the table of that one.
  * Input and weight come through the layer's quantizer sites; the bias stays as it is. Where both give integers, so does the product. */
+=======
+/* Linear layer: y = x w^T + b over the last axis of x, w [out, in], b [out]. Both begin as U(-1/sqrt(in), 1/sqrt(in)), PyTorch's way.
+ * Input and weight come through the layer's quantizer sites; the bias stays as it is. Where both give integers, so does the product.
+ * A frozen weight is packed codes, and an adapter adds its part (lora.c). */
+>>>>>>> 3b39af2 (Adapters on frozen bases: LoRA, QLoRA with NormalFloat and double quantization, QA-LoRA with its exact merge)
 #include "nn/nn.h"
 #include <math.h>
 
@@ -46,13 +52,21 @@ static qt_err build(qt_module *m, qt_store *s)
     return c->bias ? qt_module_param(m, s, 1, "bias", QT_BIAS, c->init ? QT_INIT_CONST(0) : w, 1, dim) : QT_OK;
 }
 
-static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
+static qt_tensor *product(qt_tape *t, qt_module *m, qt_tensor *in)
 {
-    qt_tensor *x = qt_module_act(t, m, in[0]), *w = qt_module_weight(t, m);
+    qt_tensor *x = qt_module_act(t, m, in);
+    if (m->frozen) return qt_frozen_linear(t, x, m->frozen, m->p[1]);
+    qt_tensor *w = qt_module_weight(t, m);
     m->integer = !t->err && qt_linear_integer(x, w);
     qt_gradq grad;
     qt_extra extra = qt_module_extra(t, m, &grad);
     return qt_linear_extra(t, x, w, m->p[1], &extra);
+}
+
+static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
+{
+    qt_tensor *y = product(t, m, in[0]);
+    return m->lora ? qt_lora_add(t, m, in[0], y) : y;
 }
 
 static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)

@@ -236,7 +236,7 @@ qt_tensor *qt_model_penalty(qt_tape *t, qt_model *m, qt_tensor *loss)
         qt_site *site[2] = {m->m[i].weight, m->m[i].act};
         t->path = m->m[i].path;
         for (int k = 0; k < 2; k++)
-            if (site[k] && site[k]->enabled && site[k]->quant->penalty) loss = qt_add(t, loss, site[k]->quant->penalty(t, site[k]));
+            if (site[k] && (k || !m->m[i].frozen) && site[k]->enabled && site[k]->quant->penalty) loss = qt_add(t, loss, site[k]->quant->penalty(t, site[k]));
     }
     t->path = path;
     return loss;
@@ -249,12 +249,14 @@ static qt_err weight_bits(const qt_module *m, qt_arena *a, double *bits)
 {
     qt_codes c = {0};
     *bits = 32.0 * (double)m->p[0]->n;
+    if (m->frozen) return *bits = m->frozen->bits, QT_OK;
     if (!m->weight || !m->weight->enabled) return QT_OK;
     QT_TRY(m->weight->quant->encode(m->weight, m->p[0], a, &c));
     *bits = qt_codes_bits(&c);
     return QT_OK;
 }
 
+<<<<<<< HEAD
 bool qt_module_owns_weight(const qt_module *m)
 {
     size_t n = strlen(m->path);
@@ -262,9 +264,12 @@ bool qt_module_owns_weight(const qt_module *m)
 }
 
 /* Numbers that a module keeps as floats beside its weight: biases, norms with their statistics, steps of its input's quantizer. */
+=======
+/* Numbers that a module keeps as floats beside its weight: biases, norms with their statistics, steps of its input's quantizer, adapters. */
+>>>>>>> 3b39af2 (Adapters on frozen bases: LoRA, QLoRA with NormalFloat and double quantization, QA-LoRA with its exact merge)
 static int64_t float_numbers(const qt_module *m, const qt_store *s)
 {
-    int64_t n = 0;
+    int64_t n = m->lora && !m->lora->merged ? m->lora->a->n + m->lora->b->n : 0;
     for (int k = m->layer->quantizes; k < QT_MODULE_PARAMS; k++) n += m->p[k] ? m->p[k]->n : 0;
     for (int k = 0; m->act && k < QT_SITE_PARAMS; k++)
         if (m->act->p[k] && qt_store_param_of(s, m->act->p[k])->kind != QT_BUFFER) n += m->act->p[k]->n;

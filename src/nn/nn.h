@@ -40,7 +40,12 @@ typedef struct qt_module {
                                          their work in its own passes. The add's other operand comes as in[1] */
     bool        folded;               /* in this step the module before has done this one's work */
     bool        integer;              /* the last forward was in integers */
+<<<<<<< HEAD
     qt_kv      *kv;                   /* of an attention layer while text is generated, or NULL */
+=======
+    qt_frozen  *frozen;               /* the weight as packed codes, where it is frozen and quantized (p[0]->data is NULL then), or NULL */
+    struct qt_lora *lora;             /* an adapter beside the weight (lora.c), or NULL */
+>>>>>>> 3b39af2 (Adapters on frozen bases: LoRA, QLoRA with NormalFloat and double quantization, QA-LoRA with its exact merge)
 } qt_module;
 
 typedef struct qt_layer {
@@ -101,6 +106,8 @@ typedef struct qt_model {
     qt_shape    in, out;
     qt_tensor **value; /* result of each module in the current step */
     qt_tensor  *x;     /* its input */
+    R          *work;  /* scratch of frozen weights, and their codes */
+    int8_t     *work_codes;
 } qt_model;
 
 /* Builds a model from the `model` list and the `quant` rules into an unsealed store. All errors of the sections are reported in one
@@ -124,6 +131,32 @@ bool qt_module_owns_weight(const qt_module *m);
 /* What a layer with a weight does beside its product, m->integer being known. In evaluation in integers: the work of the modules that
  * follow, which are marked as folded. In training: the quantized gradients of its site, held in *grad. */
 qt_extra qt_module_extra(qt_tape *t, qt_module *m, qt_gradq *grad);
+/* ---- lora.c, freeze.c: adapters on a frozen base --------------------------------------------------------------------------------- */
+
+/* y += c B A x beside a linear layer: A [rank, in] or, over groups of inputs, [rank, in / group]; B [out, rank]. */
+typedef struct qt_lora {
+    qt_tensor *a, *b;
+    double     c, dropout; /* c = alpha / rank */
+    int64_t    group;      /* 0: A sees every input; otherwise the sums (or means) over groups of so many */
+    bool       mean, merged; /* merged: it is part of the weight */
+} qt_lora;
+
+/* Reads the `lora` section, puts adapters beside the layers that it targets, and marks what is frozen. Between building a model and sealing
+ * its store; without effect on m but for messages if its shapes are not known. */
+qt_err qt_lora_apply(qt_arena *a, const qt_yaml *section, qt_model *m);
+/* The result of module m with its adapter's part, x being the module's input. */
+qt_tensor *qt_lora_add(qt_tape *t, const qt_module *m, qt_tensor *x, qt_tensor *y);
+/* Makes adapters part of their weights: exactly, in the zero points, over groups; otherwise as numbers, which a quantized weight's own
+ * quantizer, or for others the one of `weights` (NULL: none), rounds again. t is an idle tape. */
+qt_err qt_lora_merge(qt_arena *a, qt_model *m, const qt_yaml *weights, qt_tape *t);
+bool   qt_lora_owns(const qt_model *m, const qt_tensor *param);
+
+/* Marks parameters as frozen but those of adapters and those that match `train` (NULL: none); only those of layers with adapters if
+ * `targets`. Weights of linear layers that have a quantizer get no memory. */
+qt_err qt_model_freeze(qt_arena *a, qt_model *m, const qt_yaml *train, bool targets);
+/* Packs the weight of module i, its numbers in w, which is p[0] with data. */
+qt_err qt_model_pack(qt_arena *a, qt_model *m, int i, qt_tape *t);
+
 qt_err qt_module_fail(const qt_module *m, const char *fmt, ...) QT_PRINTF(2, 3); /* QT_ESHAPE at the module's position */
 /* "fc2: expects WHAT, but conv1 gives [16, 28, 28] (HINT)" about input k; hint may be NULL. */
 qt_err qt_module_misfit(const qt_module *m, int k, const char *what, const char *hint);

@@ -3,6 +3,7 @@
 #define QT_OPS_OPS_H
 #include "autograd/tape.h"
 #include "kernels/codes.h"
+#include "kernels/frozen.h"
 #include "kernels/shiftq.h"
 #define QT_OP(name, signature) extern const qt_op qt_op_##name;
 #include "qtape/ops.def"
@@ -23,6 +24,9 @@ typedef struct qt_extra {
 qt_tensor *qt_linear_extra(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, const qt_extra *extra);
 qt_tensor *qt_conv2d_extra(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, int stride, int padding, int dilation, int groups,
                            const qt_extra *extra);
+/* linear with a weight that is frozen, and there as packed codes only. b may be NULL. */
+extern const qt_op qt_op_frozen_linear;
+qt_tensor *qt_frozen_linear(qt_tape *t, qt_tensor *x, const qt_frozen *w, qt_tensor *b);
 /* batch_norm with what follows it in the same passes: max(0, batch_norm(x) + skip); skip may be NULL. */
 qt_tensor *qt_batch_norm_then(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *var, qt_tensor *skip, bool relu,
                               bool batch_stats, double momentum, double eps);

@@ -179,7 +179,7 @@ qt_err qt_optimizer_step(qt_optimizer *o, double lr_factor)
         if (trained(p)) {
             j = range_end(o, i);
             step_range(o, p->at, s->p[j - 1]->at + s->p[j - 1]->t.n, o->of[i], lr_factor);
-        } else if (o->cfg->ema > 0) {
+        } else if (o->cfg->ema > 0 && !p->base) {
             memcpy(s->slot[o->n_slots] + p->at, s->value + p->at, (size_t)p->t.n * sizeof(R));
         }
     }

@@ -146,13 +146,14 @@ void qt_codes_decode(const qt_codes *c, R *y)
 {
     for (int64_t i = 0; i < c->n; i++) {
         int64_t k = i / c->layout.inner % c->layout.count;
-        y[i] = ((R)c->code[i] - (c->zero_point ? c->zero_point[k] : 0)) * c->scale[k];
+        y[i] = c->table ? c->table[c->code[i]] * c->scale[k] : ((R)c->code[i] - (c->zero_point ? c->zero_point[k] : 0)) * c->scale[k];
         if (c->offset) y[i] += c->offset[k];
     }
 }
 
 double qt_codes_bits(const qt_codes *c)
 {
-    double scales = (double)c->layout.count * 32 * (c->offset ? 2 : 1), zeros = c->zero_point ? (double)c->layout.count * c->bits : 0;
-    return (double)c->n * c->bits + scales + zeros;
+    double scales = c->scale_codes ? qt_scale_codes_bits(c->scale_codes) : (double)c->layout.count * 32;
+    double zeros = c->zero_point ? (double)c->layout.count * (c->real_zero ? 32 : c->bits) : 0;
+    return (double)c->n * c->bits + scales + zeros + (c->offset ? (double)c->layout.count * 32 : 0);
 }

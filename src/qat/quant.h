@@ -6,6 +6,7 @@
 #define QT_QAT_QUANT_H
 #include "autograd/store.h"
 #include "autograd/tape.h"
+#include "kernels/frozen.h"
 
 /* Which scale belongs to an element: (i / inner) % count. tensor: inner = n, count = 1. channel (axis a): inner = product of the
  * dimensions after a, count = dim[a]. group: inner = group_size, count = n / group_size. token: inner = elements of a token. */
@@ -18,7 +19,8 @@ typedef enum qt_granularity { QT_PER_TENSOR, QT_PER_CHANNEL, QT_PER_GROUP, QT_PE
  * out of range) are QT_ESHAPE and name the path. */
 qt_err qt_layout_of(const char *path, qt_granularity g, int axis, int64_t group_size, int token_rank, const qt_tensor *x, qt_layout *l);
 
-/* Integers of a quantized tensor: value = (code - zero_point) * scale. Arrays are the caller's arena's. */
+/* Integers of a quantized tensor: value = (code - zero_point) * scale, or table[code] * scale. Arrays are the caller's arena's. The last
+ * run of the layout may be short. */
 typedef struct qt_codes {
     int64_t   n;
     int32_t  *code;       /* [n] */
@@ -28,6 +30,9 @@ typedef struct qt_codes {
     R        *offset;     /* [layout.count] real offset added after scaling (LSQ+), NULL: none */
     uint8_t  *exponent;   /* [layout.count] e of scales s0 2^-e (ShiftQuant), NULL: none */
     double    bits;       /* stored bits of one code: 4, 8, 1.58 is written as log2(3) */
+    bool      real_zero;  /* zero points are any numbers, stored as scales are; otherwise they are codes */
+    const R  *table;      /* [2^bits] a code's number (codebooks, codes from 0 on), NULL: itself. No zero_point, no offset */
+    const qt_scale_codes *scale_codes; /* of which scale was decoded (double quantization), or NULL */
 } qt_codes;
 
 enum { QT_SITE_PARAMS = 6 };
@@ -66,6 +71,7 @@ typedef struct qt_quant {
     double    (*bits)(const qt_site *);                                /* REQUIRED: stored bits of one code */
     /* promises that the conformance suite checks */
     bool        idempotent, monotone, zero_to_zero;
+    int64_t   (*zero_group)(const qt_site *);                          /* OPTIONAL: weights a group, each with a real zero point */
     void      (*gradient)(const qt_site *, struct qt_shiftq *);        /* OPTIONAL: how backward's operands are quantized; for role grad */
     const qt_op *op;                                                   /* the op that apply emits, for gradient tests; may be NULL */
 } qt_quant;
@@ -88,6 +94,6 @@ qt_err  qt_site_make(qt_store *s, const char *path, qt_role role, int axis, int 
                      const qt_yaml *spec, const char *spec_path, qt_site **out);
 /* Values of codes into y[n]. The one decoding rule. */
 void    qt_codes_decode(const qt_codes *c, R *y);
-/* Bits that the codes and their scales take in storage (scales as fp32). */
+/* Bits that the codes and their scales take in storage (scales as fp32, or as they are coded). */
 double  qt_codes_bits(const qt_codes *c);
 #endif

@@ -3,6 +3,7 @@
  *   slots/K/NAME      optimizer state (moments, averaged weights) of each trained parameter
  *   codes/PATH        codes of a weight site at the last quant event, which flip_rate compares with
  *   manifest/NAME     kind, frozen, and the shape
+ *   base/NAME         beside adapters, in place of the values of each frozen parameter: their fingerprint (adapter.c)
  *   attributes        step, phase, optimizer_count, best, seed, metrics_bytes, seconds, busy, version ...
  * In front of the HDF5 part stands a user block with a CRC-32 (seal.c). It is verified before libhdf5 opens the file, so a damaged
  * checkpoint is a message and never a crash. */
@@ -53,7 +54,9 @@ static qt_err write_codes(qt_h5 *f, const qt_run *r)
 
 static qt_err write_all(qt_h5 *f, const qt_run *r)
 {
-    for (int i = 0; i < r->store->n; i++) QT_TRY(write_param(f, r->store, r->store->p[i]));
+    for (int i = 0; i < r->store->n; i++)
+        if (!r->store->p[i]->base) QT_TRY(write_param(f, r->store, r->store->p[i]));
+    QT_TRY(qt_base_write(f, r));
     QT_TRY(write_codes(f, r));
     QT_TRY(qt_h5_put_str(f, "version", qt_version()));
     QT_TRY(qt_h5_put_str(f, "recipe", r->recipe->name));
@@ -115,7 +118,11 @@ static bool fits(misfit *m, qt_h5 *f, const qt_param *p, const char *name)
     int     rank;
     int64_t dim[8];
     char    found[96], want[96];
-    if (!qt_h5_has(f, name)) return note(m, m->missing, "%s%s%s", name, "", ""), false;
+    if (!qt_h5_has(f, name)) {
+        char mark[512];
+        snprintf(mark, sizeof mark, "base/%s", p->t.name);
+        return note(m, m->missing, "%s%s%s", name, qt_h5_has(f, mark) ? " (the file holds an adapter, not its base)" : "", ""), false;
+    }
     if (qt_h5_shape(f, name, &rank, dim) != QT_OK) return m->n++, false;
     if (rank == p->t.rank && !memcmp(dim, p->t.dim, (size_t)rank * sizeof *dim)) return true;
     note(m, m->misshaped, "%s is %s, expected %s", name, shape_text(rank, dim, found), shape_text(p->t.rank, p->t.dim, want));
@@ -147,15 +154,18 @@ static bool of_site(const qt_store *s, const qt_param *p)
     return false;
 }
 
-/* Values (and slots) into staging blocks first, so that an error changes nothing. lenient: state of quantizers may be missing. */
-static qt_err read_store(qt_h5 *f, const char *file, const qt_store *s, int n_slots, bool lenient, R *stage)
+/* Values (and slots) into staging blocks first, so that an error changes nothing. lenient, for start values: state of quantizers and adapters
+ * may be missing, and the base must be there, though it is read later. */
+static qt_err read_store(qt_h5 *f, const char *file, const qt_run *r, int n_slots, bool lenient, R *stage)
 {
-    misfit m = {.s = s};
-    char   name[512];
+    const qt_store *s = r->store;
+    misfit          m = {.s = s};
+    char            name[512];
     for (int i = 0; i < s->n; i++) {
         const qt_param *p = s->p[i];
         snprintf(name, sizeof name, "params/%s", p->t.name);
-        if (lenient && of_site(s, p) && !qt_h5_has(f, name)) continue;
+        if (p->base && lenient) fits(&m, f, p, name);
+        if (p->base || (lenient && (of_site(s, p) || qt_lora_owns(r->model, &p->t)) && !qt_h5_has(f, name))) continue;
         if (fits(&m, f, p, name)) QT_TRY(qt_h5_read(f, name, p->t.n, stage + p->at));
         for (int k = 0; k < n_slots && p->kind != QT_BUFFER; k++) {
             snprintf(name, sizeof name, "slots/%d/%s", k, p->t.name);
@@ -216,11 +226,13 @@ static qt_err load_from(qt_h5 *f, qt_run *r, const char *file, bool init)
     qt_store *s = r->store;
     int       n_slots = init ? 0 : s->n_slots;
     R        *stage = stage_new(s, n_slots);
-    qt_err    e = stage ? read_store(f, file, s, n_slots, init, stage) : QT_EMEM;
+    qt_err    e = stage ? read_store(f, file, r, n_slots, init, stage) : QT_EMEM;
+    if (e == QT_OK && !init) e = qt_base_check(f, r, file);
     if (e == QT_OK && !init) e = read_codes(f, r);
     if (e == QT_OK && !init) e = read_state(f, r);
     if (e == QT_OK) commit_store(s, n_slots, stage);
     qt_free(stage);
+    if (e == QT_OK && init && r->recipe->lora) e = qt_base_load(r, f);
     return e;
 }
 

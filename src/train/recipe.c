@@ -10,7 +10,7 @@ typedef struct top {
     int64_t        recipe, seed;
     const char    *name, *doc, *paper;
     int            engine;
-    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *schedule, *optim, *lr_schedule, *train, *init, *phases, *export, *arms,
+    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *lora, *schedule, *optim, *lr_schedule, *train, *init, *phases, *export, *arms,
         *seeds, *claims;
 } top;
 
@@ -27,6 +27,7 @@ static const qt_field top_fields[] = {
     QT_F_TREE(top, loss, "~", "a loss (default: cross_entropy for classes, mse otherwise)"),
     QT_F_TREE(top, metric, "~", "a metric to report beside loss and accuracy"),
     QT_F_TREE(top, quant, "~", "ordered list of rules; the last that matches wins"),
+    QT_F_TREE(top, lora, "~", "adapters on a frozen model: rank, alpha, dropout, targets, variant, pool, freeze, train"),
     QT_F_ENUM(top, engine, "auto", "auto|float", "auto: integers where both operands are integers; float: simulate"),
     QT_F_TREE(top, schedule, "~", "when quantization begins and what freezes when"),
     QT_F_TREE(top, optim, "~", "an optimizer (default: adam)"),
@@ -42,8 +43,8 @@ static const qt_field top_fields[] = {
 };
 
 /* Keys of the schema that this version has no use for: refused rather than ignored. */
-static const char *const later[] = {"lora", "distill"};
-static const char        later_keys[] = "lora|distill";
+static const char *const later[] = {"distill"};
+static const char        later_keys[] = "distill";
 
 static const qt_field train_fields[] = {
     QT_F_INT(qt_train_cfg, steps, "0", 0, 1e12, "batches to train on; this or epochs"),
@@ -111,7 +112,7 @@ static qt_err read_top(qt_recipe *r, top *t)
     if (!*r->name || *r->name == '.' || strchr(r->name, '/'))
         gather(&e, qt_fail_at(QT_ERECIPE, qt_yaml_get(r->tree, "name")->pos, "name: '%s' cannot be the name of a folder", r->name));
     r->doc = t->doc, r->paper = t->paper, r->seed = t->seed, r->engine_float = t->engine == 1;
-    r->model = t->model, r->quant = t->quant, r->data = t->data, r->optim = t->optim, r->lr_schedule = t->lr_schedule;
+    r->model = t->model, r->quant = t->quant, r->lora = t->lora, r->data = t->data, r->optim = t->optim, r->lr_schedule = t->lr_schedule;
     r->arms = t->arms, r->seeds = t->seeds, r->claims = t->claims;
     return e;
 }
@@ -236,6 +237,16 @@ static qt_err read_desc(qt_recipe *r, const qt_kind *k, const qt_yaml *y, const 
     return y ? qt_desc_read(r->arena, k, y, path, NULL, d, cfg) : QT_OK;
 }
 
+static qt_err check_phases(const qt_recipe *r)
+{
+    qt_err e = QT_OK;
+    for (int i = 0; i < r->n_phases; i++)
+        if (r->phase[i].phase->check) gather(&e, r->phase[i].phase->check(r, i));
+    if (r->lora && r->n_exports)
+        gather(&e, qt_fail_at(QT_ERECIPE, qt_yaml_get(r->tree, "export")->pos, "export: a model with adapters cannot be exported; merge them first"));
+    return e;
+}
+
 static qt_err read_sections(qt_recipe *r)
 {
     top            t = {0};
@@ -254,6 +265,7 @@ static qt_err read_sections(qt_recipe *r)
     gather(&e, read_desc(r, &qt_metrics, t.metric, "metric", &metric, &metric_cfg));
     r->loss = (const qt_loss *)loss, r->metric = (const qt_metric *)metric;
     gather(&e, read_fallback(r));
+    gather(&e, check_phases(r));
     if (!r->model) gather(&e, qt_fail_at(QT_ERECIPE, r->tree->pos, "model: missing; a recipe needs a list of layers"));
     if (!r->data)
         gather(&e, qt_fail_at(QT_ERECIPE, r->tree->pos, "data: missing; a recipe needs a data set, as data: {use: digits, batch_size: 32}"));
@@ -316,6 +328,7 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section, bool claims)
     if (data) info = qt_data_info_of(data); /* known even where something else in the section is wrong */
     if (info->known) in.rank = info->rank, in.ids = info->ids, memcpy(in.dim, info->dim, sizeof in.dim);
     if (r->model) gather(&e, qt_model_build(r->arena, s, r->model, r->quant, in, info->classes, &m));
+    if (m && e == QT_OK) gather(&e, qt_lora_apply(r->arena, r->lora, m));
     if (claims && m && info->known && e == QT_OK) gather(&e, qt_claims_check_sites(r, s));
     if (m && info->known && e == QT_OK) gather(&e, qt_optimizer_make(r->arena, s, r->optim, &o));
     else if (r->optim) gather(&e, qt_desc_read(r->arena, &qt_optims, r->optim, "optim", NULL, &d, &cfg));

@@ -66,6 +66,7 @@ static qt_err build(qt_run *r)
     memcpy(in.dim, info->dim, sizeof in.dim);
     if (!(r->store = qt_store_new((uint64_t)rc->seed))) return QT_EMEM;
     QT_TRY(qt_model_build(&r->arena, r->store, rc->model, rc->quant, in, info->classes, &r->model));
+    QT_TRY(qt_lora_apply(&r->arena, rc->lora, r->model));
     QT_TRY(qt_optimizer_make(&r->arena, r->store, rc->optim, &r->optim));
     QT_TRY(qt_lr_make(&r->arena, rc->lr_schedule, &r->lr));
     QT_TRY(qt_store_seal(r->store, qt_optimizer_slots(r->optim)));
@@ -84,7 +85,8 @@ static qt_err build(qt_run *r)
     r->steps_per_epoch = qt_loader_batches_per_epoch(r->data);
     r->steps = !qt_recipe_trains(rc) ? 0 : rc->by_epochs ? rc->train.epochs * r->steps_per_epoch : rc->train.steps;
     r->codes = qt_arena_zalloc(&r->arena, (size_t)(r->store->n_site + 1) * sizeof *r->codes);
-    return r->codes ? QT_OK : QT_EMEM;
+    r->base = qt_arena_zalloc(&r->arena, (size_t)r->store->n * sizeof *r->base + 1);
+    return r->codes && r->base ? QT_OK : QT_EMEM;
 }
 
 void qt_run_schedule(qt_run *r, int64_t step)
@@ -139,9 +141,13 @@ static qt_err start_values(qt_run *r)
 {
     const qt_init_cfg *c = &r->recipe->init;
     const char        *file;
-    if (!c->arm && !c->run && !c->checkpoint) return QT_OK;
-    QT_TRY(init_file(r, &file));
-    return qt_ckpt_init(r, file);
+    if (c->arm || c->run || c->checkpoint) {
+        QT_TRY(init_file(r, &file));
+        return qt_ckpt_init(r, file);
+    }
+    if (!r->recipe->lora) return QT_OK;
+    qt_run_log(r, "%s  warning: lora without init: the frozen base has random weights", r->arm);
+    return qt_base_load(r, NULL);
 }
 
 /* ---- the directory --------------------------------------------------------------------------------------------------------- */
@@ -324,7 +330,9 @@ static qt_err resume(qt_run *r, const char *dir)
     QT_TRY(qt_recipe_load(&r->arena, file, 0, NULL, NULL, &r->recipe));
     r->done = qt_file_exists(file_in(r, "DONE"));
     QT_TRY(build(r));
+    if (r->recipe->lora) QT_TRY(start_values(r)); /* the base, which no checkpoint of the run holds */
     QT_TRY(load_newest(r));
+    QT_TRY(qt_base_merge_again(r));
     qt_run_schedule(r, r->step > 0 ? r->step - 1 : 0);
     return QT_OK;
 }
@@ -380,8 +388,14 @@ static qt_err begin(qt_run *r)
     if (!qt_file_exists(file_in(r, "env.json"))) QT_TRY(qt_env_write(r, file_in(r, "env.json")));
     r->began = qt_clock();
     if (!fresh) qt_run_log(r, "%s  going on at step %lld of %lld", r->arm, (long long)r->step, (long long)r->steps);
+<<<<<<< HEAD
     qt_run_log(r, "%s  %lld parameters, %lld steps of %lld %s, %d threads", r->arm, (long long)qt_store_trained(r->store), (long long)r->steps,
                (long long)qt_run_items(r), qt_run_is_text(r) ? "tokens" : "samples", qt_threads());
+=======
+    qt_run_log(r, "%s  %lld parameters, %lld steps of %lld samples, %d threads", r->arm, (long long)qt_store_trained(r->store), (long long)r->steps,
+               (long long)qt_data_batch_size(r->data), qt_threads());
+    if (r->recipe->lora) qt_run_log(r, "%s  of these parameters %lld are trained", r->arm, (long long)qt_store_moving(r->store));
+>>>>>>> 3b39af2 (Adapters on frozen bases: LoRA, QLoRA with NormalFloat and double quantization, QA-LoRA with its exact merge)
     if (r->data_section == r->recipe->fallback && r->log) fprintf(r->log, "%s  trained on the fallback data set\n", r->arm);
     return QT_OK;
 }

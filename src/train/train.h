@@ -2,6 +2,8 @@
 #ifndef QT_TRAIN_TRAIN_H
 #define QT_TRAIN_TRAIN_H
 #include "base/files.h"
+#include "base/h5.h"
+#include "base/sha256.h"
 #include "dataset.h"
 #include "nn/nn.h"
 #include "optim/optim.h"
@@ -61,7 +63,7 @@ typedef struct qt_recipe {
     struct { const struct qt_phase *phase; void *cfg; } phase[QT_MAX_PHASES];
     int              n_exports;
     struct { const struct qt_exporter *exporter; void *cfg; } export[QT_MAX_EXPORTS]; /* made when the run ends */
-    const qt_yaml  *model, *quant, *data, *optim, *lr_schedule, *arms, *seeds, *claims;
+    const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *seeds, *claims;
     const qt_yaml  *fallback;        /* data section to use when the files of `data` are missing, or NULL */
 } qt_recipe;
 
@@ -117,6 +119,7 @@ typedef struct qt_run {
     double       shown;           /* clock of the last progress line */
     bool         live;            /* a live line stands on the terminal */
     int          lock;            /* file descriptor of LOCK, -1 if not held */
+    char       (*base)[QT_SHA256_TEXT]; /* [store->n] fingerprints of the values of the base, "" for other parameters */
     int32_t    **codes;           /* [store->n_site] codes of weight sites at the last quant event, NULL before */
     volatile int *stop;           /* set by SIGINT */
     qt_result    last_eval;       /* of eval_step and eval_split, so that the final evaluation need not be run twice */
@@ -127,6 +130,7 @@ typedef struct qt_run {
 typedef struct qt_phase {
     qt_desc d;
     qt_err (*run)(qt_run *, const void *cfg);
+    qt_err (*check)(const qt_recipe *, int i); /* OPTIONAL: phase i of a recipe, whose sections have been read */
 } qt_phase;
 #define QT_P(name) extern const qt_phase qt_phase_##name;
 #include "train/phases.def"
@@ -241,6 +245,17 @@ qt_err qt_ckpt_load(qt_run *r, const char *file);
 qt_err qt_ckpt_init(qt_run *r, const char *file);
 /* QT_EDATA if the file is no whole checkpoint. */
 qt_err qt_ckpt_verify(const char *file);
+
+/* ---- adapter.c: the frozen base of adapters ---------------------------------------------------------------------------------------- */
+
+/* Gives all frozen parameters of the base their values, from the checkpoint f or (NULL) their initialisation: takes their fingerprints, packs
+ * quantized weights. */
+qt_err qt_base_load(qt_run *r, qt_h5 *f);
+/* Fingerprints into a checkpoint, and the comparison: QT_EDATA naming the tensors that differ. */
+qt_err qt_base_write(qt_h5 *f, const qt_run *r);
+qt_err qt_base_check(qt_h5 *f, const qt_run *r, const char *file);
+/* Merges once more what the phases that a loaded run has behind it have merged: checkpoints hold adapters and not the merged base. */
+qt_err qt_base_merge_again(qt_run *r);
 
 /* ---- seal.c: the checksum in front of qtape's own HDF5 files ------------------------------------------------------------------------ */
 

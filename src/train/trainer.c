@@ -21,7 +21,7 @@ static qt_err diverged(const qt_run *r, double loss)
                 (long long)step, loss, which, nd->op->d.name, nd->path ? nd->path : "loss");
     for (int i = 0; i < r->store->n; i++) {
         const qt_param *p = r->store->p[i];
-        if (!qt_all_finite(p->t.data, p->t.n))
+        if (p->t.data && !qt_all_finite(p->t.data, p->t.n))
             QT_FAIL(QT_EDIVERGED, "diverged at step %lld: loss is %g; parameter '%s' is not finite", (long long)step, loss, p->t.name);
         if (p->t.grad && !qt_all_finite(p->t.grad, p->t.n))
             QT_FAIL(QT_EDIVERGED, "diverged at step %lld: loss is %g; the gradient of parameter '%s' is not finite", (long long)step, loss,
