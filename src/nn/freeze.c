@@ -33,10 +33,18 @@ static qt_err check_train(const qt_store *s, const qt_yaml *train)
                       s->p[0]->t.name);
 }
 
+/* Another layer reads the module's weight too. */
+static bool shared(const qt_model *m, const qt_module *mod)
+{
+    for (int i = 0; i < m->n; i++)
+        if (&m->m[i] != mod && m->m[i].p[0] == mod->p[0]) return true;
+    return false;
+}
+
 static qt_err pack_later(qt_arena *a, const qt_model *m, qt_module *mod)
 {
     qt_param *p = mod->p[0] ? qt_store_param_of(m->store, mod->p[0]) : NULL;
-    if (!p || !p->base || mod->layer != &qt_layer_linear || !mod->weight) return QT_OK;
+    if (!p || !p->base || mod->layer != &qt_layer_linear || !mod->weight || shared(m, mod)) return QT_OK;
     if (mod->gradq) return qt_module_fail(mod, "its weight is frozen, which leaves no use for a quantized gradient (quant: grad)");
     p->outside = true;
     return (mod->frozen = qt_arena_zalloc(a, sizeof *mod->frozen)) ? QT_OK : QT_EMEM;

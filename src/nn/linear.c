@@ -1,12 +1,7 @@
-<<<<<<< HEAD
 /* Linear layer: y = x w^T + b over the last axis of x, w [out, in], b [out]. Both begin as U(-1/sqrt(in), 1/sqrt(in)), PyTorch's way, or w as
  * a normal distribution and b as 0, the transformers' way. A layer may be tied to an embedding: w is then the table of that one.
- * Input and weight come through the layer's quantizer sites; the bias stays as it is. Where both give integers, so does the product. */
-=======
-/* Linear layer: y = x w^T + b over the last axis of x, w [out, in], b [out]. Both begin as U(-1/sqrt(in), 1/sqrt(in)), PyTorch's way.
  * Input and weight come through the layer's quantizer sites; the bias stays as it is. Where both give integers, so does the product.
  * A frozen weight is packed codes, and an adapter adds its part (lora.c). */
->>>>>>> 3b39af2 (Adapters on frozen bases: LoRA, QLoRA with NormalFloat and double quantization, QA-LoRA with its exact merge)
 #include "nn/nn.h"
 #include <math.h>
 

@@ -33,7 +33,7 @@ static const qt_field fields[] = {
     QT_F_INT(config, rank, "8", 1, 1 << 16, "rows of A, columns of B"),
     QT_F_REAL(config, alpha, "16", 0, 1e6, "the adapter's part is scaled by alpha / rank"),
     QT_F_REAL(config, dropout, "0", 0, 0.99, "part of the adapter's inputs set to 0 in training"),
-    QT_F_TREE(config, targets, "~", "pattern or list of patterns of linear layers that get an adapter (default: all)"),
+    QT_F_TREE(config, targets, "~", "pattern or list of patterns of linear layers that get an adapter (default: all but an output tied to its embedding)"),
     QT_F_ENUM(config, variant, "lora", "lora|qa", "qa: one input a group of the weight's quantizer, int_group, so that the merge is exact"),
     QT_F_ENUM(config, pool, "sum", "sum|mean", "variant qa: what of a group the adapter reads"),
     QT_F_ENUM(config, freeze, "all", "all|targets", "all: only adapters are trained; targets: and the layers without one"),
@@ -43,7 +43,8 @@ static const qt_field fields[] = {
 
 /* ---- which layers ------------------------------------------------------------------------------------------------------------------ */
 
-static bool linear(const qt_module *m) { return m->layer == &qt_layer_linear; }
+/* One that shares the table of an embedding is left out: what is merged into it would change the embedding. */
+static bool linear(const qt_module *m) { return m->layer == &qt_layer_linear && (!m->p[0] || qt_module_owns_weight(m)); }
 
 static qt_err no_target(const qt_model *m, const qt_yaml *pattern, const char *where)
 {

@@ -256,17 +256,13 @@ static qt_err weight_bits(const qt_module *m, qt_arena *a, double *bits)
     return QT_OK;
 }
 
-<<<<<<< HEAD
 bool qt_module_owns_weight(const qt_module *m)
 {
     size_t n = strlen(m->path);
     return m->p[0] && !strncmp(m->p[0]->name, m->path, n) && m->p[0]->name[n] == '.';
 }
 
-/* Numbers that a module keeps as floats beside its weight: biases, norms with their statistics, steps of its input's quantizer. */
-=======
 /* Numbers that a module keeps as floats beside its weight: biases, norms with their statistics, steps of its input's quantizer, adapters. */
->>>>>>> 3b39af2 (Adapters on frozen bases: LoRA, QLoRA with NormalFloat and double quantization, QA-LoRA with its exact merge)
 static int64_t float_numbers(const qt_module *m, const qt_store *s)
 {
     int64_t n = m->lora && !m->lora->merged ? m->lora->a->n + m->lora->b->n : 0;

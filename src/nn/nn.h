@@ -40,12 +40,9 @@ typedef struct qt_module {
                                          their work in its own passes. The add's other operand comes as in[1] */
     bool        folded;               /* in this step the module before has done this one's work */
     bool        integer;              /* the last forward was in integers */
-<<<<<<< HEAD
     qt_kv      *kv;                   /* of an attention layer while text is generated, or NULL */
-=======
     qt_frozen  *frozen;               /* the weight as packed codes, where it is frozen and quantized (p[0]->data is NULL then), or NULL */
     struct qt_lora *lora;             /* an adapter beside the weight (lora.c), or NULL */
->>>>>>> 3b39af2 (Adapters on frozen bases: LoRA, QLoRA with NormalFloat and double quantization, QA-LoRA with its exact merge)
 } qt_module;
 
 typedef struct qt_layer {

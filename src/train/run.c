@@ -388,14 +388,9 @@ static qt_err begin(qt_run *r)
     if (!qt_file_exists(file_in(r, "env.json"))) QT_TRY(qt_env_write(r, file_in(r, "env.json")));
     r->began = qt_clock();
     if (!fresh) qt_run_log(r, "%s  going on at step %lld of %lld", r->arm, (long long)r->step, (long long)r->steps);
-<<<<<<< HEAD
     qt_run_log(r, "%s  %lld parameters, %lld steps of %lld %s, %d threads", r->arm, (long long)qt_store_trained(r->store), (long long)r->steps,
                (long long)qt_run_items(r), qt_run_is_text(r) ? "tokens" : "samples", qt_threads());
-=======
-    qt_run_log(r, "%s  %lld parameters, %lld steps of %lld samples, %d threads", r->arm, (long long)qt_store_trained(r->store), (long long)r->steps,
-               (long long)qt_data_batch_size(r->data), qt_threads());
     if (r->recipe->lora) qt_run_log(r, "%s  of these parameters %lld are trained", r->arm, (long long)qt_store_moving(r->store));
->>>>>>> 3b39af2 (Adapters on frozen bases: LoRA, QLoRA with NormalFloat and double quantization, QA-LoRA with its exact merge)
     if (r->data_section == r->recipe->fallback && r->log) fprintf(r->log, "%s  trained on the fallback data set\n", r->arm);
     return QT_OK;
 }
