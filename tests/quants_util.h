@@ -17,6 +17,7 @@ static const struct {
     qt_role     role;
     const char *spec;
     int         levels; /* at most; 0: not quantized */
+    bool        wide;   /* a row has 256 numbers, not 32 */
 } configs[] = {
     {W, "none", 0},
     {W, "{use: uniform, num_bits: 8}", 256},
@@ -56,6 +57,15 @@ static const struct {
     {W, "{use: nf4, table: uniform2, block: 256}", 4},
     {W, "{use: int_group, num_bits: 4, group_size: 8}", 16},
     {W, "{use: int_group, num_bits: 2, group_size: 4}", 4},
+    {A, "q8_k", 255, true},
+    {A, "q8_0", 255},
+    {A, "{use: q8_0, rounding: reference}", 255},
+    {W, "{use: ggml, type: Q8_0}", 255},
+    {W, "{use: ggml, type: Q4_0}", 16},
+    {W, "{use: ggml, type: Q4_0, ends: symmetric}", 15},
+    {W, "{use: ggml, type: Q2_0}", 4, true},
+    {W, "{use: ggml, type: Q1_0}", 2, true},
+    {W, "{use: ggml, type: TQ2_0}", 3, true},
 };
 enum { CONFIGS = sizeof configs / sizeof *configs };
 #define FOR_CONFIGS(i) for (int i = 0; i < CONFIGS; i++)
@@ -114,6 +124,11 @@ static inline R *normal(int64_t n, uint64_t seed)
 
 static const int64_t DIM[2] = {24, 32};
 enum { N = 24 * 32 };
+static inline const int64_t *dim_of(int config)
+{
+    static const int64_t wide[2] = {3, 256};
+    return configs[config].wide ? wide : DIM;
+}
 
 /* Some awkward values in front of random ones. */
 static inline R *sample(uint64_t seed)

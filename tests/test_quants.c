@@ -11,10 +11,10 @@ static void test_codes(void **state)
     (void)state;
     R *x = sample(1), *back = normal(N, 2);
     FOR_CONFIGS(i) {
-        rig      r = rig_new(configs[i].role, configs[i].spec, 2, DIM);
+        rig      r = rig_new(configs[i].role, configs[i].spec, 2, dim_of(i));
         qt_arena a = {0};
         qt_codes c;
-        rig_run(&r, 2, DIM, x, NULL);
+        rig_run(&r, 2, dim_of(i), x, NULL);
         if (!configs[i].levels) {
             assert_ptr_equal(r.y, r.x);
             assert_int_equal(r.site->quant->encode(r.site, r.x, &a, &c), QT_EUSAGE);
@@ -121,8 +121,8 @@ static void test_channels(void **state)
 static void test_threads(void **state)
 {
     (void)state;
-    const int64_t dim[2] = {64, 1000};
-    const int64_t n = 64000;
+    const int64_t dim[2] = {64, 1024};
+    const int64_t n = 64 * 1024;
     R            *x = normal(n, 8), *dy = normal(n, 9), *y = normal(n, 0), *dx = normal(n, 0), *dp = normal(QT_SITE_PARAMS * 1000, 0);
     FOR_CONFIGS(i)
         for (int threads = 1; threads <= 2; threads++) {
@@ -159,8 +159,8 @@ static void test_tiny(void **state)
     FOR_CONFIGS(i) {
         R *z = normal(N, 10);
         for (int k = 0; k < N; k++) z[k] = (R)(fabs(z[k]) / 100 + 1e-3);
-        r = rig_new(configs[i].role, configs[i].spec, 2, DIM);
-        rig_run(&r, 2, DIM, z, dy);
+        r = rig_new(configs[i].role, configs[i].spec, 2, dim_of(i));
+        rig_run(&r, 2, dim_of(i), z, dy);
         bool passed = false;
         for (int k = 0; k < N; k++) passed |= r.x->grad[k] > 0 && r.x->grad[k] < (R)1e-35;
         if (!passed) fail_msg("%s: small gradients are lost", configs[i].spec);
@@ -174,21 +174,21 @@ static void test_state(void **state)
 {
     (void)state;
     FOR_CONFIGS(i) {
-        rig r = rig_new(configs[i].role, configs[i].spec, 2, DIM), copy = rig_new(configs[i].role, configs[i].spec, 2, DIM);
+        rig r = rig_new(configs[i].role, configs[i].spec, 2, dim_of(i)), copy = rig_new(configs[i].role, configs[i].spec, 2, dim_of(i));
         for (uint64_t step = 0; step < 3; step++) {
             R *x = normal(N, 20 + step);
-            rig_run(&r, 2, DIM, x, NULL);
+            rig_run(&r, 2, dim_of(i), x, NULL);
             qt_free(x);
         }
         for (int k = 0; k < QT_SITE_PARAMS; k++)
             if (r.site->p[k]) memcpy(copy.site->p[k]->data, r.site->p[k]->data, (size_t)r.site->p[k]->n * sizeof(R));
         R *x = normal(N, 30);
         qt_tape_mode(r.tape, false, false), qt_tape_mode(copy.tape, false, false);
-        rig_run(&r, 2, DIM, x, NULL), rig_run(&copy, 2, DIM, x, NULL);
+        rig_run(&r, 2, dim_of(i), x, NULL), rig_run(&copy, 2, dim_of(i), x, NULL);
         if (memcmp(r.y->data, copy.y->data, N * sizeof *x)) fail_msg("%s: a restored site differs", configs[i].spec);
         qt_tape_mode(copy.tape, true, true); /* and goes on in the same way */
         qt_tape_mode(r.tape, true, true);
-        rig_run(&r, 2, DIM, x, NULL), rig_run(&copy, 2, DIM, x, NULL);
+        rig_run(&r, 2, dim_of(i), x, NULL), rig_run(&copy, 2, dim_of(i), x, NULL);
         assert_memory_equal(r.y->data, copy.y->data, N * sizeof *x);
         qt_free(x), rig_free(&r), rig_free(&copy);
     }
@@ -199,10 +199,10 @@ static void test_no_allocation(void **state)
     (void)state;
     R *x = sample(11), *dy = normal(N, 12);
     FOR_CONFIGS(i) {
-        rig r = rig_new(configs[i].role, configs[i].spec, 2, DIM);
-        rig_run(&r, 2, DIM, x, dy), rig_run(&r, 2, DIM, x, dy);
+        rig r = rig_new(configs[i].role, configs[i].spec, 2, dim_of(i));
+        rig_run(&r, 2, dim_of(i), x, dy), rig_run(&r, 2, dim_of(i), x, dy);
         int64_t before = qt_alloc_count();
-        rig_run(&r, 2, DIM, x, dy);
+        rig_run(&r, 2, dim_of(i), x, dy);
         if (qt_alloc_count() != before) fail_msg("%s: a warm step allocates", configs[i].spec);
         rig_free(&r);
     }
