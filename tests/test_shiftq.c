@@ -132,6 +132,32 @@ static void test_shifted(void **state)
         }
 }
 
+static uint8_t byte_at(const qt_rng *u, int64_t i) { return (uint8_t)(qt_rng_u32_at(u, (uint64_t)i / 4) >> i % 4 * 8); }
+
+/* Codes by their definition: fixed point, and bytes i and i + 1 of the stream. */
+static void test_codes(void **state)
+{
+    (void)state;
+    for (int k = 0; k < SHAPES; k++)
+        for (int bits = 4; bits <= 8; bits += 4) {
+            qt_shiftq p = {shapes[k].A, shapes[k].C, shapes[k].B, shapes[k].pairs, bits, 4};
+            int64_t   n = p.A * p.C * p.B, keys = qt_shiftq_keys(&p);
+            int       K = bits == 4 ? 16 : 14, Q = (1 << (bits - 1)) - 1;
+            R        *x = gradient(p.A, p.C, p.B, 7), *s = qt_alloc((size_t)keys * sizeof *s);
+            uint8_t  *e = qt_alloc((size_t)keys);
+            int8_t   *q = qt_alloc((size_t)n);
+            qt_rng    u = qt_rng_at(0x123456789abcdefull, 0xfedcba9876543210ull);
+            qt_shiftq_scales(&p, x, e, s);
+            qt_shiftq_codes(&p, x, s, &u, q);
+            for (int64_t i = 0; i < n; i++) {
+                R   v = (R)fmin(fmax(x[i] * ((R)(1 << K) / s[key_of(&p, i)]), -(double)(Q << K)), (double)(Q << K));
+                int up = (byte_at(&u, i) << 8 | byte_at(&u, i + 1)) >> (16 - K);
+                assert_int_equal(q[i], (int)floor(ldexp(nearbyint((double)v) + up, -K)));
+            }
+            qt_free(x), qt_free(s), qt_free(e), qt_free(q);
+        }
+}
+
 /* The mean over many draws: within 5.5 standard errors where codes vary, within a hundredth of a step where they hardly do, the sum of all
  * within 4; numbers on the grid come out as they are. */
 static void test_unbiased(void **state)
@@ -299,7 +325,7 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scales), cmocka_unit_test(test_octaves), cmocka_unit_test(test_nothing_and_infinity), cmocka_unit_test(test_shifted),
+        cmocka_unit_test(test_scales), cmocka_unit_test(test_octaves), cmocka_unit_test(test_nothing_and_infinity), cmocka_unit_test(test_shifted), cmocka_unit_test(test_codes),
         cmocka_unit_test(test_unbiased), cmocka_unit_test(test_linear), cmocka_unit_test(test_conv), cmocka_unit_test(test_folded_scales),
         cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,7 @@
 typedef qt_real R;
 
 enum { QT_SHIFTQ_GROUPS = 16 };
+#define QT_SHIFTQ_LEAST ((R)0x1p-100)
 
 typedef struct qt_shiftq {
     int64_t A, C, B;
@@ -27,13 +28,15 @@ typedef struct qt_shiftq {
 } qt_shiftq;
 
 int64_t qt_shiftq_keys(const qt_shiftq *p);
-/* Scales of all keys: e [keys] (uint8), s [keys]; returns s0. A key of zeros gets the last group; only zeros: s0 = 1, and all codes are 0.
- * Where x has an infinity or a NaN s0 is not finite. */
+/* Scales of all keys: e [keys] (uint8), s [keys]; returns s0. A key of zeros gets the last group. Where rmax is 0, or so little that s0 would be
+ * below QT_SHIFTQ_LEAST, there is nothing to scale: s0 = 1, and all codes are 0. Where x has an infinity or a NaN s0 is not finite. */
 R       qt_shiftq_scales(const qt_shiftq *p, const R *x, uint8_t *e, R *s);
+/* The scales of both kinds of keys, c and (a, b), in one pass over x [A,C,B]. */
+void    qt_shiftq_both(const qt_shiftq *channels, const qt_shiftq *pairs, const R *x, uint8_t *e[2], R *s[2], R s0[2]);
 /* Codes q [A,C,B], |q| <= Q. Number i of the stream rounds element i. */
 void    qt_shiftq_codes(const qt_shiftq *p, const R *x, const R *s, const qt_rng *u, int8_t *q);
 /* The codes as a product takes them, q << (groups-1-e), in units of s0 2^-(groups-1): in bytes where qt_shiftq_top fits them, plus bias
- * (0, or 128 for an unsigned operand); or in 16 bits (bytes false, bias 0). */
+ * (0, or up to 128 for an unsigned operand); or in 16 bits (bytes false, bias 0). */
 void    qt_shiftq_shifted(const qt_shiftq *p, const R *x, const R *s, const uint8_t *e, const qt_rng *u, bool bytes, int bias, void *q);
 /* The largest of them: Q 2^(groups-1). */
 static inline int qt_shiftq_top(const qt_shiftq *p) { return ((1 << (p->bits - 1)) - 1) << (p->groups - 1); }
