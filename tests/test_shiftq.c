@@ -1,6 +1,7 @@
 /* ShiftQuant: scales by their definition, unbiased codes, and layers whose backward is in integers: the shift folded into codes is the shift
  * in the loop, and the integer products are the float products of the same codes. */
 #include "base/mem.h"
+#include "kernels/iconv.h"
 #include "ops/gradq.h"
 #include "qat/quant.h"
 #include <math.h>
@@ -87,16 +88,19 @@ static void test_nothing_and_infinity(void **state)
 {
     (void)state;
     qt_shiftq p = {2, 3, 1, false, 4, 4};
-    R         zero[6] = {0}, tiny[6] = {(R)1e-44, (R)-1e-44}, huge[6] = {1, (R)INFINITY}, none[6] = {1, 2, (R)NAN}, s[3];
+    R         zero[6] = {0}, tiny[6] = {(R)1e-44, (R)-1e-44}, small[6] = {(R)1e-28, (R)-1e-28}, huge[6] = {1, (R)INFINITY}, none[6] = {1, 2, (R)NAN}, s[3];
     uint8_t   e[3];
     int8_t    q[6], no[6] = {0};
     qt_rng    u = qt_rng_at(1, 1);
     assert_true(qt_shiftq_scales(&p, zero, e, s) == 1);
     qt_shiftq_codes(&p, zero, s, &u, q);
     assert_memory_equal(q, no, sizeof no);
-    assert_true(isfinite(qt_shiftq_scales(&p, tiny, e, s)));
+    assert_true(qt_shiftq_scales(&p, tiny, e, s) == 1);
     qt_shiftq_codes(&p, tiny, s, &u, q);
-    for (int i = 0; i < 6; i++) assert_in_range(q[i] + 7, 0, 14);
+    assert_memory_equal(q, no, sizeof no);
+    assert_true(qt_shiftq_scales(&p, small, e, s) >= QT_SHIFTQ_LEAST);
+    qt_shiftq_codes(&p, small, s, &u, q);
+    assert_int_equal(q[0], 7), assert_int_equal(q[1], -7);
     assert_false(isfinite(qt_shiftq_scales(&p, huge, e, s)));
     qt_shiftq_codes(&p, huge, s, &u, q);
     assert_false(isfinite(qt_shiftq_scales(&p, none, e, s)));
@@ -309,6 +313,62 @@ static void test_folded_scales(void **state)
     folded_scales(6, 9, 20), folded_scales(128, 10, 1568), folded_scales(1, 33, 4);
 }
 
+/* The weight gradient of convolutions on every path and number of threads: the plain sums, bit for bit. */
+static void conv_sums(const qt_conv *c, int hi, int top, const int32_t *zero, int64_t count)
+{
+    int64_t  nx = c->N * c->C * c->H * c->W, nq = c->N * c->O * c->OH * c->OW, n = c->O * (c->C / c->groups) * c->KH * c->KW;
+    qt_rng   r = qt_rng_at(11, (uint64_t)(nx + nq));
+    uint8_t *x = qt_alloc((size_t)nx + QT_CODES_SLACK);
+    int8_t  *q = qt_alloc((size_t)nq + QT_CODES_SLACK);
+    int64_t *want = qt_alloc((size_t)n * sizeof *want), *got = qt_alloc((size_t)n * sizeof *got);
+    R        one[32] = {1};
+    for (int64_t i = 0; i < nx; i++) x[i] = (uint8_t)(top == 127 ? hi : (int)qt_rng_below(&r, (uint64_t)hi + 1)); /* at the edge: sums of one sign */
+    for (int64_t i = 0; i < nq; i++) q[i] = (int8_t)(top == 127 ? top : (int)qt_rng_below(&r, 2 * (uint64_t)top + 1) - top);
+    qt_icodes codes = {.q = x, .hi = hi, .n = nx, .inner = nx / count, .count = count, .scale = one, .zero = zero};
+    qt_iconv_dw_naive(c, &codes, q, want);
+    for (int i = 0; qt_igemm_path_at(i); i++)
+        for (int threads = 1; threads <= 2 && qt_igemm_has(qt_igemm_path_at(i)); threads++) {
+            qt_igemm_force(qt_igemm_path_at(i)), qt_set_threads(threads);
+            void *work = qt_alloc(qt_iconv_dw_work(c, &codes));
+            qt_iconv_dw(c, &codes, q, top, work, got);
+            for (int64_t k = 0; k < n; k++) assert_int_equal(got[k], want[k]);
+            qt_free(work);
+        }
+    qt_igemm_force(NULL);
+    qt_free(x), qt_free(q), qt_free(want), qt_free(got);
+}
+
+static void test_conv_sums(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][10] = {/* N C H W O KH KW stride padding dilation; groups */
+                                        {3, 5, 9, 8, 7, 3, 3, 1, 1, 1}, {20, 4, 7, 7, 19, 3, 3, 1, 1, 1}, {9, 6, 8, 9, 4, 3, 3, 2, 1, 1}, {5, 4, 7, 7, 6, 1, 1, 2, 0, 1},
+                                        {2, 1, 28, 28, 16, 3, 3, 1, 1, 1}, {3, 2, 11, 10, 3, 5, 5, 3, 2, 1}, {2, 3, 7, 8, 2, 2, 4, 2, 3, 1}, {2, 4, 12, 11, 6, 3, 2, 1, 2, 2},
+                                        {2, 2, 13, 11, 5, 3, 3, 2, 2, 2}, {1, 17, 40, 3, 33, 3, 3, 1, 1, 1}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        const int64_t *s = sizes[k];
+        qt_conv        c = {s[0], s[1], s[2], s[3], s[4], s[5], s[6], (int)s[7], (int)s[8], (int)s[9], s[1] % 2 || s[4] % 2 ? 1 : 2};
+        int32_t        zero[32], last = 0;
+        c.OH = (c.H + 2 * c.padding - c.dilation * (c.KH - 1) - 1) / c.stride + 1, c.OW = (c.W + 2 * c.padding - c.dilation * (c.KW - 1) - 1) / c.stride + 1;
+        for (int n = 0; n < 32; n++) zero[n] = last = (last + 37) % 256;
+        conv_sums(&c, 15, 56, NULL, 1), conv_sums(&c, 255, 62, zero, 1);
+        if (c.N <= 4) conv_sums(&c, 255, 126, zero, c.N);
+    }
+    qt_conv stem = {128, 1, 28, 28, 3, 3, 3, 1, 1, 1, 1, .OH = 28, .OW = 28}, large = {1, 1, 300, 300, 2, 3, 3, 1, 1, 1, 1, .OH = 300, .OW = 300};
+    conv_sums(&stem, 255, 127, NULL, 1), conv_sums(&large, 255, 127, NULL, 1); /* beyond 32 bits */
+}
+
+/* Products whose inner length is cut into blocks. */
+static void test_long_sums(void **state)
+{
+    (void)state;
+    qt_gradq   g = G(8, 1);
+    const char *eight = "{use: uniform, num_bits: 8, symmetric: false, ste: identity, observer: minmax, dynamic: true}";
+    both_engines(&g, "{use: int, num_bits: 8, granularity: tensor}", eight, 2, (int64_t[]){3, 2}, (int64_t[]){140000, 2}, NULL);
+    both_engines(&g, "{use: int, num_bits: 8, granularity: tensor}", eight, 2, (int64_t[]){140000, 2}, (int64_t[]){3, 2}, NULL);
+    both_engines(&g, "{use: int, num_bits: 8, granularity: tensor}", eight, 4, (int64_t[]){4, 1, 3, 3}, (int64_t[]){128, 1, 28, 28}, (int[]){1, 1, 1, 1});
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -327,6 +387,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scales), cmocka_unit_test(test_octaves), cmocka_unit_test(test_nothing_and_infinity), cmocka_unit_test(test_shifted), cmocka_unit_test(test_codes),
         cmocka_unit_test(test_unbiased), cmocka_unit_test(test_linear), cmocka_unit_test(test_conv), cmocka_unit_test(test_folded_scales),
-        cmocka_unit_test(test_refusals)};
+        cmocka_unit_test(test_conv_sums), cmocka_unit_test(test_long_sums), cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

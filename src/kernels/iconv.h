@@ -13,6 +13,12 @@ void   qt_iconv(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, const 
 /* The slow twin: plain loops in int64. The same bits. */
 void   qt_iconv_naive(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, R *y);
 
+/* The weight's gradient: sum [O, C/groups*KH*KW] of products of the codes of x, less its zero points, with codes q of dy [N,O,OH,OW], |q| <= top;
+ * exact whatever its length. x as in qt_iconv_suits; q has QT_CODES_SLACK behind it. */
+size_t qt_iconv_dw_work(const qt_conv *c, const qt_icodes *x);
+void   qt_iconv_dw(const qt_conv *c, const qt_icodes *x, const int8_t *q, int top, void *work, int64_t *sum);
+void   qt_iconv_dw_naive(const qt_conv *c, const qt_icodes *x, const int8_t *q, int64_t *sum);
+
 /* One instruction set's kernels, best first: avx512-vnni, avx-vnni, avx2, scalar. */
 typedef struct qt_iconv_path qt_iconv_path;
 const char          *qt_iconv_name(const qt_iconv_path *p);

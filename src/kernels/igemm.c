@@ -61,6 +61,12 @@ static int64_t run_of(int64_t alo, int64_t ahi, int64_t blo, int64_t bhi)
     return qt_min_i64(high ? INT16_MAX / (2 * high) : INT16_MAX, low ? INT16_MIN / (2 * low) : INT16_MAX);
 }
 
+qt_igemm_kind qt_igemm_kind_of(const qt_igemm_path *path, int64_t alo, int64_t ahi, int64_t blo, int64_t bhi, int64_t *run)
+{
+    *run = run_of(alo, ahi, blo, bhi);
+    return !path->saturates ? QT_IGEMM_BYTES : !*run ? QT_IGEMM_PAIRS : *run >= SHORT_RUN ? QT_IGEMM_RUN : QT_IGEMM_BYTES;
+}
+
 static qt_igemm_cuts cuts_of(int64_t K, int64_t block, int64_t longest, int64_t codes)
 {
     qt_igemm_cuts c = {.K = K, .block = block, .longest = qt_min_i64(longest, block), .codes = codes};
@@ -101,6 +107,7 @@ static void *take(plan *p, void *work, int64_t n)
 
 static void *aligned(void *work) { return (char *)work + (ALIGN - (uintptr_t)work % ALIGN) % ALIGN; }
 
+static int64_t apart(const plan *p) { return p->a.pitch ? p->a.pitch : p->K; } /* rows of A as they come */
 static int64_t a_pitch(const plan *p) { return qt_igemm_up(p->K, 32) * (p->pairs ? 2 : 1); }
 
 /* Where things lie in the work space; the caller has set what it knows. */
@@ -125,7 +132,7 @@ static void settle(plan *p, const qt_igemm_path *path, qt_igemm_job *j)
     if (p->pairs) p->a_shift = p->b_shift = 0;
     j->cuts = p->cuts, j->run = p->run;
     j->kind = p->pairs ? QT_IGEMM_PAIRS : path->saturates && p->run >= SHORT_RUN ? QT_IGEMM_RUN : QT_IGEMM_BYTES;
-    j->a_code = p->pairs && !p->few ? 2 : 1, j->a_step = 4, j->a_row = p->copied ? a_pitch(p) : p->K * j->a_code;
+    j->a_code = p->pairs && !p->few ? 2 : 1, j->a_step = 4, j->a_row = p->copied ? a_pitch(p) : apart(p) * j->a_code;
     if (p->a.trans) j->a_row = 4, j->a_step = 4 * QT_IGEMM_WIDTH, j->a_panel = p->cuts.steps * j->a_step;
     if (!p->few) j->b_panel = p->cuts.steps * 4 * path->lanes;
 }
@@ -138,7 +145,7 @@ static void pack_a(const plan *p, const qt_igemm_path *path, const qt_igemm_job 
     int64_t        code = p->a.wide ? 2 : 1;
     uint8_t       *to = (uint8_t *)j->a;
     for (int64_t m = begin; m < end; m += p->a.trans ? QT_IGEMM_WIDTH : 1) {
-        if (!p->a.trans) path->pack->copy(&f, f.q + m * p->K, p->K, to + m * j->a_row);
+        if (!p->a.trans) path->pack->copy(&f, f.q + m * apart(p), p->K, to + m * j->a_row);
         for (int64_t i = 0; i < p->cuts.n && p->a.trans; i++) {
             qt_igemm_cut cut = qt_igemm_cut_at(&p->cuts, i);
             path->pack->weave(&f, f.q + (cut.k * p->M + m) * code, cut.length, to + m / QT_IGEMM_WIDTH * j->a_panel + cut.step * j->a_step, NULL);
@@ -149,7 +156,7 @@ static void pack_a(const plan *p, const qt_igemm_path *path, const qt_igemm_job 
 /* Sums of the codes of A that the zero points of B are multiplied with. */
 static void sum_a(const plan *p, int32_t *sum, int64_t begin, int64_t end)
 {
-    int64_t row = p->a.trans ? 1 : p->K, step = p->a.trans ? p->M : 1;
+    int64_t row = p->a.trans ? 1 : apart(p), step = p->a.trans ? p->M : 1;
     for (int64_t i = 0; i < p->cuts.n; i++, sum += p->M) {
         qt_igemm_cut cut = qt_igemm_cut_at(&p->cuts, i);
         for (int64_t m = begin; m < end; m++) {

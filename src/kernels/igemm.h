@@ -30,7 +30,8 @@ typedef struct qt_ioperand {
     const void *q;
     bool        is_signed, trans;
     int         lo, hi;
-    bool        wide; /* q is int16_t */
+    bool        wide;  /* q is int16_t */
+    int64_t     pitch; /* codes from row to row; 0: as many as a row has. Of A not transposed only */
 } qt_ioperand;
 
 /* A and B may both be signed; at most one of them unsigned, or both. K is at most qt_longest_block of the ranges. */

@@ -111,5 +111,7 @@ struct qt_igemm_path {
     /* All rows, unpacked, by columns [n, n + lanes); ones: a row of codes 1, as long as a cut, whose product is w_sum. */
     void (*few)(const qt_igemm_job *j, int64_t n, const uint8_t *ones);
 };
+/* How products of codes within [alo, ahi], not negative, and [blo, bhi] are summed; run: for how many steps in 16 bits. */
+qt_igemm_kind qt_igemm_kind_of(const qt_igemm_path *path, int64_t alo, int64_t ahi, int64_t blo, int64_t bhi, int64_t *run);
 extern const qt_igemm_path qt_igemm_portable, qt_igemm_portable512, qt_igemm_avx2, qt_igemm_avxvnni, qt_igemm_avx512vnni;
 #endif

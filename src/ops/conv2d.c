@@ -133,8 +133,7 @@ static void backward(const qt_node *nd)
     R         *dx = grad_of(x), *dw = grad_of(w), *db = grad_of(nd->in[2]);
     qt_grad_clear(w), qt_grad_clear(nd->in[2]);
     if (p->gradq && p->grad.integer) {
-        qt_grad_clear(x);
-        qt_gradq_conv(nd, &p->grad, dx, dw);
+        qt_gradq_conv(nd, &p->grad, dx && qt_grad_first(x), dx, dw);
         dx = dw = NULL;
     }
     if (p->gradq && dx) dyx = qt_gradq_value(&p->grad.dx, dyx);

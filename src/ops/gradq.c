@@ -1,6 +1,7 @@
 /* Quantized gradients: what linear and conv2d share, and linear. See gradq.h. */
 #include "ops/gradq.h"
 #include "base/par.h"
+#include <string.h>
 
 /* ---- shared ----------------------------------------------------------------------------------------------------------------------------- */
 
@@ -62,11 +63,19 @@ const R *qt_gradq_value(const qt_gradq_side *d, const R *dy)
     return d->value;
 }
 
-R qt_gradq_codes(qt_gradq_side *d, const R *dy, int bias)
+void qt_gradq_codes(qt_gradq_plan *p, const R *dy, bool dx, bool dw, int bias, R s[2])
 {
-    R s0 = qt_shiftq_scales(&d->how, dy, d->e, d->s);
-    qt_shiftq_shifted(&d->how, dy, d->s, d->e, &d->u, qt_gradq_bytes(d), bias, d->q);
-    return s0 / (R)(1 << (d->how.groups - 1));
+    qt_gradq_side *const side[2] = {&p->dx, &p->dw};
+    const bool           want[2] = {dx, dw};
+    if (dx && dw) qt_shiftq_both(&p->dx.how, &p->dw.how, dy, (uint8_t *[]){p->dx.e, p->dw.e}, (R *[]){p->dx.s, p->dw.s}, s);
+    else if (dx) s[0] = qt_shiftq_scales(&p->dx.how, dy, p->dx.e, p->dx.s);
+    else s[1] = qt_shiftq_scales(&p->dw.how, dy, p->dw.e, p->dw.s);
+    for (int k = 0; k < 2; k++) {
+        qt_gradq_side *d = side[k];
+        if (!want[k]) continue;
+        qt_shiftq_shifted(&d->how, dy, d->s, d->e, &d->u, qt_gradq_bytes(d), k == 0 ? bias : 0, d->q);
+        s[k] /= (R)(1 << (d->how.groups - 1));
+    }
 }
 
 /* ---- linear ----------------------------------------------------------------------------------------------------------------------------- */
@@ -95,11 +104,17 @@ static void rewrite(const qt_icodes *c, int16_t *to)
     for (int64_t i = b; i < e; i++) to[i] = (int16_t)((c->is_signed ? s[i] : u[i]) - c->zero[i / c->inner % c->count]);
 }
 
-/* Memory of one product: the sums, and the other operand where it is rewritten. */
-static qt_err product(const qt_node *nd, qt_gradq_side *d, const qt_icodes *other, int64_t sums, size_t work)
+/* The inner lengths of the products' blocks: a sum of so many cannot overflow. */
+static int64_t longest(const qt_gradq_side *d, const qt_icodes *other) { return qt_longest_block(qt_shiftq_top(&d->how), qt_icodes_reach(other)); }
+
+/* Memory of one product op(q) [M,inner] other [inner,K]: the sums, and the other operand where it is rewritten. */
+static qt_err product(const qt_node *nd, qt_gradq_side *d, const qt_icodes *other, bool trans, int64_t M, int64_t K, int64_t inner)
 {
+    int64_t block = qt_min_i64(inner, longest(d, other));
     if (other->zero) d->other = qt_tape_alloc(nd->tape, 2 * (size_t)other->n + QT_CODES_SLACK);
-    d->sum = qt_tape_alloc(nd->tape, (size_t)sums * sizeof *d->sum), d->work = qt_tape_alloc(nd->tape, work);
+    d->sum = qt_tape_alloc(nd->tape, (size_t)(M * K) * sizeof *d->sum);
+    d->work = qt_tape_alloc(nd->tape, qt_igemm_work(M, K, block, gradient(d, trans), operand(other, d->q)));
+    if (block < inner) d->total = qt_tape_alloc(nd->tape, (size_t)(M * K) * sizeof *d->total);
     return nd->tape->err;
 }
 
@@ -111,10 +126,8 @@ qt_err qt_gradq_linear_plan(qt_node *nd, const qt_gradq *g, bool integer, qt_gra
     if (!p->integer) return QT_OK;
     QT_TRY(qt_gradq_fold(nd, "weight", w, N, &p->dx));
     QT_TRY(qt_gradq_fold(nd, "input", x, M, &p->dw));
-    QT_TRY(qt_gradq_guard(nd, &p->dx, N, qt_icodes_reach(w)));
-    QT_TRY(qt_gradq_guard(nd, &p->dw, M, qt_icodes_reach(x)));
-    QT_TRY(product(nd, &p->dx, w, M * K, qt_igemm_work(M, K, N, gradient(&p->dx, false), operand(w, p->dx.q))));
-    return product(nd, &p->dw, x, N * K, qt_igemm_work(N, K, M, gradient(&p->dw, true), operand(x, p->dw.q)));
+    QT_TRY(product(nd, &p->dx, w, false, M, K, N));
+    return product(nd, &p->dw, x, true, N, K, M);
 }
 
 QT_CLONES static void add_scaled(R *y, const int32_t *sum, R s, int64_t n)
@@ -122,18 +135,58 @@ QT_CLONES static void add_scaled(R *y, const int32_t *sum, R s, int64_t n)
     for (int64_t i = 0; i < n; i++) y[i] += (R)sum[i] * s;
 }
 
-/* y [M,N] += s op(q) other; sums over K */
-static void add_product(qt_gradq_side *d, const R *dy, bool trans, const qt_icodes *other, int64_t M, int64_t N, int64_t K, R *y)
+QT_CLONES static void store_scaled(R *y, const int32_t *sum, R s, int64_t n)
 {
-    R s = qt_gradq_codes(d, dy, 0) * (other->count == 1 ? other->scale[0] : 1);
-    rewrite(other, d->other);
-    qt_igemm(M, N, K, gradient(d, trans), operand(other, d->other), d->work, d->sum);
-    QT_FOR_CHUNKS(b, e, M * N, QT_GRAIN) add_scaled(y + b, d->sum + b, s, e - b);
+    for (int64_t i = 0; i < n; i++) y[i] = (R)sum[i] * s;
 }
 
-void qt_gradq_linear(const qt_node *nd, qt_gradq_plan *p, R *dx, R *dw)
+static void add_totals(int64_t *total, const int32_t *sum, int64_t n)
+{
+    QT_FOR_CHUNKS(b, e, n, QT_GRAIN)
+    for (int64_t i = b; i < e; i++) total[i] += sum[i];
+}
+
+static qt_ioperand from(qt_ioperand o, int64_t code)
+{
+    o.q = (const char *)o.q + code * (o.wide ? 2 : 1);
+    return o;
+}
+
+/* y [M,K] (+)= s op(q) other, in blocks of the inner length whose sums fit 32 bits, added up in 64. */
+static void blocks(qt_gradq_side *d, bool trans, const qt_icodes *other, R s, bool first, int64_t M, int64_t K, int64_t inner, int64_t block, R *y)
+{
+    if (first) memset(y, 0, (size_t)(M * K) * sizeof *y);
+    memset(d->total, 0, (size_t)(M * K) * sizeof *d->total);
+    for (int64_t k = 0; k < inner; k += block) {
+        int64_t     n = qt_min_i64(block, inner - k);
+        qt_ioperand a = gradient(d, trans), b = operand(other, d->other);
+        a.pitch = trans ? 0 : inner;
+        qt_igemm(M, K, n, from(a, trans ? k * M : k), from(b, k * K), d->work, d->sum);
+        add_totals(d->total, d->sum, M * K);
+    }
+    QT_FOR_CHUNKS(b, e, M * K, QT_GRAIN)
+    for (int64_t i = b; i < e; i++) y[i] += (R)d->total[i] * s;
+}
+
+/* y [M,K] (+)= s op(q) other */
+static void multiply_codes(qt_gradq_side *d, bool trans, const qt_icodes *other, R s, bool first, int64_t M, int64_t K, int64_t inner, R *y)
+{
+    const int64_t block = longest(d, other);
+    if (other->count == 1) s *= other->scale[0];
+    rewrite(other, d->other);
+    if (block < inner) {
+        blocks(d, trans, other, s, first, M, K, inner, block, y);
+        return;
+    }
+    qt_igemm(M, K, inner, gradient(d, trans), operand(other, d->other), d->work, d->sum);
+    QT_FOR_CHUNKS(b, e, M * K, QT_GRAIN) (first ? store_scaled : add_scaled)(y + b, d->sum + b, s, e - b);
+}
+
+void qt_gradq_linear(const qt_node *nd, qt_gradq_plan *p, bool first, R *dx, R *dw)
 {
     int64_t N = nd->in[1]->dim[0], K = nd->in[1]->dim[1], M = nd->in[0]->n / K;
-    if (dx) add_product(&p->dx, nd->out->grad, false, nd->in[1]->codes, M, K, N, dx);
-    if (dw) add_product(&p->dw, nd->out->grad, true, nd->in[0]->codes, N, K, M, dw);
+    R       s[2];
+    qt_gradq_codes(p, nd->out->grad, dx, dw, 0, s);
+    if (dx) multiply_codes(&p->dx, false, nd->in[1]->codes, s[0], first, M, K, N, dx);
+    if (dw) multiply_codes(&p->dw, true, nd->in[0]->codes, s[1], false, N, K, M, dw);
 }

@@ -23,6 +23,7 @@ typedef struct qt_gradq_side {
     int8_t   *q;     /* [A,C,B] codes, shifted where the product is in integers: bytes, or 16-bit words */
     R        *value; /* [A,C,B] q s, for float products */
     int32_t  *sum;
+    int64_t  *total; /* sums of blocks that would not fit 32 bits together */
     void     *other, *work; /* the other operand where it must be rewritten; work space of the product */
 } qt_gradq_side;
 
@@ -30,16 +31,14 @@ typedef struct qt_gradq_plan {
     bool          integer;
     qt_gradq_side dx, dw;
     qt_conv       c;            /* conv2d */
-    int           threads;
-    size_t        per_thread;   /* bytes of work space of dw */
 } qt_gradq_plan;
 
 /* For shape(): the two sides for dy [A,C,B], with memory for codes and values; the layers plan the rest. */
 qt_err qt_gradq_sides(qt_node *nd, const qt_gradq *g, bool integer, int64_t A, int64_t C, int64_t B, qt_gradq_plan *p);
 /* dy as float products take it: q s. */
 const R *qt_gradq_value(const qt_gradq_side *d, const R *dy);
-/* Quantizes dy for an integer product, q << (g-1-e) + bias, and returns s0 2^-(g-1). */
-R      qt_gradq_codes(qt_gradq_side *d, const R *dy, int bias);
+/* Quantizes dy for integer products, q << (g-1-e), for dx with a bias: into the sides that are wanted, s [2] their s0 2^-(g-1). */
+void   qt_gradq_codes(qt_gradq_plan *p, const R *dy, bool dx, bool dw, int bias, R s[2]);
 /* Whether shifted codes fit bytes. */
 static inline bool qt_gradq_bytes(const qt_gradq_side *d) { return qt_shiftq_top(&d->how) <= INT8_MAX; }
 /* "4-bit gradients in 4 groups ..." as an error of the node unless inner * codes up to reach fit 32 bits. */
@@ -47,10 +46,10 @@ qt_err qt_gradq_guard(const qt_node *nd, const qt_gradq_side *d, int64_t inner, 
 /* The scales of the other operand: one for each of `keys` goes into dy, one for all comes out of the sum. Anything else is an error. */
 qt_err qt_gradq_fold(const qt_node *nd, const char *name, const qt_icodes *c, int64_t keys, qt_gradq_side *d);
 
-/* y = x w^T with x [M,K], w [N,K]. dx and dw may be NULL; gradients are added. */
+/* y = x w^T with x [M,K], w [N,K]. dx and dw may be NULL; gradients are added, but dx is written where it is the first. */
 qt_err qt_gradq_linear_plan(qt_node *nd, const qt_gradq *g, bool integer, qt_gradq_plan *p);
-void   qt_gradq_linear(const qt_node *nd, qt_gradq_plan *p, R *dx, R *dw);
+void   qt_gradq_linear(const qt_node *nd, qt_gradq_plan *p, bool first, R *dx, R *dw);
 /* y = conv(x, w) with the sizes c. */
 qt_err qt_gradq_conv_plan(qt_node *nd, const qt_gradq *g, bool integer, const qt_conv *c, qt_gradq_plan *p);
-void   qt_gradq_conv(const qt_node *nd, qt_gradq_plan *p, R *dx, R *dw);
+void   qt_gradq_conv(const qt_node *nd, qt_gradq_plan *p, bool first, R *dx, R *dw);
 #endif

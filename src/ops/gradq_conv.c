@@ -3,14 +3,11 @@
  * dx: a convolution of the codes of dy with the kernel turned round and its channels exchanged. With t = h + padding = stride q + f the
  * taps that reach row h are those with i dilation % stride == f, so a stride makes stride^2 phases, each a dense convolution
  * at places q of its own:  dx[h] = sum_j w[f + stride j] dy[q - j].
- * dw: for each image a product of its columns [taps, places], built in bytes, with the codes [O, places]; summed over images in int32. */
+ * dw: kernels/iconv_dw.c. */
 #include "base/par.h"
 #include "kernels/iconv.h"
 #include "ops/gradq.h"
-#include <omp.h>
 #include <string.h>
-
-static size_t up(size_t n) { return (n + 63) / 64 * 64; }
 
 /* ---- dx --------------------------------------------------------------------------------------------------------------------------------- */
 
@@ -74,13 +71,13 @@ typedef struct operands {
     int32_t   zero;
 } operands;
 
-/* Bytes of dy are code + 128; w is the kernel of the phase. */
+/* Bytes of dy are code + top; w is the kernel of the phase. */
 static void operands_of(const qt_gradq_plan *p, const qt_conv *phase, R scale, operands *o)
 {
     int     top = qt_shiftq_top(&p->dx.how);
     int64_t n = phase->N * phase->C * phase->H * phase->W, m = phase->O * phase->C / phase->groups * phase->KH * phase->KW;
-    o->scale = scale, o->one = 1, o->zero = 128;
-    o->dy = (qt_icodes){.q = p->dx.q, .lo = 128 - top, .hi = 128 + top, .n = n, .inner = n, .count = 1, .scale = &o->scale, .zero = &o->zero};
+    o->scale = scale, o->one = 1, o->zero = top;
+    o->dy = (qt_icodes){.q = p->dx.q, .hi = 2 * top, .n = n, .inner = n, .count = 1, .scale = &o->scale, .zero = &o->zero};
     o->w = (qt_icodes){.q = p->dx.other, .is_signed = true, .n = m, .inner = m, .count = 1, .scale = &o->one};
 }
 
@@ -118,128 +115,19 @@ static void measure(const qt_gradq_plan *p, const qt_conv *phase, const axis *h,
 typedef struct pass {
     const qt_icodes *w;
     R                scale, *dx;
+    bool             first; /* dx is to be written, and the phase is all of it: as it comes */
 } pass;
 
 static void run_phase(const qt_gradq_plan *p, const qt_conv *phase, const axis *h, const axis *v, int64_t shift_h, int64_t shift_v, void *arg)
 {
     const pass *a = arg;
-    R          *y = (R *)(void *)p->dx.sum;
+    R          *y = a->first ? a->dx : (R *)(void *)p->dx.sum;
     operands    o;
     turn(&p->c, h, v, a->w->q, p->dx.other);
     operands_of(p, phase, a->scale, &o);
     o.w.lo = a->w->lo, o.w.hi = a->w->hi;
     qt_iconv(phase, &o.dy, &o.w, &(qt_iend){0}, p->dx.work, y);
-    scatter(&p->c, phase, h, v, shift_h, shift_v, y, a->dx);
-}
-
-/* ---- dw --------------------------------------------------------------------------------------------------------------------------------- */
-
-/* Columns of one image's group of channels x [Cg,H,W] in bytes, [taps, OH*OW]; zero stands outside. */
-static void columns(const qt_conv *c, const uint8_t *x, int zero, uint8_t *col)
-{
-    for (int64_t k = 0; k < c->C / c->groups * c->KH * c->KW; k++) {
-        const uint8_t *plane = x + k / (c->KH * c->KW) * c->H * c->W;
-        int64_t        top = k / c->KW % c->KH * c->dilation - c->padding, left = k % c->KW * c->dilation - c->padding, begin, end;
-        qt_conv_range(left, c->stride, c->W, c->OW, &begin, &end);
-        for (int64_t oh = 0; oh < c->OH; oh++, col += c->OW) {
-            int64_t        h = top + oh * c->stride;
-            const uint8_t *row = plane + h * c->W + left;
-            if (h < 0 || h >= c->H || begin >= end) {
-                memset(col, zero, (size_t)c->OW);
-                continue;
-            }
-            memset(col, zero, (size_t)begin), memset(col + end, zero, (size_t)(c->OW - end));
-            if (c->stride == 1) memcpy(col + begin, row + begin, (size_t)(end - begin));
-            else
-                for (int64_t i = begin; i < end; i++) col[i] = row[i * c->stride];
-        }
-    }
-}
-
-QT_CLONES static void add_int(int32_t *restrict y, const int32_t *restrict x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) y[i] += x[i];
-}
-
-static int64_t sum_bytes(const int8_t *q, int64_t n)
-{
-    int64_t sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += q[i];
-    return sum;
-}
-
-typedef struct shapes {
-    int64_t Cg, Og, taps, P;
-} shapes;
-static shapes shapes_of(const qt_conv *c) { return (shapes){c->C / c->groups, c->O / c->groups, c->C / c->groups * c->KH * c->KW, c->OH * c->OW}; }
-
-/* Columns [taps, P] times codes [Og, P] transposed. */
-static qt_ioperand left(const qt_icodes *x, const void *col) { return (qt_ioperand){col, false, false, x->lo, x->hi}; }
-static qt_ioperand right(const qt_gradq_side *d, const int8_t *q)
-{
-    int top = qt_shiftq_top(&d->how);
-    return (qt_ioperand){q, true, true, -top, top};
-}
-
-/* A thread's work space: sums [O, taps] transposed by groups, one product, columns, the product's own. */
-typedef struct space {
-    int32_t *sum, *one;
-    uint8_t *col;
-    void    *work;
-} space;
-
-static size_t space_size(const qt_conv *c, const qt_gradq_side *d, const qt_icodes *x)
-{
-    shapes s = shapes_of(c);
-    return up(4 * (size_t)(c->O * s.taps)) + up(4 * (size_t)(s.Og * s.taps)) + up((size_t)(s.taps * s.P) + QT_CODES_SLACK) +
-           up(qt_igemm_work(s.taps, s.Og, s.P, left(x, d->q), right(d, d->q)));
-}
-
-static space space_at(const qt_conv *c, char *at)
-{
-    shapes s = shapes_of(c);
-    space  p = {.sum = (int32_t *)(void *)at};
-    p.one = (int32_t *)(void *)(at += up(4 * (size_t)(c->O * s.taps)));
-    p.col = (uint8_t *)(at += up(4 * (size_t)(s.Og * s.taps)));
-    p.work = at + up((size_t)(s.taps * s.P) + QT_CODES_SLACK);
-    return p;
-}
-
-/* Adds image n to the sums [groups][taps, Og] of a thread. */
-static void add_image(const qt_conv *c, const qt_gradq_side *d, const qt_icodes *x, int64_t n, const space *w)
-{
-    const shapes   s = shapes_of(c);
-    const int64_t  image = c->C * c->H * c->W;
-    const int      zero = x->zero ? x->zero[n * image / x->inner % x->count] : 0;
-    const uint8_t *codes = (const uint8_t *)x->q + n * image;
-    for (int64_t g = 0; g < c->groups; g++) {
-        const int8_t *q = d->q + (n * c->O + g * s.Og) * s.P;
-        int32_t      *sum = w->sum + g * s.Og * s.taps;
-        columns(c, codes + g * s.Cg * c->H * c->W, zero, w->col);
-        qt_igemm(s.taps, s.Og, s.P, left(x, w->col), right(d, q), w->work, w->one);
-        add_int(sum, w->one, s.Og * s.taps);
-        for (int64_t o = 0; zero && o < s.Og; o++) {
-            int32_t less = (int32_t)(zero * sum_bytes(q + o * s.P, s.P));
-            for (int64_t k = 0; k < s.taps; k++) sum[k * s.Og + o] -= less;
-        }
-    }
-}
-
-static void conv_dw(const qt_gradq_plan *p, const qt_icodes *x, R scale, R *dw)
-{
-    const qt_conv *c = &p->c;
-    const shapes   s = shapes_of(c);
-    char          *base = p->dw.work;
-    for (int k = 0; k < p->threads; k++) memset(base + (size_t)k * p->per_thread, 0, 4 * (size_t)(c->O * s.taps));
-#pragma omp parallel for schedule(static) num_threads(p->threads) if (p->threads > 1)
-    for (int64_t n = 0; n < c->N; n++) {
-        space w = space_at(c, base + (size_t)omp_get_thread_num() * p->per_thread);
-        add_image(c, &p->dw, x, n, &w);
-    }
-    for (int k = 1; k < p->threads; k++) add_int((int32_t *)(void *)base, (int32_t *)(void *)(base + (size_t)k * p->per_thread), c->O * s.taps);
-    for (int64_t o = 0; o < c->O; o++)
-        for (int64_t k = 0; k < s.taps; k++)
-            dw[o * s.taps + k] += (R)((int32_t *)(void *)base)[(o / s.Og * s.taps + k) * s.Og + o % s.Og] * scale;
+    if (!a->first) scatter(&p->c, phase, h, v, shift_h, shift_v, y, a->dx);
 }
 
 /* ---- the layer -------------------------------------------------------------------------------------------------------------------------- */
@@ -261,27 +149,42 @@ qt_err qt_gradq_conv_plan(qt_node *nd, const qt_gradq *g, bool integer, const qt
     sizes            s = {w};
     QT_TRY(qt_gradq_sides(nd, g, integer, c->N, c->O, c->OH * c->OW, p));
     if (!p->integer) return QT_OK;
-    p->c = *c, p->threads = c->N * c->O * c->OH * c->OW > QT_GRAIN ? qt_threads() : 1;
+    p->c = *c;
     QT_TRY(refuse(nd, p, w));
     QT_TRY(qt_gradq_fold(nd, "weight", w, c->O, &p->dx));
     QT_TRY(qt_gradq_fold(nd, "input", x, c->N, &p->dw));
     QT_TRY(qt_gradq_guard(nd, &p->dx, c->O / c->groups * c->KH * c->KW, qt_icodes_reach(w)));
-    QT_TRY(qt_gradq_guard(nd, &p->dw, c->N * c->OH * c->OW, qt_icodes_reach(x)));
     each_phase(p, measure, &s);
-    p->per_thread = space_size(c, &p->dw, x);
     p->dx.sum = qt_tape_alloc(nd->tape, s.result), p->dx.work = qt_tape_alloc(nd->tape, s.work);
     p->dx.other = qt_tape_alloc(nd->tape, (size_t)w->n + QT_CODES_SLACK);
-    p->dw.work = qt_tape_alloc(nd->tape, (size_t)p->threads * p->per_thread);
+    p->dw.work = qt_tape_alloc(nd->tape, qt_iconv_dw_work(c, x)), p->dw.total = qt_tape_alloc(nd->tape, (size_t)w->n * sizeof(int64_t));
     return nd->tape->err;
 }
 
-void qt_gradq_conv(const qt_node *nd, qt_gradq_plan *p, R *dx, R *dw)
+/* Whether dx is one convolution with nothing left over. */
+static bool whole(const qt_conv *c)
+{
+    axis    h = axis_of(c, 0, c->H, c->KH), v = axis_of(c, 0, c->W, c->KW);
+    int64_t shift_h, shift_v;
+    qt_conv phase = phase_conv(c, &h, &v, &shift_h, &shift_v);
+    return c->stride == 1 && shift_h == h.begin && shift_v == v.begin && phase.OH == c->H && phase.OW == c->W;
+}
+
+static void conv_dw(qt_gradq_plan *p, const qt_icodes *x, R scale, R *dw)
+{
+    qt_iconv_dw(&p->c, x, p->dw.q, qt_shiftq_top(&p->dw.how), p->dw.work, p->dw.total);
+    for (int64_t i = 0; i < p->c.O * (p->c.C / p->c.groups) * p->c.KH * p->c.KW; i++) dw[i] += (R)p->dw.total[i] * scale;
+}
+
+void qt_gradq_conv(const qt_node *nd, qt_gradq_plan *p, bool first, R *dx, R *dw)
 {
     const qt_icodes *x = nd->in[0]->codes, *w = nd->in[1]->codes;
-    const R         *dy = nd->out->grad;
+    R                s[2];
+    qt_gradq_codes(p, nd->out->grad, dx, dw, qt_shiftq_top(&p->dx.how), s);
     if (dx) {
-        pass a = {w, qt_gradq_codes(&p->dx, dy, 128) * (w->count == 1 ? w->scale[0] : 1), dx};
+        pass a = {w, s[0] * (w->count == 1 ? w->scale[0] : 1), dx, first && whole(&p->c)};
+        if (first && !a.first) memset(dx, 0, (size_t)nd->in[0]->n * sizeof *dx);
         each_phase(p, run_phase, &a);
     }
-    if (dw) conv_dw(p, x, qt_gradq_codes(&p->dw, dy, 0) * (x->count == 1 ? x->scale[0] : 1), dw);
+    if (dw) conv_dw(p, x, s[1] * (x->count == 1 ? x->scale[0] : 1), dw);
 }

@@ -201,10 +201,9 @@ static void linear_backward(const qt_node *nd)
     R         *dx = grad_of(x), *dw = grad_of(w), *db = grad_of(nd->in[2]);
     bool       integer = p->gradq && p->grad.integer, first;
     qt_grad_clear(w), qt_grad_clear(nd->in[2]);
-    if (integer) qt_grad_clear(x);
     first = dx && qt_grad_first(x);
     if (integer) {
-        qt_gradq_linear(nd, &p->grad, dx, dw);
+        qt_gradq_linear(nd, &p->grad, first, dx, dw);
     } else {
         if (p->gradq && dx) dyx = qt_gradq_value(&p->grad.dx, dyx);
         if (p->gradq && dw) dyw = qt_gradq_value(&p->grad.dw, dyw);
