@@ -45,9 +45,22 @@ expect 2 'no run directory' export "$tmp" --format h5
 expect 2 'no-such.yaml' train no-such.yaml
 expect 2 'no-such.yaml' check no-such.yaml
 expect 2 'no run directory' resume "$tmp"
-expect 1 'neither HDF5 nor a run directory' inspect README.md
+expect 1 'neither HDF5, GGUF, safetensors nor a run directory' inspect README.md
 expect 1 'No such file' inspect no-such-file
 expect 2 'qtape show' inspect recipes/quickstart.yaml
+printf 'GGUF\003\0\0\0\001\0\0\0\0\0\0\0\001\0\0\0\0\0\0\0\001\0\0\0\0\0\0\0k\004\0\0\0\007\0\0\0\001\0\0\0\0\0\0\0t\001\0\0\0\001\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'"$(printf '\\0%.0s' {1..22})data" > "$tmp/a.gguf"
+expect 0 'GGUF, version 3, alignment 32: 1 keys; 1 tensors, 1 numbers in 4 bytes, 32 bits' inspect "$tmp/a.gguf"
+expect 0 '^  k +u32 +7$' inspect "$tmp/a.gguf"
+expect 0 '^  t +F32 +\[1\] +4 bytes  32 bits$' inspect "$tmp/a.gguf"
+expect 0 '"keys": \[{"name": "k", "type": "u32", "value": 7}\]' inspect "$tmp/a.gguf" --json
+head -c 60 "$tmp/a.gguf" > "$tmp/b.gguf"
+expect 1 "b.gguf: the file ends within tensor 't'" inspect "$tmp/b.gguf"
+printf '\070\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}  1234' > "$tmp/a.safetensors"
+expect 0 'safetensors: 1 tensors, 1 numbers in 4 bytes, 32 bits' inspect "$tmp/a.safetensors"
+expect 0 '"tensors": \[{"name": "a", "type": "F32", "shape": \[1\], "bytes": 4' inspect "$tmp/a.safetensors" --json
+printf '\070\0\0\0\0\0\0\0{"a"' > "$tmp/b.safetensors"
+expect 1 'b.safetensors: a header of 56 bytes, the file has 12' inspect "$tmp/b.safetensors"
+expect 2 'only GGUF and safetensors' inspect "$tmp" --json
 [ -c /dev/full ] && { "$QTAPE_BIN" list ops > /dev/full 2> /dev/null; [ $? = 1 ] || say 'list ops > /dev/full: expected exit code 1'; }
 
 # ---- help of every command, lists of every kind, explain

@@ -145,19 +145,25 @@ static qt_err escape(qt_json *j, char **to)
     return QT_OK;
 }
 
-/* One character of UTF-8: shortest form, no surrogates, at most U+10FFFF. */
-static qt_err copy_utf8(qt_json *j, char **to)
+/* Bytes of the character of UTF-8 at p, 0 if there is none: shortest form, no surrogates, at most U+10FFFF. */
+static int utf8_length(const char *text, const char *end)
 {
-    const unsigned char *p = (const unsigned char *)j->p;
+    const unsigned char *p = (const unsigned char *)text;
     int                  more = *p < 0x80 ? 0 : *p >= 0xc2 && *p < 0xe0 ? 1 : *p >= 0xe0 && *p < 0xf0 ? 2 : *p >= 0xf0 && *p < 0xf5 ? 3 : -1;
-    bool                 good = more >= 0 && j->end - j->p > more;
+    bool                 good = more >= 0 && end - text > more;
     for (int i = 1; good && i <= more; i++) good = p[i] >> 6 == 2;
     if (good && more > 1) {
         int second = p[1], least = *p == 0xe0 ? 0xa0 : *p == 0xf0 ? 0x90 : 0x80, most = *p == 0xed ? 0x9f : *p == 0xf4 ? 0x8f : 0xbf;
         good = second >= least && second <= most;
     }
-    if (!good) return qt_json_fail(j, "no UTF-8");
-    for (int i = 0; i <= more; i++) *(*to)++ = *j->p++;
+    return good ? more + 1 : 0;
+}
+
+static qt_err copy_utf8(qt_json *j, char **to)
+{
+    int n = utf8_length(j->p, j->end);
+    if (!n) return qt_json_fail(j, "no UTF-8");
+    while (n--) *(*to)++ = *j->p++;
     return QT_OK;
 }
 
@@ -178,4 +184,27 @@ qt_err qt_json_string(qt_json *j, const char **s)
     }
     *to = 0, j->p++;
     return QT_OK;
+}
+
+/* ---- writing --------------------------------------------------------------------------------------------------------------------- */
+
+static void print_one(FILE *f, const char *s, int n)
+{
+    static const char from[] = "\"\\\b\f\n\r\t", into[] = "\"\\bfnrt";
+    const char       *at = *s ? strchr(from, *s) : NULL;
+    if (at) fprintf(f, "\\%c", into[at - from]);
+    else if (n && ((unsigned char)*s < 32 || *s == 127)) fprintf(f, "\\u%04x", *s);
+    else if (n) fwrite(s, 1, (size_t)n, f);
+    else fputs("\xef\xbf\xbd", f);
+}
+
+void qt_json_print(FILE *f, const char *s, size_t n)
+{
+    putc('"', f);
+    for (const char *end = s + n; s < end;) {
+        int bytes = utf8_length(s, end);
+        print_one(f, s, bytes);
+        s += bytes ? bytes : 1;
+    }
+    putc('"', f);
 }

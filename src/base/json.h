@@ -11,6 +11,7 @@
 #define QT_BASE_JSON_H
 #include "base/err.h"
 #include "base/mem.h"
+#include <stdio.h>
 
 typedef struct qt_json {
     const char *file, *what;      /* for messages */
@@ -27,4 +28,7 @@ qt_err  qt_json_element(qt_json *j, bool *more);
 qt_err  qt_json_string(qt_json *j, const char **s); /* UTF-8, escapes resolved; one that holds a 0 is refused */
 qt_err  qt_json_uint(qt_json *j, uint64_t *v);      /* digits only, up to 2^64 - 1 */
 qt_err  qt_json_end(qt_json *j);                    /* nothing but blanks is left */
+
+/* Writes the n bytes of s in quotes: control characters escaped, what is no UTF-8 as U+FFFD. */
+void    qt_json_print(FILE *f, const char *s, size_t n);
 #endif

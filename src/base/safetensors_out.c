@@ -1,6 +1,7 @@
 /* Writing safetensors: see safetensors.h. Its header ends in spaces, so that data begin at a multiple of 8; together with the order of the
  * types that puts every number on a multiple of its own size. */
 #include "base/safetensors.h"
+#include "base/json.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,18 +13,7 @@ static int wide_first(const void *a, const void *b)
     return x->type != y->type ? (x->type < y->type) - (x->type > y->type) : strcmp(x->name, y->name);
 }
 
-static void print_string(FILE *f, const char *s)
-{
-    static const char from[] = "\"\\\b\f\n\r\t", into[] = "\"\\bfnrt";
-    putc('"', f);
-    for (; *s; s++) {
-        const char *at = strchr(from, *s);
-        if (at) fprintf(f, "\\%c", into[at - from]);
-        else if ((unsigned char)*s < 32) fprintf(f, "\\u%04x", *s);
-        else putc(*s, f);
-    }
-    putc('"', f);
-}
+static void print_string(FILE *f, const char *s) { qt_json_print(f, s, strlen(s)); }
 
 static int64_t size_of(const qt_safe_tensor *t)
 {

@@ -1,6 +1,7 @@
-/* qtape inspect: what is in a file. A checkpoint of qtape, an exported model, HDF5 from elsewhere, or a run directory. */
+/* qtape inspect: what is in a file. A checkpoint of qtape, an exported model, HDF5 from elsewhere, GGUF, safetensors, or a run directory. */
 #include "base/h5.h"
 #include "cli/command.h"
+#include "cli/tensors.h"
 #include "export/engine.h"
 #include "kernels/reduce.h"
 #include <errno.h>
@@ -8,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const qt_option options[] = {{0}};
+static const qt_option options[] = {{"json", 0, NULL, "machine-readable: JSON on standard output, of GGUF and safetensors files"}, {0}};
 
 /* ---- HDF5 ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -124,6 +125,15 @@ static qt_err inspect_run(const char *dir)
     return e;
 }
 
+/* The format has no magic number: by the name, or a length of a header and its brace. */
+static bool is_safetensors(const char *file, const char *head, size_t n)
+{
+    const char *dot = strrchr(file, '.');
+    uint64_t    length;
+    memcpy(&length, head, sizeof length);
+    return (dot && !strcmp(dot, ".safetensors")) || (n > 9 && head[8] == '{' && length >= 2 && length <= 100000000);
+}
+
 /* ---- the command ----------------------------------------------------------------------------------------------------------------- */
 
 static qt_err run(const qt_args *a)
@@ -131,28 +141,37 @@ static qt_err run(const qt_args *a)
     static const char magic[8] = "\211HDF\r\n\032\n";
     const char       *file = a->word[0], *dot = strrchr(file, '.');
     char              head[QT_H5_USERBLOCK + 8] = {0};
+    const bool        json = qt_arg(&qt_command_inspect, a, "json") != NULL;
     struct stat       st;
     if (stat(file, &st)) return qt_fail(QT_EIO, "%s: %s", file, strerror(errno));
+    QT_CHECK(!json || !S_ISDIR(st.st_mode), QT_EUSAGE, "%s: only GGUF and safetensors files are listed as JSON", file);
     if (S_ISDIR(st.st_mode)) return inspect_run(file);
     FILE *f = fopen(file, "rb");
     if (!f) return qt_fail(QT_EIO, "%s: cannot read: %s", file, strerror(errno));
     size_t n = fread(head, 1, sizeof head, f);
     fclose(f);
+    if (!memcmp(head, "GGUF", 4)) return qt_print_gguf(file, json);
+    if (is_safetensors(file, head, n)) return qt_print_safetensors(file, json);
+    QT_CHECK(!json, QT_EUSAGE, "%s: only GGUF and safetensors files are listed as JSON", file);
     if (n >= 8 && !memcmp(head, magic, 8)) return inspect_h5(file, false);
     if (!strncmp(head, qt_engine_seal.magic, strlen(qt_engine_seal.magic))) return inspect_model(file);
     if (!memcmp(head + QT_H5_USERBLOCK, magic, 8) || !strncmp(head, "QTAPE-CKPT", 10)) return inspect_h5(file, true);
     if (dot && (!strcmp(dot, ".yaml") || !strcmp(dot, ".yml"))) return qt_fail(QT_EUSAGE, "%s: a recipe; `qtape show %s` shows it", file, file);
-    return qt_fail(QT_EDATA, "%s: neither HDF5 nor a run directory", file);
+    return qt_fail(QT_EDATA, "%s: neither HDF5, GGUF, safetensors nor a run directory", file);
 }
 
 const qt_command qt_command_inspect = {
-    {"inspect", "look into a checkpoint, an exported model, an HDF5 file or a run directory"},
+    {"inspect", "look into a checkpoint, an exported model, an HDF5, GGUF or safetensors file, or a run directory"},
     "FILE",
     "A checkpoint of qtape has its checksum verified before it is opened; its parameters are listed with shape,\n"
     "kind, smallest and largest number and mean, quantizer scales among them. Other HDF5 files are first walked in a\n"
     "child process, so that a damaged one is an error message and not a crash. Of an exported model the layers are listed\n"
-    "that compute in integers. A run directory is summed up.\n\n"
+    "that compute in integers. Of a GGUF file the metadata are listed, long arrays abbreviated, and each tensor with type, shape (the\n"
+    "dimension that runs fastest first, as the file has it) and bits a number; likewise a safetensors file, whose shapes are row-major. Both\n"
+    "are checked before anything is printed. A run directory is summed up.\n\n"
     "  qtape inspect runs/quickstart/ternary-s1\n"
     "  qtape inspect runs/quickstart/ternary-s1/ckpt/last.h5\n"
+    "  qtape inspect model.gguf\n"
+    "  qtape inspect model.safetensors --json\n"
     "  qtape inspect data.h5",
     options, 1, 1, run};

@@ -12,7 +12,8 @@ typedef qt_real R;
 /* Numbers of the types in a file. */
 enum {
     QT_GGML_F32 = 0, QT_GGML_F16 = 1, QT_GGML_Q4_0 = 2, QT_GGML_Q8_0 = 8, QT_GGML_BF16 = 30, QT_GGML_TQ1_0 = 34, QT_GGML_TQ2_0 = 35,
-    QT_GGML_Q1_0 = 41, QT_GGML_Q2_0 = 42, QT_GGML_LONGEST = 256 /* numbers of a block */
+    QT_GGML_Q1_0 = 41, QT_GGML_Q2_0 = 42, QT_GGML_TYPES = 43, /* all are below */
+    QT_GGML_LONGEST = 256 /* numbers of a block */
 };
 
 typedef struct qt_ggml {
