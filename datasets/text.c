@@ -93,31 +93,32 @@ static qt_err add_path(files *f, const qt_yaml *y)
 
 /* ---- the set ------------------------------------------------------------------------------------------------------------------------- */
 
-static qt_err open_path(const qt_yaml *path, qt_tokens *t)
+static qt_err open_path(const qt_vocab *v, const qt_yaml *path, qt_tokens *t)
 {
     files  f = {0};
     qt_err e = path ? add_path(&f, path) : QT_OK;
-    if (path && e == QT_OK) e = qt_tokens_open(f.n, f.name, t);
+    if (path && e == QT_OK) e = qt_tokens_open(v, f.n, f.name, t);
     qt_free(f.name);
     qt_arena_free(&f.arena);
     return e;
 }
 
-static qt_err load(const qt_text_cfg *c, qt_textset *s)
+static qt_err load(const qt_text_cfg *c, qt_textset *s, qt_data_info *info)
 {
     const char *name = c->path->kind == QT_YAML_SCALAR ? c->path->text : "data.path";
-    QT_TRY(open_path(c->path, &s->tokens[QT_TRAIN]));
-    QT_TRY(open_path(c->val_path, &s->tokens[QT_VAL]));
-    QT_TRY(open_path(c->test_path, &s->tokens[QT_TEST]));
+    QT_TRY(qt_vocab_open(c->tokens, &s->vocab));
+    QT_TRY(qt_text_known(c, &s->vocab, info));
+    QT_TRY(open_path(&s->vocab, c->path, &s->tokens[QT_TRAIN]));
+    QT_TRY(open_path(&s->vocab, c->val_path, &s->tokens[QT_VAL]));
+    QT_TRY(open_path(&s->vocab, c->test_path, &s->tokens[QT_TEST]));
     return qt_text_cut(s, c, name, 0, s->tokens[QT_TRAIN].n);
 }
 
 static qt_err begin(const void *cfg, uint64_t seed, void **state, qt_data_info *info)
 {
     qt_textset *s = *state = qt_alloc(sizeof *s);
-    qt_err      e = s ? load(cfg, s) : QT_EMEM;
+    qt_err      e = s ? load(cfg, s, info) : QT_EMEM;
     (void)seed;
-    if (e == QT_OK) e = qt_text_info(cfg, info);
     if (e == QT_OK) return QT_OK;
     if (s) qt_text_close(s);
     *state = NULL;

@@ -17,6 +17,15 @@ qt_err qt_text_info(const qt_text_cfg *c, qt_data_info *info)
     return QT_OK;
 }
 
+qt_err qt_text_known(const qt_text_cfg *c, const qt_vocab *v, qt_data_info *info)
+{
+    QT_TRY(qt_text_info(c, info));
+    info->ids = info->classes = v->bpe ? qt_bpe_vocab(v->bpe) : QT_BPE_BYTES;
+    QT_CHECK(!v->bpe || c->vocab < 0 || c->vocab == info->ids, QT_EDATA, "%s: a vocabulary of %lld tokens, expected %lld (data.vocab)", v->file,
+             (long long)info->ids, (long long)c->vocab);
+    return QT_OK;
+}
+
 /* ---- splits -------------------------------------------------------------------------------------------------------------------------- */
 
 /* Where the last `tokens` of [begin, end) begin: at the next document, if one begins there. */
@@ -85,5 +94,6 @@ void qt_text_close(void *state)
 {
     qt_textset *s = state;
     for (int k = 0; k < QT_SPLITS; k++) qt_tokens_close(&s->tokens[k]);
+    qt_vocab_close(&s->vocab);
     qt_free(s);
 }

@@ -2,6 +2,7 @@
  * zero byte), which stands for nothing else. A sample is a window of seq_len tokens, and its targets are the tokens that follow each. */
 #ifndef QT_DATASETS_TEXTSET_H
 #define QT_DATASETS_TEXTSET_H
+#include "base/bpe.h"
 #include "base/files.h"
 #include "dataset.h"
 
@@ -15,9 +16,17 @@ typedef struct qt_tokens {
     int            width;
 } qt_tokens;
 
+/* The vocabulary that an option `tokens` names, NULL for bytes. */
+typedef struct qt_vocab {
+    const char *file;
+    qt_bpe     *bpe;
+} qt_vocab;
+qt_err qt_vocab_open(const char *tokens, qt_vocab *v);
+void   qt_vocab_close(qt_vocab *v);
+
 /* The tokens of files, with a zero between two. One file of bytes is mapped as it is; otherwise they are made once, and kept in the data
  * folder under a name that follows from what the files hold. */
-qt_err qt_tokens_open(int n, const char *const *file, qt_tokens *t);
+qt_err qt_tokens_open(const qt_vocab *v, int n, const char *const *file, qt_tokens *t);
 void   qt_tokens_close(qt_tokens *t);
 void   qt_tokens_copy(const qt_tokens *t, int64_t from, int64_t n, int32_t *ids);
 /* Where document k begins (from 0); n if there are not so many. */
@@ -48,12 +57,15 @@ typedef struct qt_text_part {
 } qt_text_part;
 
 typedef struct qt_textset {
+    qt_vocab     vocab;
     qt_tokens    tokens[QT_SPLITS];
     qt_text_part part[QT_SPLITS];
     int64_t      seq_len;
 } qt_textset;
 
 qt_err  qt_text_info(const qt_text_cfg *c, qt_data_info *info);
+/* The same, once the vocabulary is open. */
+qt_err  qt_text_known(const qt_text_cfg *c, const qt_vocab *v, qt_data_info *info);
 /* Cuts tokens[QT_TRAIN] from begin to end into the splits that have no tokens of their own. `name` stands in messages. */
 qt_err  qt_text_cut(qt_textset *s, const qt_text_cfg *c, const char *name, int64_t begin, int64_t end);
 int64_t qt_text_size(const void *state, qt_split s);

