@@ -3,7 +3,15 @@
  * that a model does not see the same cuts in each epoch. In evaluation every token but the first is the target of one window; where the last
  * window is longer than the text, what is beyond does not count. A window sees nothing of the one before it. */
 #include "textset.h"
+#include "paths.h"
 #include <string.h>
+
+qt_err qt_text_check_paths(const qt_text_cfg *c)
+{
+    QT_TRY(qt_paths_check(c->path, "path"));
+    QT_TRY(qt_paths_check(c->val_path, "val_path"));
+    return qt_paths_check(c->test_path, "test_path");
+}
 
 qt_err qt_text_info(const qt_text_cfg *c, qt_data_info *info)
 {
@@ -62,10 +70,10 @@ qt_err qt_text_cut(qt_textset *s, const qt_text_cfg *c, const char *name, int64_
         int64_t at = s->tokens[k].p ? end : cut(t, begin, end, share[k] * n);
         if (s->tokens[k].p) s->part[k] = (qt_text_part){&s->tokens[k], 0, s->tokens[k].n};
         else if (share[k] > 0) s->part[k] = (qt_text_part){t, at, end - at}, end = at;
-        QT_TRY(check_part(s, k, name));
     }
     s->part[QT_TRAIN] = (qt_text_part){t, begin, end - begin};
-    return check_part(s, QT_TRAIN, name);
+    for (int k = 0; k < QT_SPLITS; k++) QT_TRY(check_part(s, k, name));
+    return QT_OK;
 }
 
 /* ---- windows ------------------------------------------------------------------------------------------------------------------------- */

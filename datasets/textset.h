@@ -41,7 +41,7 @@ typedef struct qt_text_cfg {
     double         val_fraction, test_fraction;
 } qt_text_cfg;
 
-/* Fields that all sets of text have; T begins with a qt_text_cfg named text. */
+/* Fields that all sets of text have, and those of sets of your files; T begins with a qt_text_cfg named text. */
 #define QT_TEXT_FIELD(T, m, type, def, min, max, doc) {#m, type, offsetof(T, text) + offsetof(qt_text_cfg, m), def, min, max, NULL, doc}
 #define QT_TEXT_FIELDS(T)                                                                                                                       \
     QT_TEXT_FIELD(T, seq_len, QT_INT, "128", 1, 1 << 20, "tokens a sample"),                                                                    \
@@ -49,6 +49,11 @@ typedef struct qt_text_cfg {
         QT_TEXT_FIELD(T, vocab, QT_INT, "-1", -1, 1 << 24, "size of that file's vocabulary, so that `check` knows it; -1: what the file says"), \
         QT_TEXT_FIELD(T, test_fraction, QT_REAL, "0.05", 0, 0.9, "share of the text, at its end, that is the test split"),                      \
         QT_TEXT_FIELD(T, val_fraction, QT_REAL, "0", 0, 0.9, "share of the text, before the test split, that is the val split")
+
+#define QT_TEXT_PATHS(T)                                                                                                                       \
+    QT_TEXT_FIELD(T, path, QT_TREE, NULL, 0, 0, "a file, a folder (all files below it), a pattern (texts/*.txt), or a list of these"),         \
+        QT_TEXT_FIELD(T, test_path, QT_TREE, "~", 0, 0, "the test split, instead of test_fraction; written as path"),                          \
+        QT_TEXT_FIELD(T, val_path, QT_TREE, "~", 0, 0, "the val split, instead of val_fraction; written as path")
 
 /* A part of a text. */
 typedef struct qt_text_part {
@@ -63,6 +68,7 @@ typedef struct qt_textset {
     int64_t      seq_len;
 } qt_textset;
 
+qt_err  qt_text_check_paths(const qt_text_cfg *c);
 qt_err  qt_text_info(const qt_text_cfg *c, qt_data_info *info);
 /* The same, once the vocabulary is open. */
 qt_err  qt_text_known(const qt_text_cfg *c, const qt_vocab *v, qt_data_info *info);

@@ -172,9 +172,10 @@ static qt_err read_header(const char *file, const char **s, int64_t *merges)
 static qt_err read_merges(const char *file, const char *s, int64_t n, int32_t *merge)
 {
     for (int64_t k = 0; k < n; k++) {
-        int64_t left, right;
+        const char *line = s;
+        int64_t     left, right;
         QT_CHECK(read_number(&s, ' ', QT_BPE_MAX_VOCAB, &left) && read_number(&s, '\n', QT_BPE_MAX_VOCAB, &right), QT_EDATA,
-                 "%s:%lld: expected the two tokens of merge %lld, found '%.*s'", file, (long long)k + 4, (long long)k, (int)strcspn(s, "\n"), s);
+                 "%s:%lld: expected the two tokens of merge %lld, found '%.*s'", file, (long long)k + 4, (long long)k, (int)strcspn(line, "\n"), line);
         merge[2 * k] = (int32_t)left, merge[2 * k + 1] = (int32_t)right;
     }
     QT_CHECK(!*s, QT_EDATA, "%s:%lld: more merges than the vocabulary of line 2 has", file, (long long)n + 4);

@@ -20,6 +20,7 @@ qt_err qt_file_read(qt_arena *a, const char *file, char **text, size_t *n)
     if (size >= 0 && fseek(f, 0, SEEK_SET) == 0 && (p = qt_arena_alloc(a, (size_t)size + 1))) *n = fread(p, 1, (size_t)size, f), p[*n] = 0;
     bool bad = !p || *n != (size_t)size || ferror(f);
     if (f) fclose(f);
+    if (f && size >= 0 && !p) return QT_EMEM;
     if (bad) return qt_fail(QT_EIO, "%s: cannot read: %s", file, strerror(errno));
     *text = p;
     return QT_OK;
