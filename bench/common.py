@@ -25,6 +25,15 @@ def make_data(file, train):
     return file
 
 
+def make_text(file, bytes):
+    """Random lower-case letters."""
+    import random
+    random.seed(1)
+    with open(file, "w") as f:
+        f.write("".join(random.choices("abcdefghijklmnopqrstuvwxyz    ", k=bytes)))
+    return file
+
+
 def recipe(net):
     return os.path.join(HERE, "recipes", net + ".yaml")
 
@@ -64,18 +73,20 @@ def train(qtape, net, arm, words, steps, threads, log_every, run):
 def windows(lines):
     """Rates of whole windows: qtape gives the rate of its last half second of steps (loading included, evaluation not). The first is that
     of the first step, the second that of the first half second; both are warm-up. A run too short for more gives its mean."""
+    key = "tokens_per_s" if "tokens_per_s" in lines[-1] else "samples_per_s"
     rates = []
     for m in lines:
-        if m["event"] == "step" and (not rates or m["samples_per_s"] != rates[-1]):
-            rates.append(m["samples_per_s"])
-    return rates[2:] or [lines[-1]["samples_per_s"]]
+        if m["event"] == "step" and (not rates or m[key] != rates[-1]):
+            rates.append(m[key])
+    return rates[2:] or [lines[-1][key]]
 
 
 class Qtape:
-    """Runs of one arm at one batch size; knows from the last how many steps fill a given time."""
+    """Runs of one arm at one batch size; knows from the last how many steps fill a given time. tokens: of a text, which are what rates count;
+    0 where a sample is an image."""
 
-    def __init__(self, qtape, net, arm, words, batch, threads):
-        self.qtape, self.net, self.arm, self.batch, self.threads = qtape, net, arm, batch, threads
+    def __init__(self, qtape, net, arm, words, batch, threads, tokens=0):
+        self.qtape, self.net, self.arm, self.batch, self.threads = qtape, net, arm, batch * (tokens or 1), threads
         self.words, self.rates, self.rss, self.rate = words + ["data.batch_size=%d" % batch], [], 0, None
 
     def run(self, seconds):

@@ -6,7 +6,7 @@
     bench/step.py --quick mlp resnet8            short blocks, few rounds
     bench/step.py --batch 64 --optim adam --arm lsq-w4a4 mlp
 
-Networks mlp (784-512-512-10), resnet8 and resnet20 on 1x28x28 images; arms fp32, lsq-w4a4 (first and last layer 8 bits) and ternary
+Networks mlp (784-512-512-10), resnet8 and resnet20 on 1x28x28 images, llama (128 numbers a token, 4 blocks, texts of 128 tokens; rates are tokens); arms fp32, lsq-w4a4 (first and last layer 8 bits) and ternary
 (BitNet b1.58); batch 64 and 256; SGD with momentum and Adam. The recipes are bench/recipes/*.yaml, PyTorch's side is torch_nets.py.
 
 A block is a second of steps after a warm-up; blocks of all contestants take turns, a rate is a mean over half a second, and medians are
@@ -35,10 +35,11 @@ import time
 
 import common
 
-NETS, ARMS = ("mlp", "resnet8", "resnet20"), ("fp32", "lsq-w4a4", "ternary")
+NETS, ARMS = ("mlp", "resnet8", "resnet20", "llama"), ("fp32", "lsq-w4a4", "ternary")
 OPENMP = "/usr/lib/x86_64-linux-gnu/openblas-openmp"
 SLOW = 1.4  # a form of PyTorch this many times slower than the fastest in the first round is dropped
 SAMPLES = 2048
+TOKENS = 128  # of a text of the language model
 
 
 # ---- PyTorch, in processes of their own ---------------------------------------------------------------------------------------------
@@ -76,6 +77,8 @@ def worker(net_name, arm, form, layout, compiled, batch, optim_name, threads, an
     torch.manual_seed(1)
     net = torch_nets.build(net_name, arm, form).train()
     x, y = torch.rand(int(batch), 1, 28, 28), torch.randint(0, 10, (int(batch),))
+    if net_name == "llama":
+        x, y = torch.randint(0, 256, (2, int(batch), TOKENS))
     if layout == "nhwc":
         net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     optim = torch_nets.optimizer(net, optim_name)
@@ -93,7 +96,7 @@ def worker(net_name, arm, form, layout, compiled, batch, optim_name, threads, an
             while took < common.WINDOW:
                 torch_nets.step(net, optim, x, y)
                 n, took = n + 1, time.perf_counter() - start
-            rates.append(n * int(batch) / took)
+            rates.append(n * y.numel() / took)
         print(json.dumps({"rates": rates, "rss": peak_mb()}), flush=True)
 
 
@@ -153,7 +156,7 @@ def torch_forms(net, arm, a):
     with open(os.path.join(os.path.dirname(spec.origin), "version.py")) as f:
         version = next(line.split("'")[1] for line in f if "__version__" in line)
     compiles = int(version.split(".")[0]) >= 2
-    layouts = ("", "nhwc") if net != "mlp" else ("",)
+    layouts = ("", "nhwc") if net.startswith("resnet") else ("",)
     return [(form, layout, c) for form in forms_of(arm, a) for layout in layouts for c in ((False, True) if compiles and form != "fused" else (False,))]
 
 
@@ -183,10 +186,11 @@ def start(net, arm, batch, optim, a):
 
 def measure(net, batch, optim, a):
     """{arm: (PyTorch's contestants, qtape)} with all rates in."""
-    arms = ["fp32"] + [arm for arm in a.arm if arm != "fp32"]
-    words = ["data.path=" + a.data] + common.optim_words(optim)
+    text = net == "llama"
+    arms = ["fp32"] + [arm for arm in a.arm if arm != "fp32" and (arm, net) != ("lsq-w4a4", "llama")]
+    words = ["data.path=" + (a.text if text else a.data)] + common.optim_words(optim)
     peers = {arm: start(net, arm, batch, optim, a) for arm in arms}
-    ours = {arm: common.Qtape(a.qtape, net, arm, words, batch, a.threads) for arm in a.arm}
+    ours = {arm: common.Qtape(a.qtape, net, arm, words, batch, a.threads, text and TOKENS) for arm in arms if arm in a.arm}
     for r in range(a.rounds):
         for arm in arms:
             for c in peers[arm]:
@@ -213,8 +217,9 @@ def row(cells, markdown):
 
 def print_rows(net, batch, optim, found, a):
     base = statistics.median(found["fp32"][0].rates)
-    for arm in a.arm:
-        peer, ours = found[arm]
+    for arm, (peer, ours) in found.items():
+        if not ours:
+            continue
         p, q = statistics.median(peer.rates), statistics.median(ours.rates)
         print(row((net, batch, optim, arm, "%.0f" % p, peer.name, "%.0f" % q, "%.2f" % (q / p), "%.2f" % (q / base), "%.0f" % peer.rss, "%.0f" % ours.rss,
                    "%.2f" % (ours.rss / peer.rss)), a.markdown), flush=True)
@@ -233,6 +238,7 @@ def compare(a):
         print(row(["---"] * 2 + ["---"] * 2 + ["---:", "---"] + ["---:"] * 6, True), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         a.data = common.make_data(os.path.join(folder, "bench.h5"), SAMPLES)
+        a.text = common.make_text(os.path.join(folder, "bench.txt"), 1 << 20)
         for net in a.net:
             for batch in a.batch:
                 for optim in a.optim:
@@ -284,6 +290,33 @@ def check_one(qtape, net_name, arm, form, optim_name, real, folder, steps=3):
     return forward, max(abs(p - q) / abs(q) for p, q in zip(theirs[:compared], losses))
 
 
+def check_text(qtape, arm, form, real, folder):
+    """Relative differences of the logits of a model trained for one step, one a text."""
+    import h5py
+    import numpy as np
+    import torch
+    import torch_nets
+    first = tempfile.mkdtemp(dir=folder)
+    text = common.make_text(os.path.join(first, "text.txt"), 64 * TOKENS * 3)
+    common.train(qtape, "llama", arm, ["data.path=" + text, "data.test_fraction=0.5"], 1, 2, 1, os.path.join(first, "one"))
+    logits, values = os.path.join(first, "logits.h5"), {}
+    subprocess.run([qtape, "eval", os.path.join(first, "one"), "--out", logits], check=True, stdout=subprocess.DEVNULL)
+    with h5py.File(os.path.join(first, "one", "ckpt", "last.h5"), "r") as f:
+        f["params"].visititems(lambda name, o: values.update({name: o[()]}) if isinstance(o, h5py.Dataset) else None)
+    with h5py.File(logits, "r") as f:
+        want = f["logits"][()]
+    with open(text, "rb") as f:
+        ids = np.frombuffer(f.read()[-len(want) - 1:-1], np.uint8).astype(np.int64)
+    n = len(want) // TOKENS
+    torch.set_default_dtype(real)
+    net = torch_nets.build("llama", arm, form)
+    torch_nets.load(net, values)
+    with torch.no_grad():
+        got = net.eval()(torch.from_numpy(ids[:n * TOKENS].reshape(n, TOKENS))).numpy()
+    want = want[:n * TOKENS].reshape(got.shape)
+    return np.abs(got - want).max(axis=(1, 2)) / np.abs(want).max()
+
+
 def limits(arm, double):
     """Of the median and worst difference of the logits and that of the losses. In double precision the two agree to the digits that the
     files hold. In float a sum that lies on the edge between two codes may fall to either side, in each library by itself, and all that
@@ -307,7 +340,12 @@ def check(a):
                     for form, optim in itertools.product(forms_of(arm, a), a.optim):
                         if form == "fused" and real == torch.float64:
                             continue
-                        logits, loss = check_one(qtape, net, arm, form, optim, real, folder)
+                        if net == "llama":
+                            if arm == "lsq-w4a4" or optim != a.optim[0]:
+                                continue
+                            logits, loss = check_text(qtape, arm, form, real, folder), 0
+                        else:
+                            logits, loss = check_one(qtape, net, arm, form, optim, real, folder)
                         median, worst = np.median(logits), logits.max()
                         ok = all(v < limit for v, limit in zip((median, worst, loss), limits(arm, real == torch.float64)))
                         bad += not ok

@@ -1,4 +1,4 @@
-"""The networks of bench/recipes/*.yaml in PyTorch: MLP, ResNet-8 and ResNet-20, each in fp32, LSQ W4A4 (first and last layer 8 bits) and
+"""The networks of bench/recipes/*.yaml in PyTorch: MLP, ResNet-8, ResNet-20 and a Llama, each in fp32, LSQ W4A4 (first and last layer 8 bits) and
 BitNet b1.58 (ternary weights, 8-bit activations a token; the MLP with an RMSNorm before each layer).
 
 Parameters have the names that they have in qtape's checkpoints, but for steps, which are called fc1.weight.scale there and
@@ -73,7 +73,8 @@ def ternary(w):
 
 
 def int8(x):
-    s = x.abs().amax(dim=tuple(range(1, x.dim())), keepdim=True).clamp_min(1e-5) / 127
+    dim = -1 if x.dim() == 3 else tuple(range(1, x.dim()))  # a token: the row of a sequence, an image
+    s = x.abs().amax(dim=dim, keepdim=True).clamp_min(1e-5) / 127
     return (x / s).round_().clamp_(-128, 127).mul_(s)
 
 
@@ -194,8 +195,63 @@ class ResNet(nn.Module):
         return self.head(self.s3(self.s2(self.s1(x))).mean((2, 3)))
 
 
+class LlamaBlock(nn.Module):
+    """x += attn_output(attention(attn_norm(x))); x += ffn_down(silu(ffn_gate h) * ffn_up h), h = ffn_norm(x)."""
+
+    def __init__(self, d, heads, ff, linear):
+        super().__init__()
+        self.heads = heads
+        self.attn_norm, self.ffn_norm = RmsNorm(d), RmsNorm(d)
+        for name, cin, cout in (("attn_q", d, d), ("attn_k", d, d), ("attn_v", d, d), ("attn_output", d, d), ("ffn_gate", d, ff), ("ffn_up", d, ff),
+                                ("ffn_down", ff, d)):
+            setattr(self, name, linear(cin, cout))
+
+    def attention(self, x, turn, mask):
+        B, T, d = x.shape
+        q, k, v = (layer(x).view(B, T, self.heads, d // self.heads).transpose(1, 2) for layer in (self.attn_q, self.attn_k, self.attn_v))
+        q, k = turn(q), turn(k)
+        if hasattr(F, "scaled_dot_product_attention"):
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            y = (q @ k.transpose(-1, -2) / math.sqrt(d // self.heads) + mask).softmax(-1) @ v
+        return self.attn_output(y.transpose(1, 2).reshape(B, T, d))
+
+    def forward(self, x, turn, mask):
+        x = x + self.attention(self.attn_norm(x), turn, mask)
+        h = self.ffn_norm(x)
+        return x + self.ffn_down(F.silu(self.ffn_gate(h)) * self.ffn_up(h))
+
+
+class Llama(nn.Module):
+    """The language model of bench/recipes/llama.yaml; the blocks' matrices are quantized."""
+
+    def __init__(self, arm, form, vocab=512, d=128, layers=4, heads=4, ff=384, T=128):
+        super().__init__()
+        self.token_embd = nn.Embedding(vocab, d)
+        self.blk = nn.ModuleList(LlamaBlock(d, heads, ff, lambda cin, cout: quantized(Linear(cin, cout, False), arm, form, 4)) for _ in range(layers))
+        self.output_norm, self.output = RmsNorm(d), nn.Linear(d, vocab, False)
+        D = d // heads
+        angle = torch.arange(T)[:, None] * 10000.0 ** (-torch.arange(0, D, 2) / D)
+        self.register_buffer("cos", angle.cos(), persistent=False)
+        self.register_buffer("sin", angle.sin(), persistent=False)
+        self.register_buffer("mask", torch.full((T, T), -math.inf).triu(1), persistent=False)
+
+    def turn(self, x):
+        """Rotary positions on neighbouring pairs."""
+        a, b = x[..., 0::2], x[..., 1::2]
+        return torch.stack((a * self.cos - b * self.sin, a * self.sin + b * self.cos), -1).flatten(-2)
+
+    def forward(self, ids):
+        x = self.token_embd(ids)
+        for block in self.blk:
+            x = block(x, self.turn, self.mask)
+        return self.output(self.output_norm(x))
+
+
 def build(net, arm, form):
     """form: eager (fp32), function, ops or fused."""
+    if net == "llama":
+        return Llama(arm, form)
     return Mlp(arm, form) if net == "mlp" else ResNet(arm, form, 1 if net == "resnet8" else 3)
 
 
@@ -210,7 +266,7 @@ def optimizer(net, name):
 
 def step(net, optim, x, y):
     optim.zero_grad(set_to_none=True)
-    loss = F.cross_entropy(net(x), y)
+    loss = F.cross_entropy(net(x).flatten(0, -2), y.flatten())
     loss.backward()
     optim.step()
     return loss

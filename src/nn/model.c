@@ -100,12 +100,12 @@ static int deciding(const qt_model *m, const qt_yaml *const *from)
     return qt_yaml_get(from[i], "out") ? i : m->n - 1;
 }
 
-/* Ids in: a row of outputs for each of them, one for each id that may come next. */
+/* Ids in: a row of outputs for each of them, one for each id that may come next; a vocabulary may be larger than the data need. */
 static qt_err check_tokens(const qt_model *m, const qt_module *last, const qt_yaml *out)
 {
     char     shape[96], got[96];
     qt_shape want = {2, {m->in.dim[0], m->in.ids}};
-    if (!m->out.rank || qt_shape_same(&m->out, &want)) return QT_OK;
+    if (!m->out.rank || (m->out.rank == 2 && m->out.dim[0] == want.dim[0] && m->out.dim[1] >= m->in.ids)) return QT_OK;
     return qt_fail_at(QT_ERECIPE, out ? out->pos : last->pos, "%s: the last layer gives %s, but %lld tokens of %lld kinds take %s", last->path,
                       qt_shape_text(&m->out, got), (long long)want.dim[0], (long long)want.dim[1], qt_shape_text(&want, shape));
 }
