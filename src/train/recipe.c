@@ -54,7 +54,7 @@ static const qt_field train_fields[] = {
     QT_F_INT(qt_train_cfg, keep, "0", 0, 1e6, "how many of the newest checkpoints to keep as ckpt/step-N.h5 beside last.h5 and best.h5"),
     QT_F_INT(qt_train_cfg, threads, "0", 0, 1024, "threads; 0: all cores. Changes no result"),
     QT_F_INT(qt_train_cfg, log_every, "50", 0, 1e12, "steps between step events of metrics.jsonl; 0: none"),
-    QT_F_INT(qt_train_cfg, eval_batch_size, "256", 1, 1e6, "samples of one forward pass of an evaluation"),
+    QT_F_INT(qt_train_cfg, eval_batch_size, "0", 0, 1e6, "samples of one forward pass of an evaluation; 0: 256, of text as many as in training"),
     {NULL},
 };
 

@@ -64,6 +64,7 @@ static qt_err build(qt_run *r)
     const qt_data_info *info = qt_data_info_of(r->data);
     qt_shape            in = {.rank = info->rank, .ids = info->ids};
     memcpy(in.dim, info->dim, sizeof in.dim);
+    if (!rc->train.eval_batch_size) rc->train.eval_batch_size = info->ids ? qt_data_batch_size(r->data) : 256;
     if (!(r->store = qt_store_new((uint64_t)rc->seed))) return QT_EMEM;
     QT_TRY(qt_model_build(&r->arena, r->store, rc->model, rc->quant, in, info->classes, &r->model));
     QT_TRY(qt_lora_apply(&r->arena, rc->lora, r->model));
