@@ -1,5 +1,5 @@
 /* The tape: emit and backward. See tape.h. */
-#include "autograd/tape.h"
+#include "autograd/codec.h"
 #include "base/par.h"
 #include <stdarg.h>
 
@@ -14,14 +14,14 @@ void qt_tape_free(qt_tape *t)
 {
     if (!t) return;
     qt_arena_free(&t->arena);
-    qt_free(t->node), qt_free(t->lent);
+    qt_free(t->node), qt_free(t->lent), qt_free(t->pack);
     qt_free(t);
 }
 
 void qt_tape_reset(qt_tape *t)
 {
     qt_arena_reset(&t->arena);
-    t->n = t->n_lent = 0;
+    t->n = t->n_lent = t->n_pack = 0;
     t->err = QT_OK;
     t->path = NULL, t->root = NULL, t->keep = false;
 }
@@ -51,7 +51,8 @@ static qt_tensor *tensor_new(qt_tape *t, int rank, const int64_t *dim, int flags
     x->rank = (int8_t)rank, x->flags = (uint8_t)flags, x->n = 1;
     for (int i = 0; i < rank; i++) x->n *= x->dim[i] = dim[i];
     if (flags & QT_IDS) return (x->ids = qt_arena_zalloc(&t->arena, (size_t)x->n * sizeof *x->ids)) ? x : NULL;
-    return (x->data = qt_arena_alloc(&t->arena, (size_t)x->n * sizeof(R))) ? x : NULL;
+    x->data = t->thrifty ? qt_tape_lend(t, x->n) : qt_arena_alloc(&t->arena, (size_t)x->n * sizeof(R));
+    return x->data ? x : NULL;
 }
 
 static qt_tensor *leaf(qt_tape *t, int rank, const int64_t *dim, int flags)
@@ -95,7 +96,7 @@ qt_err qt_node_fail(const qt_node *nd, const char *fmt, ...)
 static qt_err emit(qt_tape *t, qt_node *nd, const qt_op *op, const void *arg, size_t arg_size, int n_in, qt_tensor *const *in)
 {
     QT_ASSERT(n_in <= QT_MAX_IN);
-    *nd = (qt_node){.op = op, .n_in = (int8_t)n_in, .tape = t, .path = t->path};
+    *nd = (qt_node){.op = op, .n_in = (int8_t)n_in, .tape = t, .path = t->path, .saver = t->saver};
     memcpy(nd->in, in, (size_t)n_in * sizeof *in);
     if (arg_size) {
         if (!(nd->arg = qt_arena_alloc(&t->arena, arg_size))) return QT_EMEM;
@@ -116,34 +117,18 @@ qt_tensor *qt_emit(qt_tape *t, const qt_op *op, const void *arg, size_t arg_size
 
 /* ---- backward -------------------------------------------------------------------------------------------------------------- */
 
-/* A block of the arena that holds the gradient of one result after the other. */
-typedef struct qt_lent {
-    R         *grad;
-    int64_t    n;
-    qt_tensor *to; /* NULL: free */
-} qt_lent;
-
-/* Memory for the gradient of x: the smallest free block that holds it, or a new one. */
+/* Memory for the gradient of x. */
 static qt_err lend(qt_tape *t, qt_tensor *x)
 {
-    qt_lent *best = NULL;
-    for (qt_lent *l = t->lent; l < t->lent + t->n_lent; l++)
-        if (!l->to && l->n >= x->n && (!best || l->n < best->n)) best = l;
-    if (!best) {
-        QT_TRY(qt_grow(&t->lent, &t->cap_lent, t->n_lent + 1, sizeof *t->lent));
-        best = &t->lent[t->n_lent];
-        *best = (qt_lent){qt_arena_alloc(&t->arena, (size_t)x->n * sizeof(R)), x->n, NULL};
-        if (!best->grad) return QT_EMEM;
-        t->n_lent++;
-    }
-    best->to = x, x->grad = best->grad, x->flags |= QT_UNWRITTEN;
+    if (!(x->grad = qt_tape_lend(t, x->n))) return QT_EMEM;
+    x->flags |= QT_UNWRITTEN;
     return QT_OK;
 }
 
+/* The gradient of a result of a parameter may be the parameter's own, which is not lent. */
 static void take_back(qt_tape *t, qt_tensor *x)
 {
-    for (qt_lent *l = t->lent; l < t->lent + t->n_lent; l++)
-        if (l->to == x) l->to = NULL, x->grad = NULL;
+    if (qt_tape_take_back(t, x->grad)) x->grad = NULL;
 }
 
 R *qt_tape_grad(qt_tape *t, qt_tensor *x)
@@ -165,7 +150,9 @@ static qt_err back(qt_tape *t, qt_node *nd)
         if (!x->grad) QT_TRY(lend(t, x));
         if (!nd->op->stores) qt_grad_clear(x);
     }
+    QT_TRY(qt_node_unpack(nd));
     nd->op->backward(nd);
+    qt_node_pack(nd);
     for (int i = 0; i < nd->n_in; i++) qt_grad_clear(nd->in[i]);
     return QT_OK;
 }
@@ -245,7 +232,7 @@ const qt_node *qt_tape_nonfinite(qt_tape *t, const char **which)
 {
     *which = "output";
     for (int k = 0; k < t->n; k++)
-        if (!qt_all_finite(t->node[k].out->data, t->node[k].out->n)) return &t->node[k];
+        if (t->node[k].out->data && !qt_all_finite(t->node[k].out->data, t->node[k].out->n)) return &t->node[k];
     *which = "gradient";
     return nonfinite_gradient(t);
 }

@@ -13,6 +13,7 @@ typedef qt_real R;
 enum { QT_MAX_IN = 6 };
 
 struct qt_op;
+struct qt_saver;
 typedef struct qt_node {
     const struct qt_op *op;
     qt_tensor          *in[QT_MAX_IN], *out;
@@ -21,7 +22,17 @@ typedef struct qt_node {
     void               *arg;   /* the op's arguments, copied into the arena */
     void               *saved; /* what forward keeps for backward, the op's own struct or array in the arena */
     const char         *path;  /* layer that emitted it, for messages */
+    struct qt_saver    *saver; /* how the numbers that backward reads are kept (codec.h), or NULL */
+    int64_t             own;   /* bytes of own arrays that backward reads, for the account */
 } qt_node;
+
+/* What backward reads of a node: a mask says of which tensors, bit i for in[i] and QT_RESULT for out, and the macros how well it must know
+ * them. Most ops read few of them; the tape can give back the memory of the others, and keep the others in fewer bits. */
+enum { QT_RESULT = 1 << QT_MAX_IN, QT_EVERY = 2 * QT_RESULT - 1 };
+#define QT_READS(mask) ((uint32_t)(mask))              /* the very numbers */
+#define QT_READS_NEARLY(mask) ((uint32_t)(mask) << 8)  /* the numbers, or what a codec makes of them */
+#define QT_READS_SIGNS(mask) ((uint32_t)(mask) << 16)  /* only which of them are <= 0 */
+#define QT_READS_CODES(mask) ((uint32_t)(mask) << 24)  /* only the integers beside them */
 
 typedef enum qt_grad_kind { QT_EXACT, QT_SURROGATE, QT_NO_GRAD } qt_grad_kind;
 
@@ -47,6 +58,7 @@ typedef struct qt_op {
     void         (*forward)(qt_node *);        /* REQUIRED: fills out->data; cannot fail */
     void         (*backward)(const qt_node *); /* REQUIRED unless NO_GRAD: adds into in[i]->grad where that is not NULL */
     bool           stores;                     /* backward asks qt_grad_first() of each input, and where it holds writes instead of adding */
+    uint32_t     (*reads)(const qt_node *);    /* OPTIONAL: what backward reads; NULL: QT_READS(QT_EVERY). Where it does not read, data may be NULL */
     void         (*naive)(qt_node *);          /* OPTIONAL: slow twin, the oracle of a fast forward */
     const qt_case *cases;                      /* REQUIRED */
 } qt_op;
@@ -65,8 +77,14 @@ struct qt_tape {
     int64_t     first;    /* position of the input's first token in its text: 0 but while text is generated token by token */
     const char *path;     /* current layer, set by the model while it runs */
     qt_tensor   none;     /* what a failed call returns: rank 0, safe to look at */
-    struct qt_lent *lent; /* memory of gradients, see tape.c */
+    struct qt_lent *lent; /* memory of gradients, and of results where the tape is thrifty */
     int         n_lent, cap_lent;
+    bool        thrifty;  /* memory of results is lent and comes back, see qt_tape_done */
+    struct qt_saver *saver; /* current layer's, set by the model while it runs */
+    struct qt_pack  *pack;  /* what is kept of results whose memory has come back */
+    int         n_pack, cap_pack;
+    void      (*watch)(void *arg, const qt_tape *t, const struct qt_pack *p); /* meters: called while both x->data and its codes are there, or NULL */
+    void       *watch_arg;
     qt_tensor  *root;     /* where the last backward began; its gradient stays */
     bool        keep;     /* backward leaves the gradients of all results where they are */
 };
@@ -110,6 +128,12 @@ qt_err qt_node_out_like(qt_node *nd, const qt_tensor *x);
 qt_err qt_node_save(qt_node *nd, size_t n);
 /* For shape(): "conv2d at blk.1.conv: ..." */
 qt_err qt_node_fail(const qt_node *nd, const char *fmt, ...) QT_PRINTF(2, 3);
+/* What backward of the node reads. */
+static inline uint32_t qt_reads(const qt_node *nd) { return nd->op->reads ? nd->op->reads(nd) : QT_READS(QT_EVERY); }
+/* For `reads` of ops that read no numbers, their result, or their first input. */
+uint32_t qt_reads_nothing(const qt_node *nd);
+uint32_t qt_reads_result(const qt_node *nd);
+uint32_t qt_reads_input(const qt_node *nd);
 /* True if backward will be run through this input. */
 static inline bool qt_wants_grad(const qt_tensor *x) { return x && (x->flags & QT_NEEDS_GRAD); }
 /* Scratch for the run of forward or backward, from the step arena: call it in shape and keep the pointer in saved. */

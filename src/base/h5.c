@@ -467,6 +467,7 @@ static qt_err get_number(const qt_h5 *f, const char *key, H5T_class_t also, cons
     return e;
 }
 
+bool   qt_h5_has_key(qt_h5 *f, const char *key) { return H5Aexists(f->id, key) > 0; }
 qt_err qt_h5_get_int(qt_h5 *f, const char *key, int64_t *value) { return get_number(f, key, H5T_INTEGER, "an integer", H5T_NATIVE_INT64, value); }
 qt_err qt_h5_get_real(qt_h5 *f, const char *key, double *value) { return get_number(f, key, H5T_FLOAT, "a number", H5T_NATIVE_DOUBLE, value); }
 

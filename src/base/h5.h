@@ -34,6 +34,7 @@ qt_err qt_h5_put_str(qt_h5 *f, const char *key, const char *value);
 qt_err qt_h5_put_int(qt_h5 *f, const char *key, int64_t value);
 qt_err qt_h5_put_real(qt_h5 *f, const char *key, double value);
 qt_err qt_h5_get_str(qt_h5 *f, const char *key, qt_arena *a, const char **value);
+bool   qt_h5_has_key(qt_h5 *f, const char *key);
 qt_err qt_h5_get_int(qt_h5 *f, const char *key, int64_t *value);
 qt_err qt_h5_get_real(qt_h5 *f, const char *key, double *value);
 /* Calls each for every data set below group ("" is the root), in name order; stops at the first error. */

@@ -1,8 +1,10 @@
 /* Philox 4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3. Ten rounds of two
  * 32 x 32 -> 64 multiplications; the key is raised by the Weyl constants after each round. */
 #include "base/rng.h"
+#include "base/par.h"
 #include <math.h>
 #include <stdarg.h>
+#include <string.h>
 
 void qt_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
@@ -63,4 +65,32 @@ uint64_t qt_rng_below(qt_rng *r, uint64_t n)
         x |= (uint64_t)qt_rng_u32(r) << 32;
     } while (x >= limit);
     return x % n;
+}
+
+/* Philox blocks side by side, each of 8 numbers. words are their first words, then their second ones ... */
+enum { LANES = QT_RNG_BLOCK / 8 };
+
+QT_CLONES static void draw(const qt_rng *u, uint64_t at, uint32_t words[4 * LANES])
+{
+    uint32_t *restrict c0 = words, *restrict c1 = c0 + LANES, *restrict c2 = c1 + LANES, *restrict c3 = c2 + LANES;
+    uint32_t k0 = (uint32_t)u->seed, k1 = (uint32_t)(u->seed >> 32);
+    for (uint32_t l = 0; l < LANES; l++) {
+        c0[l] = (uint32_t)(at / 8) + l, c1[l] = (uint32_t)(at / 8 >> 32);
+        c2[l] = (uint32_t)u->stream, c3[l] = (uint32_t)(u->stream >> 32);
+    }
+    for (int round = 0; round < 10; round++) {
+        for (int l = 0; l < LANES; l++) {
+            uint32_t a = c0[l], b = c2[l];
+            c0[l] = (uint32_t)((uint64_t)0xCD9E8D57u * b >> 32) ^ c1[l] ^ k0, c1[l] = 0xCD9E8D57u * b;
+            c2[l] = (uint32_t)((uint64_t)0xD2511F53u * a >> 32) ^ c3[l] ^ k1, c3[l] = 0xD2511F53u * a;
+        }
+        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    }
+}
+
+void qt_rng_bits16(const qt_rng *r, uint64_t at, uint16_t out[QT_RNG_BLOCK])
+{
+    uint32_t words[4 * LANES];
+    draw(r, at, words);
+    memcpy(out, words, sizeof words);
 }

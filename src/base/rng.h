@@ -22,4 +22,8 @@ double   qt_rng_uniform(qt_rng *r);                  /* [0,1), 32 random bits */
 double   qt_rng_normal(qt_rng *r);                   /* N(0,1), Box-Muller, two numbers a value */
 uint64_t qt_rng_below(qt_rng *r, uint64_t n);        /* 0..n-1, unbiased */
 uint32_t qt_rng_u32_at(const qt_rng *r, uint64_t i); /* number i, leaves r alone */
+
+/* For hot code: numbers [at, at + QT_RNG_BLOCK) of a stream of 16-bit numbers, at a multiple of QT_RNG_BLOCK. */
+enum { QT_RNG_BLOCK = 256 };
+void qt_rng_bits16(const qt_rng *r, uint64_t at, uint16_t out[QT_RNG_BLOCK]);
 #endif

@@ -1,6 +1,7 @@
 /* The model: modules in order, each with its shapes, parameters and quantizer sites. Building has three passes, so that one look at a
  * recipe finds all its errors: the list of modules (build.c), shapes and parameters (here; what depends on a layer that failed is
  * passed over in silence), quantizer sites (rules.c). */
+#include "autograd/codec.h"
 #include "nn/build.h"
 #include <stdarg.h>
 #include <string.h>
@@ -171,14 +172,25 @@ static void plan_norm(qt_model *m, int i)
     if (next && next->layer->rectifies) mod->relu = next;
 }
 
+/* The last reader of each result, and of the input. Later modules count whose work is done earlier. */
+static void plan_readers(qt_model *m)
+{
+    for (int i = 0; i < m->n; i++) m->last[i] = i;
+    for (int i = 0; i < m->n; i++)
+        for (int k = 0; k < m->m[i].n_in; k++) *(m->m[i].in[k] < 0 ? &m->last_x : &m->last[m->m[i].in[k]]) = i;
+    if (m->n) m->last[m->n - 1] = -1;
+}
+
 static qt_err build_model(qt_build *b, const qt_yaml *quant, int64_t classes, qt_model *m)
 {
     qt_err e = QT_OK;
     m->n = b->n;
     m->m = qt_arena_zalloc(b->arena, (size_t)b->n * sizeof *m->m);
     m->value = qt_arena_zalloc(b->arena, (size_t)b->n * sizeof *m->value);
-    if (!m->m || !m->value) return QT_EMEM;
+    m->last = qt_arena_zalloc(b->arena, (size_t)b->n * sizeof *m->last);
+    if (!m->m || !m->value || !m->last) return QT_EMEM;
     if (b->n) memcpy(m->m, b->m, (size_t)b->n * sizeof *m->m);
+    plan_readers(m);
     for (int i = 0; i < m->n; i++) e = qt_first(e, shape_module(m, i));
     for (int i = 0; i < m->n; i++)
         if (m->m[i].layer && m->m[i].layer->quantizes) plan_ends(m, i);
@@ -212,20 +224,43 @@ qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_y
 
 static qt_tensor *value(const qt_model *m, int i, qt_tensor *x) { return i < 0 ? x : m->value[i]; }
 
+/* Does a module after k read y, or is it the model's result? Several modules may give the same tensor. */
+static bool awaited(const qt_model *m, const qt_tensor *y, int k)
+{
+    bool late = m->x == y && m->last_x > k;
+    for (int i = 0; i <= k; i++) late |= m->value[i] == y && (m->last[i] < 0 || m->last[i] > k);
+    return late;
+}
+
+/* After module k, whose nodes begin at `from`: what nobody awaits is done. */
+static void let_go(qt_tape *t, const qt_model *m, int k, int from)
+{
+    for (int j = from; j < t->n; j++)
+        if (!awaited(m, t->node[j].out, k)) qt_tape_done(t, t->node[j].out);
+    for (int i = 0; i < k; i++)
+        if (m->last[i] == k && !awaited(m, m->value[i], k)) qt_tape_done(t, m->value[i]);
+    if (m->last_x == k) qt_tape_done(t, m->x);
+}
+
 qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x)
 {
     const char *path = t->path;
     m->x = x;
-    for (int i = 0; i < m->n; i++) m->m[i].folded = false;
+    for (int i = 0; i < m->n; i++) {
+        m->m[i].folded = false;
+        if (m->m[i].saver) m->m[i].saver->used = 0;
+    }
     for (int i = 0; i < m->n; i++) {
         qt_module *mod = &m->m[i];
         qt_tensor *in[QT_MODULE_IN] = {NULL};
         for (int k = 0; k < mod->n_in; k++) in[k] = value(m, mod->in[k], x);
         if (mod->join) in[1] = value(m, mod->join->in[1], x);
-        t->path = mod->path;
+        int from = t->n;
+        t->path = mod->path, t->saver = mod->saver;
         m->value[i] = mod->folded ? in[0] : mod->layer->forward(t, mod, in);
+        if (t->thrifty) let_go(t, m, i, from);
     }
-    t->path = path;
+    t->path = path, t->saver = NULL;
     return m->value[m->n - 1];
 }
 

@@ -33,6 +33,7 @@ typedef struct qt_module {
     qt_tensor  *p[QT_MODULE_PARAMS];  /* by the layer's own order (weight, bias, ...) */
     qt_site    *weight, *act, *gradq; /* quantizer sites, NULL where not quantized */
     const qt_shiftq *trial;           /* the noise meter's: what takes the place of gradq's settings, or NULL */
+    struct qt_saver *saver;           /* how the tensors that its backward reads are kept (memory.c), or NULL */
     bool        frozen_stats;         /* batch norm after freeze_bn_at */
     struct qt_module *then[2];        /* a batch norm and a relu that follow and alone read this module's result, or NULL: evaluated in
                                          integers, the module does their work on its sums */
@@ -62,6 +63,7 @@ typedef struct qt_layer {
     /* OPTIONAL, for probe: fills sizes in cfg from the shapes of given tensors (found by name, NULL if absent) */
     void   (*sizes)(void *cfg, const qt_tensor *weight, const qt_tensor *bias);
     int64_t (*macs)(const qt_module *m); /* OPTIONAL: multiply-adds a sample, for show --cost */
+    int64_t (*heads)(const qt_module *m); /* OPTIONAL: heads of attention */
 } qt_layer;
 
 typedef struct qt_loss {
@@ -105,6 +107,9 @@ typedef struct qt_model {
     qt_tensor  *x;     /* its input */
     R          *work;  /* scratch of frozen weights, and their codes */
     int8_t     *work_codes;
+    int        *last;  /* [n] the last module that reads the result of each; -1: none, the model gives it */
+    int         last_x; /* of the input */
+    bool        thrifty; /* has a `memory` section: to be run on a thrifty tape */
 } qt_model;
 
 /* Builds a model from the `model` list and the `quant` rules into an unsealed store. All errors of the sections are reported in one
@@ -116,6 +121,13 @@ qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_y
 qt_err qt_model_layers(qt_arena *a, const qt_yaml *model, const qt_shape *in, int64_t classes, const qt_yaml **list);
 /* x [N, in...], numbers or ids -> [N, out...]. */
 qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x);
+/* memory.c: the `memory` section, before the store is sealed. Every layer that it matches gets a saver, whose state is a buffer of the store. */
+qt_err qt_memory_build(qt_arena *a, const qt_yaml *memory, qt_model *m);
+struct qt_codec;
+/* The same for a codec as it stands, all layers; store: false if the state is to lie in the arena, as a meter wants it. */
+qt_err qt_memory_savers(qt_arena *a, const struct qt_codec *c, const void *cfg, const qt_yaml *match, bool store, qt_model *m);
+/* Heads of the model's attention, the most of any layer; 1 if there is none. */
+int64_t qt_model_heads(const qt_model *m);
 /* Sum of the quantizers' penalties added to loss. */
 qt_tensor *qt_model_penalty(qt_tape *t, qt_model *m, qt_tensor *loss);
 /* Parameter k of a module: "path.name". */

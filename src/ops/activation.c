@@ -41,11 +41,19 @@ qt_tensor *qt_silu(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(silu, 0); }
 qt_tensor *qt_sigmoid(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(sigmoid, 0); }
 qt_tensor *qt_tanh(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(tanh, 0); }
 
-POINTWISE(relu, "max(0, x)", 'k', qt_relu(t, x), x <= 0 ? 0 : x, y <= 0 ? 0 : dy)
-POINTWISE(relu2, "max(0, x) squared", 'k', qt_relu2(t, x), x <= 0 ? 0 : x * x, x <= 0 ? 0 : dy * (2 * x))
-POINTWISE(leaky_relu, "x, or slope x where x is negative", 'k', qt_leaky_relu(t, x, 0.1), x * (x < 0 ? a : 1), dy * (x < 0 ? a : 1))
-POINTWISE(gelu, "x times the normal distribution function of x", 'n', qt_gelu(t, x), x * qt_vphi(x), dy * (qt_vphi(x) + x * density(x)))
-POINTWISE(gelu_tanh, "gelu in its tanh approximation", 'n', qt_gelu_tanh(t, x), (R)0.5 * x * (1 + gelu_tanh_of(x)), dy * gelu_tanh_slope(x))
-POINTWISE(silu, "x sigmoid(x), also called swish", 'n', qt_silu(t, x), x * sigmoid(x), dy * silu_slope(x))
-POINTWISE(sigmoid, "1 / (1 + exp(-x))", 'n', qt_sigmoid(t, x), sigmoid(x), dy * (y * (1 - y)))
-POINTWISE(tanh, "hyperbolic tangent", 'n', qt_tanh(t, x), qt_vtanh(x), dy * (1 - y * y))
+POINTWISE_READS(relu, "max(0, x)", 'k', qt_relu(t, x), x <= 0 ? 0 : x, y <= 0 ? 0 : dy,
+                QT_READS_SIGNS(QT_RESULT))
+POINTWISE_READS(relu2, "max(0, x) squared", 'k', qt_relu2(t, x), x <= 0 ? 0 : x * x, x <= 0 ? 0 : dy * (2 * x),
+                QT_READS_NEARLY(1))
+POINTWISE_READS(leaky_relu, "x, or slope x where x is negative", 'k', qt_leaky_relu(t, x, 0.1), x * (x < 0 ? a : 1), dy * (x < 0 ? a : 1),
+                QT_READS_NEARLY(1))
+POINTWISE_READS(gelu, "x times the normal distribution function of x", 'n', qt_gelu(t, x), x * qt_vphi(x), dy * (qt_vphi(x) + x * density(x)),
+                QT_READS_NEARLY(1))
+POINTWISE_READS(gelu_tanh, "gelu in its tanh approximation", 'n', qt_gelu_tanh(t, x), (R)0.5 * x * (1 + gelu_tanh_of(x)), dy * gelu_tanh_slope(x),
+                QT_READS_NEARLY(1))
+POINTWISE_READS(silu, "x sigmoid(x), also called swish", 'n', qt_silu(t, x), x * sigmoid(x), dy * silu_slope(x),
+                QT_READS_NEARLY(1))
+POINTWISE_READS(sigmoid, "1 / (1 + exp(-x))", 'n', qt_sigmoid(t, x), sigmoid(x), dy * (y * (1 - y)),
+                QT_READS_NEARLY(QT_RESULT))
+POINTWISE_READS(tanh, "hyperbolic tangent", 'n', qt_tanh(t, x), qt_vtanh(x), dy * (1 - y * y),
+                QT_READS_NEARLY(QT_RESULT))

@@ -11,7 +11,7 @@
 
 enum { RUN = 256 };
 typedef struct block {
-    R      *b;      /* b's numbers, or their repetition */
+    R      *b;      /* repetition of b's numbers; NULL: they are read where they lie */
     int64_t period; /* a multiple of b->n; n where nothing repeats */
 } block;
 
@@ -33,13 +33,21 @@ static qt_err shape(qt_node *nd)
                             qt_shape_str(a, u), (long long)a->dim[a->rank - 1]);
     QT_TRY(qt_node_save(nd, sizeof *k));
     k = nd->saved;
-    *k = (block){b->data, b->n};
+    *k = (block){NULL, b->n};
     if (b->n < a->n && b->n < RUN) {
         k->period = (RUN + b->n - 1) / b->n * b->n;
         if (!(k->b = qt_tape_alloc(nd->tape, (size_t)k->period * sizeof(R)))) return QT_EMEM;
         for (int64_t i = 0; i < k->period; i += b->n) memcpy(k->b + i, b->data, (size_t)b->n * sizeof(R));
     }
     return qt_node_out_like(nd, a);
+}
+
+/* b's numbers from place i on. Where the gradient does not read them they may be gone, and dy's stand in. */
+static const R *operand(const qt_node *nd, int64_t i)
+{
+    const block *k = nd->saved;
+    const R     *b = k->b ? k->b : nd->in[1]->data ? nd->in[1]->data : nd->out->grad;
+    return b + i % k->period;
 }
 
 typedef void (*values)(R *restrict y, const R *a, const R *b, int64_t n);
@@ -53,7 +61,7 @@ static void run_forward(qt_node *nd, values f)
     QT_FOR_CHUNKS(from, to, nd->out->n, QT_GRAIN)
     for (int64_t i = from, end; i < to; i = end) {
         end = qt_min_i64(to, (i / k->period + 1) * k->period);
-        f(y + i, a + i, k->b + i % k->period, end - i);
+        f(y + i, a + i, operand(nd, i), end - i);
     }
 }
 
@@ -71,14 +79,14 @@ QT_CLONES static void add_up_double(double *restrict x, const R *restrict g, int
 static void run_same(const qt_node *nd, qt_tensor *x, grads f)
 {
     const block *k = nd->saved;
-    const R     *a = nd->in[0]->data, *dy = nd->out->grad;
+    const R     *dy = nd->out->grad, *a = nd->in[0]->data ? nd->in[0]->data : dy;
     R           *dx = x->grad;
     const bool   first = qt_grad_first(x);
     QT_FOR_CHUNKS(from, to, nd->out->n, QT_GRAIN)
     for (int64_t i = from, end; i < to; i = end) {
         R g[RUN];
         end = qt_min_i64(qt_min_i64(to, i + RUN), (i / k->period + 1) * k->period);
-        f(first ? dx + i : g, dy + i, a + i, k->b + i % k->period, end - i);
+        f(first ? dx + i : g, dy + i, a + i, operand(nd, i), end - i);
         if (!first) add_up(dx + i, g, end - i);
     }
 }
@@ -87,7 +95,7 @@ static void run_same(const qt_node *nd, qt_tensor *x, grads f)
 static void run_folded(const qt_node *nd, qt_tensor *b, grads f)
 {
     const block  *k = nd->saved;
-    const R      *a = nd->in[0]->data, *dy = nd->out->grad;
+    const R      *dy = nd->out->grad, *a = nd->in[0]->data ? nd->in[0]->data : dy;
     const int64_t n = nd->out->n, nb = b->n, width = nb < RUN ? k->period : RUN;
     const bool    first = qt_grad_first(b);
     QT_FOR_EACH(strip, QT_CHUNKS(k->period, width), n > QT_GRAIN)
@@ -97,7 +105,7 @@ static void run_folded(const qt_node *nd, qt_tensor *b, grads f)
         R             g[2 * RUN];
         for (int64_t i = at; i < n; i += k->period) {
             const int64_t m = qt_min_i64(end - at, n - i);
-            f(g, dy + i, a + i, k->b + at, m);
+            f(g, dy + i, a + i, operand(nd, at), m);
             add_up_double(sum, g, m);
         }
         for (int64_t j = nb; j < end - at; j++) sum[j % nb] += sum[j];
@@ -116,8 +124,8 @@ static void run_backward(const qt_node *nd, grads to_a, grads to_b)
 static qt_tensor *domain_ab(qt_tape *t, qt_tensor **in, qt_tensor *(*f)(qt_tape *, qt_tensor *, qt_tensor *)) { return f(t, in[0], in[1]); }
 static qt_tensor *domain_aa(qt_tape *t, qt_tensor **in, qt_tensor *(*f)(qt_tape *, qt_tensor *, qt_tensor *)) { return f(t, in[0], in[0]); }
 
-/* op: name; text: the doc; da, db: the operands' gradients; all in terms of a, b, dy */
-#define ARITH(op, text, value, da, db)                                                                                              \
+/* op: name; text: the doc; da, db: the operands' gradients; all in terms of a, b, dy; read: what they read of a (bit 0) and b (bit 1) */
+#define ARITH(op, text, value, da, db, read)                                                                                              \
     QT_CLONES static void op##_values(R *restrict ys, const R *as, const R *bs, int64_t n)                                          \
     {                                                                                                                               \
         for (int64_t i = 0; i < n; i++) {                                                                                           \
@@ -141,6 +149,7 @@ static qt_tensor *domain_aa(qt_tape *t, qt_tensor **in, qt_tensor *(*f)(qt_tape 
             gs[i] = (db);                                                                                                           \
         }                                                                                                                           \
     }                                                                                                                               \
+    static uint32_t      op##_reads(const qt_node *nd) { return (void)nd, read; }                                                   \
     static void          op##_forward(qt_node *nd) { run_forward(nd, op##_values); }                                                \
     static void          op##_backward(const qt_node *nd) { run_backward(nd, op##_grads_a, op##_grads_b); }                         \
     qt_tensor           *qt_##op(qt_tape *t, qt_tensor *a, qt_tensor *b) { return QT_EMIT(t, &qt_op_##op, NULL, 0, a, b); }         \
@@ -158,9 +167,9 @@ static qt_tensor *domain_aa(qt_tape *t, qt_tensor **in, qt_tensor *(*f)(qt_tape 
                                          {"a is b", op##_build_aliased, {{{3, 4}, 'p'}}},                                           \
                                          {NULL}};                                                                                   \
     const qt_op qt_op_##op = {.d = {#op, text}, .kind = QT_EXACT, .shape = shape, .forward = op##_forward,                          \
-                              .backward = op##_backward, .stores = true, .cases = op##_cases};
+                              .backward = op##_backward, .stores = true, .reads = op##_reads, .cases = op##_cases};
 
-ARITH(add, "a + b", a + b, dy, dy)
-ARITH(sub, "a - b", a - b, dy, -dy)
-ARITH(mul, "a times b", a * b, dy * b, dy * a)
-ARITH(div, "a over b", a / b, dy / b, -(dy * (a / b)) / b)
+ARITH(add, "a + b", a + b, dy, dy, 0)
+ARITH(sub, "a - b", a - b, dy, -dy, 0)
+ARITH(mul, "a times b", a * b, dy * b, dy * a, QT_READS_NEARLY((qt_wants_grad(nd->in[1]) ? 1 : 0) | (qt_wants_grad(nd->in[0]) ? 2 : 0)))
+ARITH(div, "a over b", a / b, dy / b, -(dy * (a / b)) / b, QT_READS(3))

@@ -90,6 +90,6 @@ static qt_tensor *build_mean_last(qt_tape *t, qt_tensor **in) { return qt_mean(t
 static const qt_case sum_cases[] = CASES(build_sum0, build_sum1, build_sum_last), mean_cases[] = CASES(build_mean0, build_mean1, build_mean_last);
 
 const qt_op qt_op_sum = {.d = {"sum", "sum over an axis"}, .kind = QT_EXACT,
-                         .shape = shape, .forward = sum_forward, .backward = sum_backward, .cases = sum_cases};
+                         .shape = shape, .forward = sum_forward, .backward = sum_backward, .reads = qt_reads_nothing, .cases = sum_cases};
 const qt_op qt_op_mean = {.d = {"mean", "mean over an axis"}, .kind = QT_EXACT,
-                          .shape = shape, .forward = mean_forward, .backward = mean_backward, .cases = mean_cases};
+                          .shape = shape, .forward = mean_forward, .backward = mean_backward, .reads = qt_reads_nothing, .cases = mean_cases};

@@ -15,6 +15,7 @@
  * Images are worked on channel by channel, which is what fits the second-level cache: forward reads x once for the sums of d = x - m0
  * and of d^2 and once for y, backward reads dy and x twice. m0, the mean of the channel in the first image, is near enough to m that
  * v = mean d^2 - (mean d)^2 does not cancel. [N,C] is worked on in strips of columns, mean first and then variance. */
+#include "autograd/codec.h"
 #include "ops/inner.h"
 #include "ops/vmath.h"
 #include <string.h>
@@ -26,10 +27,23 @@ typedef struct arg {
 /* For backward: statistics of the batch (or the running ones), and which of them it was. */
 typedef struct stats {
     bool batch;
+    int  mask;        /* how dy reaches the normalization, see below */
     R   *mean, *root; /* [C]; root = 1/sqrt(var + eps) */
 } stats;
 enum { X, WEIGHT, BIAS, MEAN, VAR, SKIP };
+/* dy as it is, masked by the sign of y, or by that of y computed again. */
+enum { PLAIN, BY_Y, BY_X };
 enum { STRIP = 64, WIDE = 64, HELD = 4096 };
+
+static int64_t spatial(const qt_tensor *x) { return x->n / qt_max_i64(1, x->dim[0] * x->dim[1]); }
+
+/* Where a codec stands in for x, y computed again would not be y. */
+static int mask_of(const qt_node *nd)
+{
+    bool coded = nd->saver && nd->saver->codec->encode;
+    if (!((arg *)nd->arg)->relu) return PLAIN;
+    return nd->in[SKIP] || coded || spatial(nd->in[X]) == 1 ? BY_Y : BY_X;
+}
 
 static qt_err shape(qt_node *nd)
 {
@@ -51,15 +65,12 @@ static qt_err shape(qt_node *nd)
     st->batch = ((arg *)nd->arg)->batch_stats && nd->tape->train;
     if (!(st->mean = qt_tape_alloc(nd->tape, 2 * (size_t)x->dim[1] * sizeof(R)))) return QT_EMEM;
     st->root = st->mean + x->dim[1];
+    st->mask = mask_of(nd);
+    nd->own = 2 * x->dim[1] * (int64_t)sizeof(R);
     return qt_node_out_like(nd, x);
 }
 
-static int64_t spatial(const qt_tensor *x) { return x->n / qt_max_i64(1, x->dim[0] * x->dim[1]); }
-
 /* ---- one element --------------------------------------------------------------------------------------------------------------- */
-
-/* How dy reaches the normalization: as it is, masked by y, or by y computed again. */
-enum { PLAIN, BY_Y, BY_X };
 
 QT_INLINE R value_of(R x, R m, R k, R b) { return (x - m) * k + b; }
 QT_INLINE R rectified(R v) { return v <= 0 ? 0 : v; }
@@ -344,8 +355,8 @@ static void backward_channels(const qt_node *nd, int64_t c, int width, bool firs
     const stats     *st = nd->saved;
     const bool       relu = ((arg *)nd->arg)->relu;
     const int64_t    N = x->dim[0], C = x->dim[1], S = spatial(x);
-    const R         *xs = x->data + c * S, *y = nd->out->data + c * S, *dy = nd->out->grad + c * S, *m = st->mean + c, *r = st->root + c;
-    const int        mask = !relu ? PLAIN : nd->in[SKIP] ? BY_Y : BY_X;
+    const int        mask = st->mask;
+    const R         *xs = x->data + c * S, *dy = nd->out->grad + c * S, *y = mask == BY_Y ? nd->out->data + c * S : dy, *m = st->mean + c, *r = st->root + c;
     double           sum[STRIP] = {0}, dot[STRIP] = {0};
     R                k[STRIP], shift[STRIP], p[STRIP] = {0}, q[STRIP] = {0};
     take_affine(nd, c, width, k, shift);
@@ -363,6 +374,12 @@ static void backward_channels(const qt_node *nd, int64_t c, int width, bool firs
     else strip_back(first, x->grad + c, relu, dy, xs, y, N, C, width, m, k, p, q);
 }
 
+static uint32_t reads(const qt_node *nd)
+{
+    const stats *st = nd->saved;
+    return QT_READS_NEARLY(1 << X) | QT_READS(1 << WEIGHT | 1 << BIAS) | (st->mask == BY_Y ? QT_READS_SIGNS(QT_RESULT) : 0);
+}
+
 static void backward(const qt_node *nd)
 {
     const qt_tensor *x = nd->in[X], *skip = nd->in[SKIP], *y = nd->out;
@@ -372,7 +389,7 @@ static void backward(const qt_node *nd)
     QT_FOR_EACH(k, QT_CHUNKS(C, strip), y->n > QT_GRAIN) backward_channels(nd, k * strip, (int)qt_min_i64(strip, C - k * strip), first);
     if (!skip || !skip->grad) return;
     const bool skip_first = qt_grad_first(nd->in[SKIP]);
-    QT_FOR_CHUNKS(i, e, y->n, QT_GRAIN) pass_skip(skip_first, relu, skip->grad + i, y->grad + i, y->data + i, e - i);
+    QT_FOR_CHUNKS(i, e, y->n, QT_GRAIN) pass_skip(skip_first, relu, skip->grad + i, y->grad + i, relu ? y->data + i : y->grad + i, e - i);
 }
 
 qt_tensor *qt_batch_norm_then(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *var, qt_tensor *skip, bool relu,
@@ -433,4 +450,4 @@ static const qt_case cases[] = {{"rows", build, {{{6, 3}, 'n'}, {{3}, 'n'}, {{3}
                                 {NULL}};
 const qt_op qt_op_batch_norm = {
     .d = {"batch_norm", "normalization of each channel over the batch", .source = "Ioffe, Szegedy, ICML 2015, algorithm 1"},
-    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .cases = cases};
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .reads = reads, .cases = cases};

@@ -143,6 +143,14 @@ static void backward(const qt_node *nd)
     if (dw || db) qt_conv_dw(&p->c, x->data, nd->out->grad, p->work, dw, db);
 }
 
+/* x for dw, w for dx; integer gradients are products with their integers. */
+static uint32_t reads(const qt_node *nd)
+{
+    const plan *p = nd->saved;
+    uint32_t    operands = (qt_wants_grad(nd->in[1]) ? 1u : 0) | (qt_wants_grad(nd->in[0]) ? 2u : 0);
+    return p->gradq && p->grad.integer ? QT_READS_CODES(operands) : QT_READS_NEARLY(operands);
+}
+
 #define CASE(name, bias, stride, padding, dilation, groups) \
     static qt_tensor *name(qt_tape *t, qt_tensor **in) { return qt_conv2d(t, in[0], in[1], bias, stride, padding, dilation, groups); }
 CASE(plain, in[2], 1, 0, 1, 1)
@@ -178,5 +186,6 @@ const qt_op qt_op_conv2d = {.d = {"conv2d", "2-D convolution with stride, zero p
                             .forward = forward,
                             .backward = backward,
                             .stores = true,
+                            .reads = reads,
                             .naive = naive,
                             .cases = cases};

@@ -22,6 +22,7 @@ static qt_err shape(qt_node *nd)
     d = nd->saved;
     *d = (drop){(R)(1 / (1 - p)), NULL};
     if (nd->tape->train && p > 0 && !(d->keep = qt_tape_alloc(nd->tape, (size_t)nd->in[0]->n))) return QT_EMEM;
+    nd->own = d->keep ? nd->in[0]->n : 0;
     return qt_node_out_like(nd, nd->in[0]);
 }
 
@@ -121,4 +122,4 @@ static const qt_case cases[] = {{"matrix", build, {{{5, 7}, 'n'}}},
                                 {NULL}};
 const qt_op qt_op_dropout = {
     .d = {"dropout", "elements zeroed at random in training, the others scaled up", .source = "Srivastava et al., JMLR 2014"},
-    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .naive = naive, .cases = cases};
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .reads = qt_reads_nothing, .stores = true, .naive = naive, .cases = cases};

@@ -287,6 +287,7 @@ static qt_err batch_shape(qt_node *nd)
     st->batch = ((batch_arg *)nd->arg)->batch_stats && nd->tape->train;
     if (!(st->mean = qt_tape_alloc(nd->tape, 2 * (size_t)x->dim[1] * sizeof(R)))) return QT_EMEM;
     st->root = st->mean + x->dim[1];
+    nd->own = 2 * x->dim[1] * (int64_t)sizeof(R);
     return qt_node_out_like(nd, x);
 }
 
@@ -385,6 +386,9 @@ static void batch_backward_channels(const qt_node *nd, int64_t c, int channels, 
     strip_back(first, dx, dy, xs, N, C * S, channels * (int)S, column[0], column[1], column[2], column[3], column[4]);
 }
 
+/* Of x, and of the weight, the input after it: both norms. */
+static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(1) | QT_READS(2); }
+
 static void batch_backward(const qt_node *nd)
 {
     const int64_t C = nd->in[0]->dim[1], n = together(spatial(nd->in[0]));
@@ -432,6 +436,7 @@ static qt_err layer_shape(qt_node *nd)
     saved = nd->saved;
     *saved = (layer_saved){0};
     if (!(saved->row = qt_tape_alloc(nd->tape, (size_t)rows * sizeof(row)))) return QT_EMEM;
+    nd->own = rows * (int64_t)sizeof(row);
     if (nd->tape->grad && (qt_wants_grad(nd->in[1]) || qt_wants_grad(nd->in[2]))) {
         const size_t parts = (size_t)QT_CHUNKS(rows, layer_chunk(rows, D));
         if (!(saved->part = qt_tape_alloc(nd->tape, parts * 2 * (size_t)D * sizeof(double)))) return QT_EMEM;
@@ -590,7 +595,7 @@ static const qt_case layer_cases[] = {{"rows", layer, {{{4, 7}, 'd'}, {{7}, 'n'}
 
 const qt_op qt_op_l1_batch_norm = {
     .d = {"l1_batch_norm", "normalization of each channel over the batch by the mean absolute deviation", .source = "Guo et al., arXiv 2411.10948"},
-    .kind = QT_EXACT, .shape = batch_shape, .forward = batch_forward, .backward = batch_backward, .stores = true, .cases = batch_cases};
+    .kind = QT_EXACT, .shape = batch_shape, .forward = batch_forward, .backward = batch_backward, .reads = reads, .stores = true, .cases = batch_cases};
 const qt_op qt_op_l1_layer_norm = {
     .d = {"l1_layer_norm", "normalization of each row of the last axis by its mean absolute deviation", .source = "Guo et al., arXiv 2411.10948"},
-    .kind = QT_EXACT, .shape = layer_shape, .forward = layer_forward, .backward = layer_backward, .stores = true, .cases = layer_cases};
+    .kind = QT_EXACT, .shape = layer_shape, .forward = layer_forward, .backward = layer_backward, .reads = reads, .stores = true, .cases = layer_cases};

@@ -24,6 +24,7 @@ static qt_err shape(qt_node *nd)
             return qt_node_fail(nd, "%s is %s, but the rows of x %s have %lld numbers", name[i], qt_shape_str(nd->in[i], s),
                                 qt_shape_str(x, u), (long long)D);
     QT_TRY(qt_node_save(nd, (size_t)(x->n / D) * sizeof(stats)));
+    nd->own = x->n / D * (int64_t)sizeof(stats);
     return qt_node_out_like(nd, x);
 }
 
@@ -82,6 +83,8 @@ QT_CLONES static void strip_backward(R *dw, R *db, const R *dy, const R *x, cons
     for (int c = 0; db && c < width; c++) db[c] += (R)b[c];
 }
 
+static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(1) | QT_READS(2); }
+
 static void backward(const qt_node *nd)
 {
     const qt_tensor *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
@@ -120,4 +123,4 @@ static const qt_case cases[] = {{"rows", build, {{{4, 7}, 'n'}, {{7}, 'n'}, {{7}
                                 {NULL}};
 const qt_op qt_op_layer_norm = {
     .d = {"layer_norm", "normalization of each row of the last axis by mean and variance", .source = "Ba, Kiros, Hinton, 2016, section 3"},
-    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .cases = cases};
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .reads = reads, .cases = cases};

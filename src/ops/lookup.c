@@ -91,6 +91,6 @@ static const qt_case gather_cases[] = {{"rows", build_gather, {{{5, 3}, 'n'}, {{
                                        {"one row", build_gather, {{{1, 2}, 'n'}, {{1}, 'i', 1}}},
                                        {NULL}};
 const qt_op qt_op_embedding = {.d = {"embedding", "rows of a table, chosen by ids of any shape"}, .kind = QT_EXACT,
-                               .shape = embedding_shape, .forward = forward, .backward = backward, .cases = embedding_cases};
+                               .shape = embedding_shape, .forward = forward, .backward = backward, .reads = qt_reads_nothing, .cases = embedding_cases};
 const qt_op qt_op_gather = {.d = {"gather", "rows of a tensor, chosen by a vector of ids"}, .kind = QT_EXACT,
-                            .shape = gather_shape, .forward = forward, .backward = backward, .cases = gather_cases};
+                            .shape = gather_shape, .forward = forward, .backward = backward, .reads = qt_reads_nothing, .cases = gather_cases};

@@ -18,7 +18,12 @@
 
 static R *grad_of(const qt_tensor *x) { return qt_wants_grad(x) ? x->grad : NULL; }
 
+/* x for dw, w for dx: in[0] and in[1] of any product. */
+static uint32_t operands(const qt_node *nd) { return (qt_wants_grad(nd->in[1]) ? 1u : 0) | (qt_wants_grad(nd->in[0]) ? 2u : 0); }
+
 /* ---- matmul ---- */
+
+static uint32_t matmul_reads(const qt_node *nd) { return QT_READS_NEARLY(operands(nd)); }
 
 typedef struct flags {
     bool ta, tb;
@@ -105,6 +110,7 @@ const qt_op qt_op_matmul = {.d = {"matmul", "matrix product, either operand tran
                             .shape = matmul_shape,
                             .forward = matmul_forward,
                             .backward = matmul_backward,
+                            .reads = matmul_reads,
                             .naive = matmul_naive,
                             .cases = matmul_cases};
 
@@ -213,6 +219,13 @@ static void linear_backward(const qt_node *nd)
     if (db) qt_reduce_sum_rows(nd->out->grad, p->M, p->N, db);
 }
 
+/* Integer gradients are products with the integers of x and w. */
+static uint32_t linear_reads(const qt_node *nd)
+{
+    const linear *p = nd->saved;
+    return p->gradq && p->grad.integer ? QT_READS_CODES(operands(nd)) : QT_READS_NEARLY(operands(nd));
+}
+
 static qt_tensor *with_bias(qt_tape *t, qt_tensor **in) { return qt_linear(t, in[0], in[1], in[2]); }
 static qt_tensor *no_bias(qt_tape *t, qt_tensor **in) { return qt_linear(t, in[0], in[1], NULL); }
 
@@ -230,5 +243,6 @@ const qt_op qt_op_linear = {.d = {"linear", "fully connected layer over the last
                             .forward = linear_forward,
                             .backward = linear_backward,
                             .stores = true,
+                            .reads = linear_reads,
                             .naive = linear_naive,
                             .cases = linear_cases};

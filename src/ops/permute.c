@@ -117,6 +117,6 @@ static const qt_case transpose_cases[] = {{"matrix", build_transpose, {{{3, 5}, 
                                           {"column", build_transpose, {{{4, 1}, 'n'}}},
                                           {NULL}};
 const qt_op qt_op_permute = {.d = {"permute", "axes in another order"}, .kind = QT_EXACT,
-                             .shape = permute_shape, .forward = permute_forward, .backward = permute_backward, .cases = permute_cases};
+                             .shape = permute_shape, .forward = permute_forward, .backward = permute_backward, .reads = qt_reads_nothing, .cases = permute_cases};
 const qt_op qt_op_transpose = {.d = {"transpose", "the last two axes exchanged"}, .kind = QT_EXACT,
-                               .shape = transpose_shape, .forward = permute_forward, .backward = permute_backward, .cases = transpose_cases};
+                               .shape = transpose_shape, .forward = permute_forward, .backward = permute_backward, .reads = qt_reads_nothing, .cases = transpose_cases};

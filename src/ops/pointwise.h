@@ -27,15 +27,18 @@ static void pointwise_forward(qt_node *nd, pointwise_values values)
 static void pointwise_backward(const qt_node *nd, pointwise_grads grads)
 {
     const pointwise_arg *g = nd->arg;
-    const R             *x = nd->in[0]->data, *y = nd->out->data, *dy = nd->out->grad;
+    const R             *dy = nd->out->grad, *x = nd->in[0]->data ? nd->in[0]->data : dy, *y = nd->out->data ? nd->out->data : dy; /* unread: any */
     R                   *dx = nd->in[0]->grad;
     const bool           first = qt_grad_first(nd->in[0]);
     if (!dx) return;
     QT_FOR_CHUNKS(i, e, nd->out->n, QT_GRAIN) grads(dx + i, x + i, y + i, dy + i, e - i, g->a, g->b, first);
 }
 
-/* op: name; text: the doc; input: domain of its cases; call: builds a case from x; value, grad: the expressions */
-#define POINTWISE(op, text, input, call, value, gradient)                                                                           \
+/* op: name; text: the doc; input: domain of its cases; call: builds a case from x; value, grad: the expressions; read: what backward reads of
+ * x (bit 0) and y (QT_RESULT), as qt_op.reads says it. POINTWISE reads both. */
+#define POINTWISE(op, text, input, call, value, gradient) \
+    POINTWISE_READS(op, text, input, call, value, gradient, QT_READS(1 | QT_RESULT))
+#define POINTWISE_READS(op, text, input, call, value, gradient, read)                                                               \
     QT_CLONES static void op##_values(R *restrict ys, const R *restrict xs, int64_t n, R a, R b)                                    \
     {                                                                                                                               \
         (void)a, (void)b;                                                                                                           \
@@ -59,6 +62,7 @@ static void pointwise_backward(const qt_node *nd, pointwise_grads grads)
     }                                                                                                                               \
     static void       op##_forward(qt_node *nd) { pointwise_forward(nd, op##_values); }                                             \
     static void       op##_backward(const qt_node *nd) { pointwise_backward(nd, op##_grads); }                                      \
+    static uint32_t   op##_reads(const qt_node *nd) { return (void)nd, read; }                                                      \
     static qt_tensor *op##_build(qt_tape *t, qt_tensor **in)                                                                        \
     {                                                                                                                               \
         qt_tensor *x = in[0];                                                                                                       \
@@ -71,7 +75,7 @@ static void pointwise_backward(const qt_node *nd, pointwise_grads grads)
                                          {"rank 5", op##_build, {{{2, 1, 2, 1, 3}, input}}},                                        \
                                          {NULL}};                                                                                   \
     const qt_op qt_op_##op = {.d = {#op, text}, .kind = QT_EXACT, .shape = pointwise_shape, .forward = op##_forward,                \
-                              .backward = op##_backward, .stores = true, .cases = op##_cases};
+                              .backward = op##_backward, .stores = true, .reads = op##_reads, .cases = op##_cases};
 
 #define POINTWISE_EMIT(op, ...) QT_EMIT(t, &qt_op_##op, (&(pointwise_arg){__VA_ARGS__}), sizeof(pointwise_arg), x)
 #endif

@@ -59,7 +59,8 @@ qt_tensor *qt_max_pool2d(qt_tape *t, qt_tensor *x, int kernel, int stride, int p
 static qt_err max_shape(qt_node *nd)
 {
     QT_TRY(pooled(nd));
-    return qt_node_save(nd, (size_t)nd->out->n * sizeof(int32_t));
+    nd->own = nd->out->n * (int64_t)sizeof(int32_t);
+    return qt_node_save(nd, (size_t)nd->own);
 }
 
 /* NaN wins: it must not vanish here. No branch, for the winner of a window is a coin toss. */
@@ -233,20 +234,20 @@ const qt_op qt_op_max_pool2d = {.d = {"max_pool2d", "largest value of each windo
                                 .kind = QT_EXACT,
                                 .shape = max_shape,
                                 .forward = max_forward,
-                                .backward = max_backward,
+                                .backward = max_backward, .reads = qt_reads_nothing,
                                 .stores = true,
                                 .cases = max_cases};
 const qt_op qt_op_avg_pool2d = {.d = {"avg_pool2d", "mean of each window; padding counts as zeros"},
                                 .kind = QT_EXACT,
                                 .shape = pooled,
                                 .forward = avg_forward,
-                                .backward = avg_backward,
+                                .backward = avg_backward, .reads = qt_reads_nothing,
                                 .stores = true,
                                 .cases = avg_cases};
 const qt_op qt_op_global_avg_pool = {.d = {"global_avg_pool", "mean of each channel's plane: [N,C,H,W] to [N,C]"},
                                      .kind = QT_EXACT,
                                      .shape = global_shape,
                                      .forward = global_forward,
-                                     .backward = global_backward,
+                                     .backward = global_backward, .reads = qt_reads_nothing,
                                      .stores = true,
                                      .cases = global_cases};

@@ -17,6 +17,7 @@ static qt_err shape(qt_node *nd)
     if (w && w->n != D)
         return qt_node_fail(nd, "weight is %s, but the rows of x %s have %lld numbers", qt_shape_str(w, s), qt_shape_str(x, u), (long long)D);
     QT_TRY(qt_node_save(nd, (size_t)(x->n / D) * sizeof(R)));
+    nd->own = x->n / D * (int64_t)sizeof(R);
     return qt_node_out_like(nd, x);
 }
 
@@ -64,6 +65,8 @@ QT_CLONES static void strip_backward(R *dw, const R *dy, const R *x, const R *ro
     for (int c = 0; c < width; c++) dw[c] += (R)sum[c];
 }
 
+static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(1) | QT_READS(2); }
+
 static void backward(const qt_node *nd)
 {
     const qt_tensor *x = nd->in[0], *w = nd->in[1];
@@ -92,4 +95,4 @@ static const qt_case cases[] = {{"rows", build, {{{4, 7}, 'n'}, {{7}, 'n'}}},
                                 {NULL}};
 const qt_op qt_op_rms_norm = {
     .d = {"rms_norm", "normalization of each row of the last axis by its root mean square", .source = "Zhang, Sennrich, NeurIPS 2019, equation 4"},
-    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .cases = cases};
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .reads = reads, .cases = cases};

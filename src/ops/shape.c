@@ -80,7 +80,7 @@ static const qt_case reshape_cases[] = {{"flatten", build_flatten, {{{2, 3, 2, 2
                                         {"to a vector", build_line, {{{1, 1}, 'n'}}},
                                         {NULL}};
 const qt_op qt_op_reshape = {.d = {"reshape", "the same numbers under another shape"}, .kind = QT_EXACT,
-                             .shape = reshape_shape, .forward = reshape_forward, .backward = reshape_backward, .cases = reshape_cases};
+                             .shape = reshape_shape, .forward = reshape_forward, .backward = reshape_backward, .reads = qt_reads_nothing, .cases = reshape_cases};
 
 /* ---- concat, slice, pad: rows of `n` numbers that lie in one tensor `step` apart ---------------------------------------------- */
 
@@ -242,8 +242,8 @@ static const qt_case pad_cases[] = {{"vector", build_pad, {{{3}, 'n'}}},
                                     {"nothing", build_pad_none, {{{1, 1}, 'n'}}},
                                     {NULL}};
 const qt_op qt_op_concat = {.d = {"concat", "two tensors one after the other along an axis"}, .kind = QT_EXACT,
-                            .shape = concat_shape, .forward = concat_forward, .backward = concat_backward, .cases = concat_cases};
+                            .shape = concat_shape, .forward = concat_forward, .backward = concat_backward, .reads = qt_reads_nothing, .cases = concat_cases};
 const qt_op qt_op_slice = {.d = {"slice", "a range of an axis"}, .kind = QT_EXACT,
-                           .shape = slice_shape, .forward = slice_forward, .backward = slice_backward, .cases = slice_cases};
+                           .shape = slice_shape, .forward = slice_forward, .backward = slice_backward, .reads = qt_reads_nothing, .cases = slice_cases};
 const qt_op qt_op_pad = {.d = {"pad", "an axis made longer at its ends with a constant"}, .kind = QT_EXACT,
-                         .shape = pad_shape, .forward = pad_forward, .backward = pad_backward, .cases = pad_cases};
+                         .shape = pad_shape, .forward = pad_forward, .backward = pad_backward, .reads = qt_reads_nothing, .cases = pad_cases};

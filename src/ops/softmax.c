@@ -80,7 +80,10 @@ static qt_tensor *build_log_softmax(qt_tape *t, qt_tensor **in) { return qt_log_
     }
 static const qt_case softmax_cases[] = CASES(build_softmax), log_softmax_cases[] = CASES(build_log_softmax);
 
+static uint32_t reads_nearly(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(QT_RESULT); }
+
 const qt_op qt_op_softmax = {.d = {"softmax", "exp(x) over the sum of exp(x), over the last axis"}, .kind = QT_EXACT,
-                             .shape = shape, .forward = softmax_forward, .backward = softmax_backward, .cases = softmax_cases};
+                             .shape = shape, .forward = softmax_forward, .backward = softmax_backward, .reads = reads_nearly, .cases = softmax_cases};
 const qt_op qt_op_log_softmax = {.d = {"log_softmax", "logarithm of softmax over the last axis"}, .kind = QT_EXACT,
-                                 .shape = shape, .forward = log_softmax_forward, .backward = log_softmax_backward, .cases = log_softmax_cases};
+                                 .shape = shape, .forward = log_softmax_forward, .backward = log_softmax_backward,
+                                 .reads = qt_reads_result, .cases = log_softmax_cases};

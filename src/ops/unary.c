@@ -21,9 +21,9 @@ qt_tensor *qt_sqrt(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(sqrt, 0); }
 qt_tensor *qt_abs(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(abs, 0); }
 qt_tensor *qt_clamp(qt_tape *t, qt_tensor *x, double lo, double hi) { return POINTWISE_EMIT(clamp, (R)lo, (R)hi); }
 
-POINTWISE(scale, "x times a constant", 'n', qt_scale(t, x, -1.5), a * x, a * dy)
-POINTWISE(exp, "e to the power x", 'n', qt_exp(t, x), qt_vexp(x), dy * y)
-POINTWISE(log, "natural logarithm", 'p', qt_log(t, x), QT_M(log)(x), dy / x)
-POINTWISE(sqrt, "square root", 'p', qt_sqrt(t, x), QT_M(sqrt)(x), dy / (2 * y))
-POINTWISE(abs, "absolute value", 'k', qt_abs(t, x), QT_M(fabs)(x), dy * QT_M(copysign)(x == 0 ? 0 : 1, x))
-POINTWISE(clamp, "x, not below lo and not above hi", 'k', qt_clamp(t, x, -0.05, 1.5), clamp(x, a, b), ((x < a) | (x > b)) ? 0 : dy)
+POINTWISE_READS(scale, "x times a constant", 'n', qt_scale(t, x, -1.5), a * x, a * dy, 0)
+POINTWISE_READS(exp, "e to the power x", 'n', qt_exp(t, x), qt_vexp(x), dy * y, QT_READS(QT_RESULT))
+POINTWISE_READS(log, "natural logarithm", 'p', qt_log(t, x), QT_M(log)(x), dy / x, QT_READS(1))
+POINTWISE_READS(sqrt, "square root", 'p', qt_sqrt(t, x), QT_M(sqrt)(x), dy / (2 * y), QT_READS(QT_RESULT))
+POINTWISE_READS(abs, "absolute value", 'k', qt_abs(t, x), QT_M(fabs)(x), dy * QT_M(copysign)(x == 0 ? 0 : 1, x), QT_READS(1))
+POINTWISE_READS(clamp, "x, not below lo and not above hi", 'k', qt_clamp(t, x, -0.05, 1.5), clamp(x, a, b), ((x < a) | (x > b)) ? 0 : dy, QT_READS(1))

@@ -103,6 +103,8 @@ static void forward(qt_node *nd)
     }
 }
 
+static uint32_t reads(const qt_node *nd) { return ((const arg *)nd->arg)->clip ? QT_READS(1) : 0; }
+
 static void backward(const qt_node *nd)
 {
     const arg *g = nd->arg;
@@ -145,7 +147,7 @@ static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'c'}}},
 
 static const qt_op op = {
     {"binary", "two levels, gradient through where |x| <= 1", "arXiv 1603.05279"}, QT_SURROGATE, shape, forward, backward, .stores = true,
-    .cases = cases};
+    .reads = reads, .cases = cases};
 
 const qt_quant qt_quant_binary = {
     {"binary", "sign times mean magnitude", "Rastegari et al. 2016, arXiv 1603.05279, eq. 6", fields, sizeof(cfg)},

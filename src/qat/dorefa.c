@@ -120,6 +120,8 @@ static void forward(qt_node *nd)
         if (!quantize(y, q, a, x, b, e)) qt_bytes_spoil(&a->bytes, 0);
 }
 
+static uint32_t reads(const qt_node *nd) { return ((const arg *)nd->arg)->kind == SIGN ? 0 : QT_READS(1); }
+
 static void backward(const qt_node *nd)
 {
     const arg *a = nd->arg;
@@ -163,7 +165,7 @@ static const qt_case cases[] = {{"act", build, {{{6, 8}, 'n'}}}, {0}};
 
 static const qt_op op = {
     {"dorefa", "tanh for weights, clip for activations", "arXiv 1606.06160"}, QT_SURROGATE, shape, forward, backward, .stores = true,
-    .cases = cases};
+    .reads = reads, .cases = cases};
 
 const qt_quant qt_quant_dorefa = {
     {"dorefa", "weights through tanh, activations clipped to [0, 1]", "Zhou et al. 2016, arXiv 1606.06160, eq. 5-11", fields, sizeof(cfg)},

@@ -95,6 +95,8 @@ void qt_grid_forward(qt_node *nd)
     }
 }
 
+uint32_t qt_grid_reads(const qt_node *nd) { return ((const qt_grid *)nd->arg)->mask ? QT_READS(1) : 0; }
+
 void qt_grid_backward(const qt_node *nd)
 {
     const qt_grid *g = nd->arg;

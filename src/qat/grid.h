@@ -73,6 +73,7 @@ typedef struct qt_grid {
 qt_err qt_grid_shape(qt_node *nd);
 void   qt_grid_forward(qt_node *nd);
 void   qt_grid_backward(const qt_node *nd);
+uint32_t qt_grid_reads(const qt_node *nd);
 
 /* y = values of x [n] and, unless q is NULL, q = codes - base, in one pass. False if q holds the code of a NaN. */
 bool   qt_quantize_run(R *restrict y, uint8_t *restrict q, const R *restrict x, int64_t n, R s, R z, R qn, R qp, int base);

@@ -123,7 +123,7 @@ static const qt_case cases[] = {{"token", build, {{{6, 8}, 'n'}}}, {0}};
 
 static const qt_op op = {
     {"int", "grid scaled by the largest magnitude, gradient passed on", "arXiv 2402.17764"}, QT_SURROGATE, shape, forward, qt_grid_backward,
-    .stores = true, .cases = cases};
+    .stores = true, .reads = qt_grid_reads, .cases = cases};
 
 const qt_quant qt_quant_int = {
     {"int", "integers with the largest magnitude of each token (or of the tensor) as scale, identity gradient",

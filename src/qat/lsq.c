@@ -67,6 +67,8 @@ static qt_err shape(qt_node *nd)
     return qt_wants_grad(nd->out) ? qt_node_save(nd, (size_t)c.pieces * sizeof(double)) : QT_OK; /* partial sums of ds */
 }
 
+static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS(3); }
+
 static void backward(const qt_node *nd)
 {
     const arg     *a = nd->arg;
@@ -94,7 +96,7 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'p'}}}, {0}};
 
 static const qt_op op = {
-    {"lsq", "learned step size", "arXiv 1902.08153"}, QT_SURROGATE, shape, qt_grid_forward, backward, .stores = true, .cases = cases};
+    {"lsq", "learned step size", "arXiv 1902.08153"}, QT_SURROGATE, shape, qt_grid_forward, backward, .stores = true, .reads = reads, .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
 

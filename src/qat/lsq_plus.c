@@ -85,6 +85,8 @@ static void forward(qt_node *nd)
     }
 }
 
+static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS(7); }
+
 static void backward(const qt_node *nd)
 {
     const arg *a = nd->arg;
@@ -114,7 +116,7 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'p'}, {{6}, 'n'}}}, {0}};
 
 static const qt_op op = {
-    {"lsq_plus", "learned step size and offset", "arXiv 2004.09576"}, QT_SURROGATE, shape, forward, backward, .stores = true, .cases = cases};
+    {"lsq_plus", "learned step size and offset", "arXiv 2004.09576"}, QT_SURROGATE, shape, forward, backward, .stores = true, .reads = reads, .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
 

@@ -79,6 +79,8 @@ static qt_err shape(qt_node *nd)
     return qt_wants_grad(nd->out) ? qt_node_save(nd, (size_t)QT_CHUNKS(nd->out->n, QT_GRAIN) * sizeof(double)) : QT_OK;
 }
 
+static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS(3); }
+
 static void backward(const qt_node *nd)
 {
     const R   *x = nd->in[0]->data, *dy = nd->out->grad, a = guarded(nd->in[1]->data[0]);
@@ -102,7 +104,7 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 static const qt_case cases[] = {{"tensor", build, {{{6, 8}, 'n'}, {{1}, 'p'}}}, {0}};
 
 static const qt_op op = {
-    {"pact", "clipped ReLU with a learned end", "arXiv 1805.06085"}, QT_SURROGATE, shape, qt_grid_forward, backward, .stores = true, .cases = cases};
+    {"pact", "clipped ReLU with a learned end", "arXiv 1805.06085"}, QT_SURROGATE, shape, qt_grid_forward, backward, .stores = true, .reads = reads, .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
 

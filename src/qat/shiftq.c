@@ -111,7 +111,7 @@ static const qt_case cases[] = {{"matrix", build, {{{6, 8}, 'n'}}}, {0}};
 
 static const qt_op op = {
     {"shiftq", "integers with power-of-two groups of scales, gradient passed on", "arXiv 2411.10948"}, QT_SURROGATE, shape, forward, qt_pass_backward,
-    .stores = true, .cases = cases};
+    .stores = true, .reads = qt_reads_nothing, .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------------- */
 

@@ -81,7 +81,7 @@ static const qt_case cases[] = {{"tensor", build, {{{6, 8}, 'n'}, {{1}, 'c'}}}, 
 
 static const qt_op op = {
     {"ternary", "three levels, gradient passed on", "arXiv 2402.17764"}, QT_SURROGATE, qt_grid_shape, qt_grid_forward, qt_grid_backward,
-    .stores = true, .cases = cases};
+    .stores = true, .reads = qt_grid_reads, .cases = cases};
 
 const qt_quant qt_quant_ternary = {
     {"ternary", "weights -1, 0, 1 with one scale (BitNet b1.58), identity gradient", "Ma et al. 2024, arXiv 2402.17764, eq. 1-3", fields,

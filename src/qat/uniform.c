@@ -179,7 +179,7 @@ static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'c'}, {
 
 static const qt_op op = {
     {"uniform", "affine grid, gradient through where not clipped", "arXiv 1712.05877"}, QT_SURROGATE, qt_grid_shape, qt_grid_forward,
-    qt_grid_backward, .stores = true, .cases = cases};
+    qt_grid_backward, .stores = true, .reads = qt_grid_reads, .cases = cases};
 
 const qt_quant qt_quant_uniform = {
     {"uniform", "uniform affine grid from the tensor's range, straight-through gradient", "Jacob et al. 2018, arXiv 1712.05877, eq. 12", fields,

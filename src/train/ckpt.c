@@ -69,6 +69,9 @@ static qt_err write_all(qt_h5 *f, const qt_run *r)
     QT_TRY(qt_h5_put_real(f, "best", r->best));
     QT_TRY(qt_h5_put_int(f, "metrics_bytes", r->metrics_bytes));
     QT_TRY(qt_h5_put_real(f, "busy", r->busy));
+    QT_TRY(qt_h5_put_int(f, "saved_bytes", r->saved.bytes));
+    QT_TRY(qt_h5_put_int(f, "saved_bytes_float", r->saved.floats));
+    QT_TRY(qt_h5_put_int(f, "saved_bytes_per_op", r->saved.per_op));
     return qt_h5_put_real(f, "seconds", r->began > 0 ? r->seconds + qt_clock() - r->began : r->seconds);
 }
 
@@ -204,6 +207,15 @@ static qt_err read_codes(qt_h5 *f, qt_run *r)
     return QT_OK;
 }
 
+/* Checkpoints of older versions have none of it. */
+static qt_err read_saved(qt_h5 *f, qt_saved *s)
+{
+    if (!qt_h5_has_key(f, "saved_bytes_per_op")) return QT_OK;
+    QT_TRY(qt_h5_get_int(f, "saved_bytes", &s->bytes));
+    QT_TRY(qt_h5_get_int(f, "saved_bytes_float", &s->floats));
+    return qt_h5_get_int(f, "saved_bytes_per_op", &s->per_op);
+}
+
 static qt_err read_state(qt_h5 *f, qt_run *r)
 {
     int64_t phase, count, has_best;
@@ -216,6 +228,7 @@ static qt_err read_state(qt_h5 *f, qt_run *r)
     QT_TRY(qt_h5_get_real(f, "best", &r->best));
     QT_TRY(qt_h5_get_real(f, "seconds", &r->seconds));
     QT_TRY(qt_h5_get_real(f, "busy", &r->busy));
+    QT_TRY(read_saved(f, &r->saved));
     r->phase = (int)phase, r->has_best = has_best != 0;
     qt_optimizer_set_count(r->optim, count);
     return QT_OK;

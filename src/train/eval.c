@@ -158,8 +158,9 @@ static qt_err add_batch(qt_run *r, const qt_batch *b, sums *s, bool events, R *l
     qt_tensor *out, *loss;
     qt_tape_reset(r->tape);
     qt_tape_mode(r->tape, false, false);
-    r->tape->step = r->step;
+    r->tape->step = r->step, r->tape->thrifty = r->model->thrifty && !(events && r->store->n_site); /* events look at what sites were given */
     loss = qt_run_forward(r, b, &out);
+    r->tape->thrifty = r->model->thrifty;
     QT_TRY(qt_tape_error(r->tape));
     s->loss += (double)loss->data[0] * (double)counted;
     if (b->y && !b->ids) s->accuracy += qt_run_metric(&qt_metric_accuracy, out, b);

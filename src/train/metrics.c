@@ -75,6 +75,7 @@ void qt_metrics_step(qt_run *r, double loss, const double *accuracy, double lr, 
     if (accuracy) add_real(&l, "accuracy", *accuracy);
     if (qt_run_is_text(r)) add_real(&l, "perplexity", exp(loss));
     add_real(&l, "lr", lr);
+    add_real(&l, "saved_mb", r->saved_mb);
     end(&l, r, items_per_s);
 }
 
@@ -92,6 +93,9 @@ void qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_resu
         add_int(&l, "params", res->params);
         add_real(&l, "bits_per_weight", res->bits_per_weight);
         add_real(&l, "bytes", res->bytes);
+        if (r->saved.bytes)
+            add_int(&l, "saved_bytes", r->saved.bytes), add_int(&l, "saved_bytes_float", r->saved.floats),
+                add_int(&l, "saved_bytes_per_op", r->saved.per_op);
         if (use && use->kind == QT_YAML_SCALAR) add_text(&l, "data", use->text);
     }
     end(&l, r, items_per_s);

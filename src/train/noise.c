@@ -191,7 +191,9 @@ qt_err qt_noise_events(qt_run *r)
         memcpy(values, r->store->value, size);
         t->seed = r->tape->seed, t->simulate = r->tape->simulate;
         enable(r, false, true);
+        r->tape->thrifty = false;
         e = measure(r, t, v);
+        r->tape->thrifty = r->model->thrifty;
         memcpy(r->store->value, values, size);
         qt_store_zero_grad(r->store);
         for (int i = 0; i < r->model->n && e == QT_OK; i++)

@@ -10,7 +10,7 @@ typedef struct top {
     int64_t        recipe, seed;
     const char    *name, *doc, *paper;
     int            engine;
-    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *lora, *schedule, *optim, *lr_schedule, *train, *init, *phases, *export, *arms,
+    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *memory, *lora, *schedule, *optim, *lr_schedule, *train, *init, *phases, *export, *arms,
         *seeds, *claims;
 } top;
 
@@ -28,6 +28,7 @@ static const qt_field top_fields[] = {
     QT_F_TREE(top, metric, "~", "a metric to report beside loss and accuracy"),
     QT_F_TREE(top, quant, "~", "ordered list of rules; the last that matches wins"),
     QT_F_TREE(top, lora, "~", "adapters on a frozen model: rank, alpha, dropout, targets, variant, pool, freeze, train"),
+    QT_F_TREE(top, memory, "~", "how layers keep what backward reads: {codec: NAME, match: layers, ...}"),
     QT_F_ENUM(top, engine, "auto", "auto|float", "auto: integers where both operands are integers; float: simulate"),
     QT_F_TREE(top, schedule, "~", "when quantization begins and what freezes when"),
     QT_F_TREE(top, optim, "~", "an optimizer (default: adam)"),
@@ -113,7 +114,7 @@ static qt_err read_top(qt_recipe *r, top *t)
         gather(&e, qt_fail_at(QT_ERECIPE, qt_yaml_get(r->tree, "name")->pos, "name: '%s' cannot be the name of a folder", r->name));
     r->doc = t->doc, r->paper = t->paper, r->seed = t->seed, r->engine_float = t->engine == 1;
     r->model = t->model, r->quant = t->quant, r->lora = t->lora, r->data = t->data, r->optim = t->optim, r->lr_schedule = t->lr_schedule;
-    r->arms = t->arms, r->seeds = t->seeds, r->claims = t->claims;
+    r->arms = t->arms, r->seeds = t->seeds, r->claims = t->claims, r->memory = t->memory;
     return e;
 }
 
@@ -329,6 +330,7 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section, bool claims)
     if (info->known) in.rank = info->rank, in.ids = info->ids, memcpy(in.dim, info->dim, sizeof in.dim);
     if (r->model) gather(&e, qt_model_build(r->arena, s, r->model, r->quant, in, info->classes, &m));
     if (m && e == QT_OK) gather(&e, qt_lora_apply(r->arena, r->lora, m));
+    if (m && info->known && e == QT_OK) gather(&e, qt_memory_build(r->arena, r->memory, m));
     if (claims && m && info->known && e == QT_OK) gather(&e, qt_claims_check_sites(r, s));
     if (m && info->known && e == QT_OK) gather(&e, qt_optimizer_make(r->arena, s, r->optim, &o));
     else if (r->optim) gather(&e, qt_desc_read(r->arena, &qt_optims, r->optim, "optim", NULL, &d, &cfg));

@@ -68,11 +68,13 @@ static qt_err build(qt_run *r)
     if (!(r->store = qt_store_new((uint64_t)rc->seed))) return QT_EMEM;
     QT_TRY(qt_model_build(&r->arena, r->store, rc->model, rc->quant, in, info->classes, &r->model));
     QT_TRY(qt_lora_apply(&r->arena, rc->lora, r->model));
+    QT_TRY(qt_memory_build(&r->arena, rc->memory, r->model));
     QT_TRY(qt_optimizer_make(&r->arena, r->store, rc->optim, &r->optim));
     QT_TRY(qt_lr_make(&r->arena, rc->lr_schedule, &r->lr));
     QT_TRY(qt_store_seal(r->store, qt_optimizer_slots(r->optim)));
     if (!(r->tape = qt_tape_new())) return QT_EMEM;
     qt_tape_simulate(r->tape, r->recipe->engine_float);
+    r->tape->thrifty = r->model->thrifty;
     r->tape->seed = (uint64_t)rc->seed;
     r->loss = rc->loss, r->loss_cfg = rc->loss_cfg;
     if (!r->loss) {

@@ -1,6 +1,7 @@
 /* Recipes, runs, checkpoints, claims. */
 #ifndef QT_TRAIN_TRAIN_H
 #define QT_TRAIN_TRAIN_H
+#include "autograd/codec.h"
 #include "base/files.h"
 #include "base/h5.h"
 #include "base/sha256.h"
@@ -63,7 +64,7 @@ typedef struct qt_recipe {
     struct { const struct qt_phase *phase; void *cfg; } phase[QT_MAX_PHASES];
     int              n_exports;
     struct { const struct qt_exporter *exporter; void *cfg; } export[QT_MAX_EXPORTS]; /* made when the run ends */
-    const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *seeds, *claims;
+    const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *seeds, *claims, *memory;
     const qt_yaml  *fallback;        /* data section to use when the files of `data` are missing, or NULL */
 } qt_recipe;
 
@@ -111,6 +112,8 @@ typedef struct qt_run {
     double       seconds;         /* of training so far, over resumes */
     double       busy;            /* of these, in training steps: without evaluation and saving */
     double       began;           /* clock when this process began to train */
+    double       saved_mb;        /* what the layers kept for backward in the last step */
+    qt_saved     saved;           /* what the layers kept for backward, in the step in which that was most */
     double       best;            /* best val (or test) metric so far: accuracy, or minus the loss */
     bool         has_best;
     bool         done;            /* DONE was found: nothing is left to do */

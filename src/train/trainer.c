@@ -48,6 +48,22 @@ typedef struct outcome {
     double loss, accuracy, lr;
 } outcome;
 
+/* The forward pass again on a tape that keeps everything, so that what went wrong can be seen. */
+static void once_more(qt_run *r, const qt_batch *b)
+{
+    qt_tensor *out;
+    qt_tape_reset(r->tape);
+    r->tape->thrifty = false;
+    qt_run_forward(r, b, &out);
+}
+
+static void account(qt_run *r)
+{
+    qt_saved s = qt_tape_saved(r->tape);
+    r->saved_mb = (double)s.bytes / 1e6;
+    if (s.bytes > r->saved.bytes) r->saved = s;
+}
+
 static void after_step(qt_run *r)
 {
     for (int i = 0; i < r->store->n_site; i++)
@@ -64,7 +80,9 @@ static qt_err train_step(qt_run *r, const qt_batch *b, bool measure, outcome *o)
     loss = qt_model_penalty(r->tape, r->model, qt_run_forward(r, b, &out));
     QT_TRY(qt_tape_error(r->tape));
     o->loss = (double)loss->data[0], o->lr = qt_optimizer_lr(r->optim) * factor;
+    if (!isfinite(o->loss) && r->tape->thrifty) once_more(r, b);
     if (!isfinite(o->loss)) return diverged(r, o->loss);
+    account(r);
     if (measure && b->y && !b->ids) o->accuracy = qt_run_metric(&qt_metric_accuracy, out, b) / (double)b->n;
     QT_TRY(qt_backward(r->tape, loss));
     if (!gradients_finite(r->store)) return diverged(r, o->loss);
