@@ -55,7 +55,7 @@ void qt_tape_done(qt_tape *t, qt_tensor *x);
 /* What is kept of the numbers of p->x into y [n]. */
 void qt_pack_decode(const qt_pack *p, R *y);
 
-/* Bytes of what backward of the layers reads, of tensors that are not parameters and of the ops' own arrays: as it is kept; as it would be in floats,
+/* Bytes of what backward of the layers reads, but of parameters and what quantizers make of them, and of the ops' own arrays: as it is kept; as it would be in floats,
  * each tensor once; and as it is kept if each reader had a copy of its own. What the loss reads, which belongs to no layer, is not in it. */
 typedef struct qt_saved {
     int64_t bytes, floats, per_op;

@@ -64,6 +64,15 @@ static bool of_parameters(const qt_node *nd)
     return true;
 }
 
+/* A parameter, or a result of parameters. */
+static bool is_weight(const qt_tape *t, const qt_tensor *x)
+{
+    if (x->flags & QT_PERSISTENT) return true;
+    for (const qt_node *nd = t->node; nd < t->node + t->n; nd++)
+        if (nd->out == x) return of_parameters(nd);
+    return false;
+}
+
 typedef struct need {
     uint32_t  read;
     qt_saver *saver; /* of the first layer that reads the numbers; NULL if one of them wants the very numbers */
@@ -72,10 +81,9 @@ typedef struct need {
 static need need_of(const qt_tape *t, const qt_tensor *x)
 {
     need d = {0};
-    bool codec = true;
+    bool codec = !is_weight(t, x);
     for (const qt_node *nd = t->node; nd < t->node + t->n; nd++) {
         uint32_t reads = qt_wants_grad(nd->out) ? qt_reads(nd) : 0, here = 0;
-        if (nd->out == x) codec = !of_parameters(nd);
         for (int k = 0; k < SLOTS && reads; k++)
             if (slot(nd, k) == x) here |= read_of(reads, k);
         d.read |= here;
@@ -269,7 +277,7 @@ qt_saved qt_tape_saved(qt_tape *t)
             if (nd->path && qt_wants_grad(nd->out) && !pass) s.bytes += nd->own, s.floats += nd->own, s.per_op += nd->own;
             for (int k = 0; k < SLOTS && reads; k++) {
                 qt_tensor *x = slot(nd, k);
-                if (!x || !read_of(reads, k) || x->flags & (QT_PERSISTENT | QT_IDS)) continue;
+                if (!x || !read_of(reads, k) || x->flags & QT_IDS || is_weight(t, x)) continue;
                 if (pass) x->flags &= (uint8_t)~COUNTED;
                 else add_slot(t, x, read_of(reads, k), &s);
             }

@@ -10,6 +10,7 @@ typedef struct config {
     int64_t patch, d_model, n_layer, n_head, classes;
     double  mlp_ratio;
     int     norm;
+    bool    fused;
 } config;
 
 #define NORMS "layer_norm|rms_norm|l1_layer_norm"
@@ -22,6 +23,7 @@ static const qt_field fields[] = {
     QT_F_INT(config, n_head, "4", 1, 1 << 12, "heads of attention"),
     QT_F_REAL(config, mlp_ratio, "2", 0.01, 100, "numbers inside the feed-forward part, in units of d_model"),
     QT_F_ENUM(config, norm, "layer_norm", NORMS, "the norm in front of each part"),
+    QT_F_BOOL(config, fused, "true", "attention as one operation"),
     QT_F_INT(config, classes, "0", 0, 1 << 24, "outputs; 0: as the data have"),
     {NULL},
 };
@@ -45,7 +47,7 @@ static qt_err expand(FILE *f, const void *cfg, const qt_shape *in, int64_t class
     fprintf(f, "- name: blk\n  repeat: %lld\n  layers:\n", (long long)c->n_layer);
     fprintf(f, "    - {use: %s, name: norm1}\n", norm);
     product(f, "    ", "qkv", 3 * c->d_model);
-    fprintf(f, "    - {use: attention, heads: %lld, name: attn}\n", (long long)c->n_head);
+    fprintf(f, "    - {use: attention, heads: %lld, fused: %s, name: attn}\n", (long long)c->n_head, c->fused ? "true" : "false");
     product(f, "    ", "proj", c->d_model);
     fprintf(f, "    - {use: add, name: add1, from: input}\n    - {use: %s, name: norm2}\n", norm);
     product(f, "    ", "fc1", (int64_t)((double)c->d_model * c->mlp_ratio));

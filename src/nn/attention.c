@@ -6,13 +6,14 @@
  *
  * Vaswani et al., "Attention is all you need", NeurIPS 2017; Su et al., "RoFormer", arXiv 2104.09864 (rope); Ainslie et al., "GQA", 2023. */
 #include "nn/nn.h"
+#include <math.h>
 #include <string.h>
 
 enum { ROPE_NONE, ROPE_INTERLEAVED, ROPE_HALF };
 
 typedef struct config {
     int64_t heads, kv_heads;
-    bool    causal, fp16;
+    bool    causal, fp16, fused;
     int     rope;
     double  rope_base;
 } config;
@@ -24,6 +25,7 @@ static const qt_field fields[] = {
     QT_F_ENUM(config, rope, "none", "none|interleaved|half", "rotary positions, on neighbouring pairs or on pairs half a head apart"),
     QT_F_REAL(config, rope_base, "10000", 1, 1e9, "base of the rotary angles"),
     QT_F_BOOL(config, fp16, "false", "round queries, keys, values and probabilities to half precision, as llama.cpp does"),
+    QT_F_BOOL(config, fused, "true", "one operation; false: products and softmax as operations of their own, with all probabilities in memory"),
     {NULL},
 };
 
@@ -47,6 +49,8 @@ static qt_err build(qt_module *m, qt_store *s)
     (void)s;
     if (!c->heads) return qt_module_fail(m, "attention needs 'heads'");
     if (c->heads % kv_heads(c)) return qt_module_fail(m, "%lld heads cannot share %lld kv_heads", (long long)c->heads, (long long)c->kv_heads);
+    if (!c->fused && (c->causal || c->fp16 || kv_heads(c) != c->heads))
+        return qt_module_fail(m, "fused: false is for attention that is not causal, with as many kv_heads as heads, without fp16");
     for (int i = 0; i < m->n_in; i++)
         if (m->in_shape[i].rank != 2) return qt_module_misfit(m, i, "[tokens, features]", NULL);
     if (!(D = head_size(m, c)) && m->n_in == 1)
@@ -72,6 +76,28 @@ static qt_tensor *remember(qt_tape *t, const qt_kv *kv, R *kept, const qt_tensor
     return all;
 }
 
+/* [N, T, H D] as [N, H, T, D], or back. */
+static qt_tensor *apart(qt_tape *t, qt_tensor *x, int64_t H)
+{
+    if (t->err) return x;
+    x = qt_reshape(t, x, 4, (int64_t[]){x->dim[0], x->dim[1], H, x->dim[2] / H});
+    return qt_permute(t, x, (int[]){0, 2, 1, 3});
+}
+static qt_tensor *together(qt_tape *t, qt_tensor *x)
+{
+    if (t->err) return x;
+    int64_t dim[3] = {x->dim[0], x->dim[2], x->dim[1] * x->dim[3]};
+    return qt_reshape(t, qt_permute(t, x, (int[]){0, 2, 1, 3}), 3, dim);
+}
+
+/* The same from its parts. */
+static qt_tensor *composed(qt_tape *t, qt_tensor *q, qt_tensor *k, qt_tensor *v, int64_t H, int64_t D)
+{
+    qt_tensor *s = qt_matmul(t, apart(t, q, H), apart(t, k, H), false, true);
+    qt_tensor *p = qt_softmax(t, qt_scale(t, s, 1 / sqrt((double)D)));
+    return together(t, qt_matmul(t, p, apart(t, v, H), false, false));
+}
+
 static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
 {
     const config *c = m->cfg;
@@ -93,7 +119,7 @@ static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
         k = remember(t, m->kv, m->kv->k, k), v = remember(t, m->kv, m->kv->v, v);
         m->kv->n += T;
     }
-    return qt_attention(t, q, k, v, H, G, c->causal, c->fp16);
+    return c->fused ? qt_attention(t, q, k, v, H, G, c->causal, c->fp16) : composed(t, q, k, v, H, D);
 }
 
 /* q k^T and p v; half of them where a token sees only what is before it. */
@@ -103,6 +129,8 @@ static int64_t macs(const qt_module *m)
     return 2 * seen * m->out_shape.dim[1];
 }
 
+static int64_t heads(const qt_module *m) { return ((const config *)m->cfg)->heads; }
+
 const qt_layer qt_layer_attention = {
     .d = {"attention", "each token gathers from the tokens it may see", "Vaswani et al., NeurIPS 2017, section 3.2", fields, sizeof(config)},
     .inputs = 3,
@@ -110,4 +138,5 @@ const qt_layer qt_layer_attention = {
     .build = build,
     .forward = forward,
     .macs = macs,
+    .heads = heads,
 };

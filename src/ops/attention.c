@@ -80,6 +80,7 @@ static qt_err shape(qt_node *nd)
     if (!(p->kt = numbers(nd, p->B * p->KV * p->D * p->wide))) return QT_EMEM;
     if (!(p->own = numbers(nd, p->each * qt_threads()))) return QT_EMEM;
     p->inv = p->max + p->B * p->H * p->Tq;
+    nd->own = (2 * p->B * p->H * p->Tq + p->B * p->KV * p->D * p->wide + (p->fp16 ? q->n + k->n + v->n : 0)) * (int64_t)sizeof(R);
     return qt_node_out_like(nd, q);
 }
 
@@ -210,10 +211,13 @@ static void head_backward(const plan *p, int64_t b, int64_t c, const grads *d, R
         }
 }
 
+static uint32_t reads(const qt_node *nd) { return ((const plan *)nd->saved)->fp16 ? 0 : QT_READS_NEARLY(7); }
+
 static void backward(const qt_node *nd)
 {
-    const plan *p = nd->saved;
+    plan       *p = nd->saved;
     qt_tensor  *q = nd->in[0], *k = nd->in[1], *v = nd->in[2];
+    if (!p->fp16) p->q = q->data, p->k = k->data, p->v = v->data; /* they may have moved */
     grads       d = {.q = q->grad, .k = k->grad, .v = v->grad};
     d.first_v = qt_grad_first(v), d.first_k = qt_grad_first(k), d.first_q = qt_grad_first(q); /* in the order of their products */
     QT_FOR_EACH(j, p->B * p->KV, p->B * p->H * p->Tq * p->Tk > QT_GRAIN)
@@ -277,4 +281,4 @@ static const qt_case cases[] = {{"one head", build_one, {{{1, 3, 2}, 'n'}, {{1, 
                                 {NULL}};
 const qt_op qt_op_attention = {
     .d = {"attention", "softmax(q k^T / sqrt(D)) v for each head, causal or not, key heads shared or not", .source = "Vaswani et al., 2017, equation 1"},
-    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .naive = naive, .cases = cases};
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .reads = reads, .naive = naive, .cases = cases};

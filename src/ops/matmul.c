@@ -1,13 +1,13 @@
 /* Matrix products.
  *
- * matmul: C = op(A) op(B), op(A) [M,K], op(B) [K,N], op transposes where asked; A may be a batch [B,...] of matrices, and B then a
+ * matmul: C = op(A) op(B), op(A) [M,K], op(B) [K,N], op transposes where asked; A may be a batch [...,M,K] of matrices, and B then a
  * batch of as many or one matrix for all. With G = dL/dC:
  *     d op(A) = G op(B)^T,   d op(B) = op(A)^T G,   a transposed operand gets the transpose: dA = op(B) G^T,  dB = G^T op(A).
  * linear: y = x w^T + b over the last axis of x, the product of every fully connected layer:
  *     dx = dy w,   dw = dy^T x,   db = column sums of dy.
  * Where x and w are quantized its forward is a product of their integers, scaled once (kernels/codes.h); backward works on the numbers
  * that the integers stand for.
- * Left out: broadcasting over more than one batch axis, and vectors as operands. */
+ * Left out: broadcasting over some of the batch axes only, and vectors as operands. */
 #include "kernels/gemm.h"
 #include "base/par.h"
 #include "kernels/igemm.h"
@@ -47,15 +47,18 @@ static qt_err matmul_shape(qt_node *nd)
     char             sa[96], sb[96];
     int              ra = a->rank, rb = b->rank;
     product         *p;
-    if (ra < 2 || ra > 3 || rb < 2 || rb > ra || (rb == 3 && a->dim[0] != b->dim[0]) ||
-        a->dim[f->ta ? ra - 2 : ra - 1] != b->dim[f->tb ? rb - 1 : rb - 2])
+    bool             fits = ra >= 2 && (rb == 2 || rb == ra) && a->dim[f->ta ? ra - 2 : ra - 1] == b->dim[f->tb ? rb - 1 : rb - 2];
+    int64_t          dim[QT_MAX_DIM], batch = 1;
+    for (int i = 0; fits && i < ra - 2; i++) fits = rb == 2 || a->dim[i] == b->dim[i], batch *= dim[i] = a->dim[i];
+    if (!fits)
         return qt_node_fail(nd, "cannot multiply %s%s by %s%s: wants [M,K] or [B,M,K] times [K,N] or [B,K,N]", qt_shape_str(a, sa),
                             f->ta ? " transposed" : "", qt_shape_str(b, sb), f->tb ? " transposed" : "");
     QT_TRY(qt_node_save(nd, sizeof *p));
     p = nd->saved;
-    *p = (product){f->ta, f->tb, ra == 3 ? a->dim[0] : 1, a->dim[f->ta ? ra - 1 : ra - 2], b->dim[f->tb ? rb - 2 : rb - 1],
-                   a->dim[f->ta ? ra - 2 : ra - 1], rb == 3 ? b->dim[1] * b->dim[2] : 0};
-    QT_TRY(qt_node_out(nd, ra, ra == 3 ? (int64_t[]){p->batch, p->M, p->N} : (int64_t[]){p->M, p->N}));
+    *p = (product){f->ta, f->tb, batch, a->dim[f->ta ? ra - 1 : ra - 2], b->dim[f->tb ? rb - 2 : rb - 1], a->dim[f->ta ? ra - 2 : ra - 1],
+                   rb > 2 ? b->dim[rb - 1] * b->dim[rb - 2] : 0};
+    dim[ra - 2] = p->M, dim[ra - 1] = p->N;
+    QT_TRY(qt_node_out(nd, ra, dim));
     if (!f->ta && !p->step_b) p->M *= p->batch, p->batch = 1; /* rows of all matrices meet the same b: one product */
     return QT_OK;
 }
@@ -103,6 +106,8 @@ static const qt_case matmul_cases[] = {{"nn", nn, {{{3, 5}, 'n'}, {{5, 4}, 'n'}}
                                        {"batch tt, one b", tt, {{{2, 5, 3}, 'n'}, {{4, 5}, 'n'}}},
                                        {"batch nt", nt, {{{2, 3, 5}, 'n'}, {{2, 4, 5}, 'n'}}},
                                        {"batch tn", tn, {{{2, 5, 3}, 'n'}, {{2, 5, 4}, 'n'}}},
+                                       {"batch of heads nt", nt, {{{2, 2, 3, 5}, 'n'}, {{2, 2, 4, 5}, 'n'}}},
+                                       {"batch of heads, one b", nn, {{{2, 2, 3, 5}, 'n'}, {{5, 4}, 'n'}}},
                                        {NULL}};
 
 const qt_op qt_op_matmul = {.d = {"matmul", "matrix product, either operand transposed if asked, of matrices or batches of them"},

@@ -113,4 +113,4 @@ static const qt_case cases[] = {{"halves", build_halves, {{{2, 3, 12}, 'n'}}},
                                 {NULL}};
 const qt_op qt_op_rope = {
     .d = {"rope", "rotary position embedding of the heads of each token", .source = "Su et al., 2021, equations 14-15"},
-    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .cases = cases};
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .reads = qt_reads_nothing, .cases = cases};

@@ -54,6 +54,8 @@ static void forward(qt_node *nd)
     QT_FOR_CHUNKS(i, e, nd->out->n, QT_GRAIN) values(y + i, a + i, u + i, e - i);
 }
 
+static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(3); }
+
 static void backward(const qt_node *nd)
 {
     const R   *a = nd->in[0]->data, *u = nd->in[1]->data, *dy = nd->out->grad;
@@ -80,4 +82,4 @@ static const qt_case cases[] = {{"vector", build, {{{19}, 'n'}, {{19}, 'n'}}},
                                 {NULL}};
 const qt_op qt_op_swiglu = {
     .d = {"swiglu", "gate sigmoid(gate) up, the gated unit of many language models", .source = "Shazeer, 2020, equation 6"},
-    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .cases = cases};
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .reads = reads, .cases = cases};
