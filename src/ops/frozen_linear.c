@@ -120,4 +120,5 @@ const qt_op qt_op_frozen_linear = {.d = {"frozen_linear", "fully connected layer
                                    .forward = forward,
                                    .backward = backward,
                                    .stores = true,
+                                   .reads = qt_reads_nothing,
                                    .cases = cases};

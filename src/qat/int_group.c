@@ -114,7 +114,7 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 static const qt_case cases[] = {{"groups", build, {{{6, 8}, 'n'}, {{6}, 'c'}, {{6}, 'c'}}}, {0}};
 
 static const qt_op op = {{"int_group", "integers with a real zero point, gradient passed on", "arXiv 2309.14717"}, QT_SURROGATE, shape, forward,
-                         qt_pass_backward, .stores = true, .cases = cases};
+                         qt_pass_backward, .stores = true, .reads = qt_reads_nothing, .cases = cases};
 
 const qt_quant qt_quant_int_group = {
     {"int_group", "groups of weights from their smallest to their largest, zero point not rounded: the base of QA-LoRA",

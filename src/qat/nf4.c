@@ -214,7 +214,7 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 static const qt_case cases[] = {{"blocks", build, {{{6, 8}, 'n'}, {{3}, 'c'}}}, {0}};
 
 static const qt_op op = {{"nf4", "nearest entry of a table, gradient passed on", "arXiv 2305.14314"}, QT_SURROGATE, shape, forward, qt_pass_backward,
-                         .stores = true, .cases = cases};
+                         .stores = true, .reads = qt_reads_nothing, .cases = cases};
 
 const qt_quant qt_quant_nf4 = {
     {"nf4", "entries of a table times the largest of a block: NormalFloat of QLoRA, with double quantization", "Dettmers et al. 2023, arXiv 2305.14314",
