@@ -74,13 +74,14 @@ size_t qt_iconv_dw_work(const qt_conv *c, const qt_icodes *x)
 
 /* ---- side by side -------------------------------------------------------------------------------------------------------------------- */
 
-/* n bytes, every step-th; writes up to 31 more, and reads as many. */
+/* n bytes, every step-th; writes and reads up to 31 more. */
 static inline void put(uint8_t *to, const uint8_t *from, int64_t step, int64_t n)
 {
     if (step == 1)
         for (int64_t i = 0; i < n; i += 32) memcpy(to + i, from + i, 32);
     else if (step == 2)
-        for (int64_t i = 0; i < n; i++) to[i] = from[2 * i];
+        for (int64_t i = 0; i < n; i += 16)
+            for (int64_t l = i; l < i + 16; l++) to[l] = from[2 * l];
     else
         for (int64_t i = 0; i < n; i++) to[i] = from[i * step];
 }

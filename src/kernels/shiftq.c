@@ -152,11 +152,11 @@ void qt_shiftq_both(const qt_shiftq *channels, const qt_shiftq *pairs, const R *
 
 enum { POOL = 4096 }; /* bytes that are drawn at a time */
 
-/* POOL bytes, 16 of a block, from block `at` on; Philox 4x32-10 as in base/rng.c. */
-static void draw_plain(const qt_rng *u, uint64_t at, uint8_t *out)
+/* n bytes, a multiple of 64, 16 of a block, from block `at` on; Philox 4x32-10 as in base/rng.c. */
+static void draw_plain(const qt_rng *u, uint64_t at, int64_t n, uint8_t *out)
 {
     const uint32_t key[2] = {(uint32_t)u->seed, (uint32_t)(u->seed >> 32)};
-    for (int k = 0; k < POOL; k += 16, at++) {
+    for (int64_t k = 0; k < n; k += 16, at++) {
         uint32_t counter[4] = {(uint32_t)at, (uint32_t)(at >> 32), (uint32_t)u->stream, (uint32_t)(u->stream >> 32)}, four[4];
         qt_philox(counter, key, four), memcpy(out + k, four, sizeof four);
     }
@@ -175,9 +175,9 @@ AVX2_INLINE void rounds(__m256i c[4], uint32_t k0, uint32_t k1)
 
 AVX2_INLINE __m256i two(__m256i low, __m256i high) { return _mm256_blend_epi32(low, _mm256_slli_epi64(high, 32), 0xAA); }
 
-AVX2 static void draw_avx2(const qt_rng *u, uint64_t at, uint8_t *out)
+AVX2 static void draw_avx2(const qt_rng *u, uint64_t at, int64_t size, uint8_t *out)
 {
-    for (int k = 0; k < POOL; k += 64, at += 4) {
+    for (int64_t k = 0; k < size; k += 64, at += 4) {
         __m256i n = _mm256_add_epi64(_mm256_set1_epi64x((int64_t)at), _mm256_set_epi64x(3, 2, 1, 0)), low, high;
         __m256i c[4] = {n, _mm256_srli_epi64(n, 32), _mm256_set1_epi64x((int64_t)u->stream), _mm256_set1_epi64x((int64_t)(u->stream >> 32))};
         rounds(c, (uint32_t)u->seed, (uint32_t)(u->seed >> 32));
@@ -187,15 +187,15 @@ AVX2 static void draw_avx2(const qt_rng *u, uint64_t at, uint8_t *out)
     }
 }
 
-static void draw(const qt_rng *u, uint64_t at, uint8_t *out) { (__builtin_cpu_supports("avx2") ? draw_avx2 : draw_plain)(u, at, out); }
+static void draw(const qt_rng *u, uint64_t at, int64_t n, uint8_t *out) { (__builtin_cpu_supports("avx2") ? draw_avx2 : draw_plain)(u, at, n, out); }
 #else
-static void draw(const qt_rng *u, uint64_t at, uint8_t *out) { draw_plain(u, at, out); }
+static void draw(const qt_rng *u, uint64_t at, int64_t n, uint8_t *out) { draw_plain(u, at, n, out); }
 #endif
 
-/* Bytes [begin, end) of a stream. */
+/* Bytes [begin, end) of a stream; behind stop none will be wanted. */
 typedef struct pool {
     const qt_rng *u;
-    int64_t       begin, end;
+    int64_t       begin, end, stop;
     uint8_t       byte[POOL];
 } pool;
 
@@ -203,8 +203,8 @@ typedef struct pool {
 static const uint8_t *bytes_at(pool *p, int64_t i, int64_t n)
 {
     if (i < p->begin || i + n >= p->end) {
-        p->begin = i / 16 * 16, p->end = p->begin + POOL;
-        draw(p->u, (uint64_t)p->begin / 16, p->byte);
+        p->begin = i / 16 * 16, p->end = p->begin + qt_min_i64(POOL, QT_CHUNKS(p->stop - p->begin, 64) * 64);
+        draw(p->u, (uint64_t)p->begin / 16, p->end - p->begin, p->byte);
     }
     return p->byte + (i - p->begin);
 }
@@ -354,7 +354,7 @@ static void rows(const coder *w, int64_t block, int64_t begin, int64_t end, int6
     const view v = view_of(w->p);
     const bool each = along(w->p);
     table      t;
-    pool       u = {.u = w->u};
+    pool       u = {.u = w->u, .stop = (block * v.rows + end - 1) * v.L + at + n + 2 * WIDTH};
     factors    f;
     if (each) f = factors_of(w, block, begin, at, n, &t);
     for (int64_t r = begin; r < end; r++) {
