@@ -455,6 +455,28 @@ static void test_diverged(void **state)
     assert_ok(qt_ckpt_verify("away/ckpt/last.h5"));
 }
 
+/* A gradient that overflows on its way to a layer that quantizes it: the loss is finite, the first pixel of all digits is 0, so its norm divides
+ * by eps. No scale is made of it; the message names the layer and the step. */
+#ifdef QT_DOUBLE
+#define LITTLE "1e-307"
+#else
+#define LITTLE "3e-39"
+#endif
+static void test_infinite_gradient(void **state)
+{
+    qt_result res;
+    (void)state;
+    static const char text[] = "recipe: 1\nmodel: [{use: conv2d, out: 1, kernel: 1, bias: false, name: conv}, flatten, {use: l1_batch_norm, eps: " LITTLE
+                               ", name: norm}, {use: linear, out: 10}, {use: l1_batch_norm, gain_init: 5000}]\ndata: {use: digits, batch_size: 32}\n"
+                               "quant: [{match: conv, weights: {use: lsq, num_bits: 4}, activations: {use: lsq, num_bits: 4, signed: false}, grad: {use: shiftq}}]\n"
+                               "train: {steps: 2}\n";
+    qt_err            e = try_train(text, "infinite", 0, NULL, NULL, 1, NULL, false, &res);
+    assert_int_equal(qt_error_exit(e), 4);
+    assert_non_null(strstr(qt_error_text(), "diverged at step 1: loss is "));
+    assert_non_null(strstr(qt_error_text(), "the gradient of l1_batch_norm in layer 'norm'"));
+    qt_error_clear();
+}
+
 /* ---- checkpoints ----------------------------------------------------------------------------------------------------------- */
 
 /* Any byte that changes and any length is noticed before libhdf5 sees the file. */
@@ -579,6 +601,7 @@ int main(void)
         T(test_nothing_left),
         T(test_disk_full),
         T(test_diverged),
+        T(test_infinite_gradient),
         T(test_damage),
         T(test_other_model),
         T(test_calibrate),

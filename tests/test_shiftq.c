@@ -369,6 +369,27 @@ static void test_long_sums(void **state)
     both_engines(&g, "{use: int, num_bits: 8, granularity: tensor}", eight, 4, (int64_t[]){4, 1, 3, 3}, (int64_t[]){128, 1, 28, 28}, (int[]){1, 1, 1, 1});
 }
 
+/* One infinite element: every gradient of the layer is not finite, so that the step is refused. Nothing but zeros: zeros. */
+static void bad_gradient(R element, bool finite)
+{
+    qt_gradq   g = G(4, 4);
+    rig        r = rig_new("{use: int, num_bits: 4, granularity: tensor}", "{use: int, num_bits: 4, granularity: tensor}", 2, (int64_t[]){9, 8}, (int64_t[]){7, 8}, false);
+    qt_extra   extra = {.grad = &g};
+    qt_tensor *x = qt_quantize(r.t, r.qx, r.x), *w = qt_quantize(r.t, r.qw, r.w), *y = qt_linear_extra(r.t, x, w, NULL, &extra);
+    R          dy[7 * 9] = {0};
+    dy[31] = element;
+    assert_int_equal(qt_backward_from(r.t, y, dy), QT_OK);
+    for (int64_t i = 0; i < r.x->n; i++) assert_true(finite ? r.x->grad[i] == 0 : !isfinite(r.x->grad[i]));
+    for (int64_t i = 0; i < r.w->n; i++) assert_true(finite ? r.w->grad[i] == 0 : !isfinite(r.w->grad[i]));
+    rig_free(&r);
+}
+
+static void test_bad_gradients(void **state)
+{
+    (void)state;
+    bad_gradient(0, true), bad_gradient((R)1e-42, true), bad_gradient((R)INFINITY, false), bad_gradient((R)NAN, false);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -387,6 +408,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scales), cmocka_unit_test(test_octaves), cmocka_unit_test(test_nothing_and_infinity), cmocka_unit_test(test_shifted), cmocka_unit_test(test_codes),
         cmocka_unit_test(test_unbiased), cmocka_unit_test(test_linear), cmocka_unit_test(test_conv), cmocka_unit_test(test_folded_scales),
-        cmocka_unit_test(test_conv_sums), cmocka_unit_test(test_long_sums), cmocka_unit_test(test_refusals)};
+        cmocka_unit_test(test_conv_sums), cmocka_unit_test(test_long_sums), cmocka_unit_test(test_bad_gradients), cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* qtape show: what a recipe comes to, after includes, variables and overrides. */
 #include "cli/run.h"
 
-static const qt_option options[] = {{"cost", 0, NULL, "add multiply-adds a sample and bytes of each layer"},
+static const qt_option options[] = {{"cost", 0, NULL, "add multiply-adds of each layer, and widths and bytes of the products of a training step"},
                                     {"arm", 0, "NAME", "show this arm"},
                                     {0}};
 

@@ -60,6 +60,96 @@ static void print_cost(FILE *f, const qt_model *m)
             sum_macs ? 100 * (double)sum_int / (double)sum_macs : 0);
 }
 
+/* ---- the products of a training step ------------------------------------------------------------------------------------------- */
+
+enum { FORWARD, DX, DW, PRODUCTS };
+
+/* An operand or result: its numbers, of a sample, with bits and bytes of each. */
+typedef struct side {
+    int64_t n;
+    double  bits, bytes;
+} side;
+
+typedef struct product {
+    bool there, integer;
+    side a, b, y;
+} product;
+
+static int64_t numbers(const qt_shape *s)
+{
+    int64_t n = 1;
+    for (int i = 0; i < s->rank; i++) n *= s->dim[i];
+    return n;
+}
+
+static bool trains(const qt_tensor *p) { return p && p->flags & QT_NEEDS_GRAD; }
+static bool site_trains(const qt_site *q)
+{
+    bool any = false;
+    for (int i = 0; q && i < QT_SITE_PARAMS; i++) any |= trains(q->p[i]);
+    return any;
+}
+
+/* Whether backward goes on to the input of module i: something before its product is trained. */
+static bool passes_on(const qt_model *m, int i)
+{
+    bool any = site_trains(m->m[i].act);
+    for (int k = 0; k < m->m[i].n_in && !any; k++) {
+        int from = m->m[i].in[k];
+        any = from >= 0 && (parameters(&m->m[from]) > 0 || site_trains(m->m[from].weight) || passes_on(m, from));
+    }
+    return any;
+}
+
+static double bits_of(const qt_site *q) { return q ? q->quant->bits(q) : 8; }
+
+/* The products of a layer: y = x w^T, dx = dy w, dw = dy^T x. Codes are kept in bytes, shifted ones of a gradient in two if they are wide. */
+static void products_of(const qt_model *m, int i, product p[PRODUCTS])
+{
+    const qt_module *l = &m->m[i];
+    qt_shiftq        how = {0};
+    if (l->gradq) l->gradq->quant->gradient(l->gradq, &how);
+    const bool   in = l->integer, back = in && l->gradq && !how.exact;
+    const double code = in ? 1 : 4, shifted = !back ? 4 : qt_shiftq_top(&how) <= INT8_MAX ? 1 : 2;
+    side         x = {numbers(&l->in_shape[0]), bits_of(l->act), code}, w = {l->p[0]->n, bits_of(l->weight), code};
+    side         y = {numbers(&l->out_shape), 0, 4}, g = {numbers(&l->out_shape), how.bits + how.groups - 1, shifted}, xf = {x.n, 0, 4}, wf = {w.n, 0, 4};
+    p[FORWARD] = (product){true, in, x, w, y};
+    p[DX] = (product){passes_on(m, i), back, g, back ? w : wf, xf};
+    p[DW] = (product){trains(l->p[0]), back, g, back ? x : xf, wf};
+}
+
+static const char *width(const product *p, char buf[24])
+{
+    if (!p->there) return "-";
+    if (!p->integer) return "float";
+    return snprintf(buf, 24, "%.3g x %.3g", p->a.bits, p->b.bits), buf;
+}
+
+static void print_products(FILE *f, const qt_model *m)
+{
+    double sum = 0, integers = 0;
+    fprintf(f, "#\n# The products of a training step: bits of the operands where they are integers (of a gradient with the shifts of its groups),\n"
+               "# and bytes of operands and result for one sample\n");
+    fprintf(f, "# %-24s %13s   %-11s %9s   %-11s %9s   %-11s %9s\n", "layer", "multiply-adds", "y = x w'", "bytes", "dx = dy w",
+            "bytes", "dw = dy' x", "bytes");
+    for (int i = 0; i < m->n; i++) {
+        const qt_module *l = &m->m[i];
+        product          p[PRODUCTS];
+        if (!l->layer->quantizes || !l->layer->macs || !l->p[0]) continue;
+        double macs = (double)l->layer->macs(l);
+        products_of(m, i, p);
+        fprintf(f, "# %-24s %13.0f", l->path, macs);
+        for (int k = 0; k < PRODUCTS; k++) {
+            char   buf[24];
+            double bytes = (double)p[k].a.n * p[k].a.bytes + (double)p[k].b.n * p[k].b.bytes + (double)p[k].y.n * p[k].y.bytes;
+            fprintf(f, "   %-11s %9.0f", width(&p[k], buf), p[k].there ? bytes : 0);
+            sum += p[k].there ? macs : 0, integers += p[k].there && p[k].integer ? macs : 0;
+        }
+        fprintf(f, "\n");
+    }
+    fprintf(f, "# %-24s %13.0f   %.1f %% of them in integers\n", "sum of the products", sum, sum > 0 ? 100 * integers / sum : 0);
+}
+
 /* One sample of zeros through the model: afterwards each module knows whether it computes in integers. */
 static qt_err run_once(const qt_recipe *r, qt_store *s, qt_model *m)
 {
@@ -88,7 +178,7 @@ static qt_err show_cost(FILE *f, qt_recipe *r)
     if (!s) return QT_EMEM;
     qt_err e = qt_model_build(r->arena, s, r->model, r->quant, in, info->classes, &m);
     if (e == QT_OK) e = run_once(r, s, m);
-    if (e == QT_OK) print_cost(f, m);
+    if (e == QT_OK) print_cost(f, m), print_products(f, m);
     qt_store_free(s);
     return e;
 }
