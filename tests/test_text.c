@@ -406,7 +406,14 @@ static void test_run(void **state)
     R *logits = qt_alloc(13 * 32 * 256 * sizeof *logits), *target = qt_alloc(13 * 32 * sizeof *target);
     expect_ok(qt_run_eval(r, QT_TEST, &again, logits, target));
     assert_true(again.loss == res.loss && again.metric == res.metric);
-    for (int i = 0; i < 399; i++) assert_int_equal((int)target[i], text[1601 + i]);
+    int top5 = 0;
+    for (int i = 0; i < 399; i++) {
+        int above = 0;
+        assert_int_equal((int)target[i], text[1601 + i]);
+        for (int k = 0; k < 256; k++) above += logits[256 * i + k] > logits[256 * i + text[1601 + i]];
+        top5 += above < 5;
+    }
+    assert_true(top5 > 0 && fabs(res.metric - top5 / 399.0) < 1e-12);
     assert_true(fabs(loss_of(logits, target, 399, 256) - res.loss) < 1e-5);
     qt_run_free(r), qt_arena_free(&a);
     r = begin_run(recipe_of(20, 3), "run3", &a); /* the loss a token does not depend on how the split is cut */
@@ -418,6 +425,25 @@ static void test_run(void **state)
     assert_non_null(strstr(final, qt_arena_sprintf(&arena, "\"perplexity\": %.9g, ", exp(res.loss))));
     assert_non_null(strstr(final, "\"n\": 399, "));
     qt_free(logits), qt_free(target);
+}
+
+/* Claims of text are about what text has. */
+static void test_claims(void **state)
+{
+    static const struct { const char *metric, *message; } c[] = {
+        {"", "claims[0].metric: test.accuracy is nothing that text has; test.perplexity and tokens_per_s are"},
+        {", metric: samples_per_s", "claims[0].metric: samples_per_s is nothing that text has"}, {", metric: test.perplexity", NULL},
+        {", metric: test.top5", NULL}, {", metric: tokens_per_s", NULL}, {", metric: test.perplexty", "did you mean 'test.perplexity'?"}};
+    qt_arena   a = {0};
+    qt_recipe *rc;
+    (void)state;
+    for (size_t k = 0; k < sizeof c / sizeof *c; k++) {
+        char  *file = put("c.yaml", qt_arena_sprintf(&arena, "%sclaims: [{say: x, arm: base, at_most: 3%s}]\n", recipe_of(5, 9), c[k].metric));
+        qt_err e = qt_recipe_load(&a, file, 0, NULL, NULL, &rc);
+        if (c[k].message) expect(e, QT_ERECIPE, c[k].message);
+        else expect_ok(e);
+    }
+    qt_arena_free(&a);
 }
 
 /* A run in two parts has the checkpoint of a run in one. */
@@ -483,7 +509,7 @@ int main(void)
         cmocka_unit_test(test_windows),   cmocka_unit_test(test_epochs),    cmocka_unit_test(test_files), cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_vocab),     cmocka_unit_test(test_bad_vocab), cmocka_unit_test(test_jsonl), cmocka_unit_test(test_bad_jsonl),
         cmocka_unit_test(test_corpora),   cmocka_unit_test(test_cleaning),  cmocka_unit_test(test_order), cmocka_unit_test(test_fetch),
-        cmocka_unit_test(test_run),       cmocka_unit_test(test_resume),    cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_claims),    cmocka_unit_test(test_run),       cmocka_unit_test(test_resume),    cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, start, remove_scratch);
 }

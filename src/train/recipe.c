@@ -331,7 +331,7 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section, bool claims)
     if (r->model) gather(&e, qt_model_build(r->arena, s, r->model, r->quant, in, info->classes, &m));
     if (m && e == QT_OK) gather(&e, qt_lora_apply(r->arena, r->lora, m));
     if (m && info->known && e == QT_OK) gather(&e, qt_memory_build(r->arena, r->memory, m));
-    if (claims && m && info->known && e == QT_OK) gather(&e, qt_claims_check_sites(r, s));
+    if (claims && m && info->known && e == QT_OK) gather(&e, qt_claims_check_sites(r, s, info->ids > 0));
     if (m && info->known && e == QT_OK) gather(&e, qt_optimizer_make(r->arena, s, r->optim, &o));
     else if (r->optim) gather(&e, qt_desc_read(r->arena, &qt_optims, r->optim, "optim", NULL, &d, &cfg));
     if (data && info->known) gather(&e, check_target(r, info, e == QT_OK ? m : NULL));

@@ -280,8 +280,8 @@ typedef struct qt_verdict { bool pass; char text[512]; } qt_verdict;
 
 /* Syntax and references of the claims section. */
 qt_err qt_claims_check(const qt_recipe *r);
-/* Of claims that are right otherwise: does the model of this recipe's arm have the quantizers they speak of? */
-qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s);
+/* Of claims that are right otherwise: does the model of this recipe's arm have the quantizers they speak of, and the data the metrics? */
+qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s, bool text);
 /* Judges claim i. */
 qt_err qt_claim_judge(const qt_recipe *r, int i, qt_lookup lookup, void *arg, qt_verdict *v);
 const char *qt_claim_say(const qt_recipe *r, int i);
