@@ -23,6 +23,7 @@
 #include "ops/inner.h"
 #include "ops/vmath.h"
 #include <omp.h>
+#include <string.h>
 
 enum { ROWS = 24, PAD = 16 };
 
@@ -42,6 +43,8 @@ typedef struct plan {
     R       *own;         /* work space, `each` numbers a thread */
     int64_t  each;
 } plan;
+
+static inline int64_t padded(int64_t n) { return (n + PAD - 1) / PAD * PAD; }
 
 static qt_err check(const qt_node *nd, const arg *g)
 {
@@ -72,7 +75,7 @@ static qt_err shape(qt_node *nd)
     p = nd->saved;
     *p = (plan){.B = q->dim[0], .Tq = q->dim[1], .Tk = k->dim[1], .H = g->heads, .KV = g->kv_heads, .D = q->dim[2] / g->heads,
                 .causal = g->causal, .fp16 = g->fp16, .q = q->data, .k = k->data, .v = v->data};
-    p->wide = (p->Tk + PAD - 1) / PAD * PAD;
+    p->wide = padded(p->Tk);
     p->scale = (R)(1 / sqrt((double)p->D));
     p->each = 2 * p->wide * (ROWS + p->D);
     if (p->fp16 && !(p->half = numbers(nd, q->n + k->n + v->n))) return QT_EMEM;
@@ -86,14 +89,18 @@ static qt_err shape(qt_node *nd)
 
 /* ---- rounding to half precision ---- */
 
-QT_CLONES static void round_run(R *restrict y, const R *x, int64_t n)
+QT_CLONES static void round_run(R *x, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) y[i] = (R)qt_half_round((float)x[i]);
+    for (int64_t i = 0; i < n; i++) x[i] = (R)qt_half_round((float)x[i]);
 }
 
 static R *round_all(R *to, const R *x, int64_t n)
 {
-    QT_FOR_CHUNKS(b, e, n, QT_GRAIN) round_run(to + b, x + b, e - b);
+    QT_FOR_CHUNKS(b, e, n, QT_GRAIN)
+    {
+        memcpy(to + b, x + b, (size_t)(e - b) * sizeof(R));
+        round_run(to + b, e - b);
+    }
     return to;
 }
 
@@ -123,28 +130,49 @@ static block block_at(const plan *p, int64_t b, int64_t h, int64_t number)
 static int64_t seen(const plan *p, const block *k, int64_t r) { return p->causal ? p->Tk - p->Tq + k->i + r + 1 : p->Tk; }
 static int64_t blocks(const plan *p) { return (p->Tq + ROWS - 1) / ROWS; }
 
-/* s, n scores without their scale, becomes probabilities; behind them zeros up to `width`. */
-QT_CLONES static void row_softmax(R *restrict s, int64_t n, int64_t width, R scale, bool fp16, R *max, R *inv)
+/* The rows of a block are worked on up to a multiple of PAD, and one step of the work for all rows after the other, so that the processor
+ * need not wait for one row's sum before it begins the next. */
+QT_INLINE void fill(R *s, int64_t begin, int64_t end, R with)
 {
-    const R m = qt_lane_max(s, n) * scale;
-    double  sum = 0;
-    for (int64_t j = 0; j < n; j++) s[j] = qt_vexp(s[j] * scale - m);
-    QT_SUM(sum, j, n, s[j]);
-    const R f = (R)(1 / sum);
-    if (fp16)
-        for (int64_t j = 0; j < n; j++) s[j] = (R)qt_half_round((float)(s[j] * f));
-    else
-        for (int64_t j = 0; j < n; j++) s[j] *= f;
-    for (int64_t j = n; j < width; j++) s[j] = 0;
-    *max = m, *inv = f;
+    for (int64_t j = begin; j < end; j++) s[j] = with;
+}
+
+QT_INLINE void exponentials(R *restrict s, int64_t n, R scale, R max)
+{
+    for (int64_t j = 0; j < n; j++) s[j] = qt_vexp(s[j] * scale - max);
+}
+
+QT_INLINE void times(R *restrict s, int64_t n, R factor)
+{
+    for (int64_t j = 0; j < n; j++) s[j] *= factor;
+}
+
+/* s, scores without their scale, become probabilities, 0 behind what a query sees. */
+QT_CLONES static void rows_softmax(const plan *p, const block *k, R *s)
+{
+    const int64_t W = p->wide;
+    R            *max = p->max + k->stat, *inv = p->inv + k->stat;
+    for (int64_t r = 0; r < k->rows; r++) {
+        const int64_t n = seen(p, k, r), N = padded(n);
+        fill(s + r * W, n, N, s[r * W]);
+        max[r] = qt_lane_max(s + r * W, N) * p->scale;
+    }
+    for (int64_t r = 0; r < k->rows; r++) exponentials(s + r * W, padded(seen(p, k, r)), p->scale, max[r]);
+    for (int64_t r = 0; r < k->rows; r++) fill(s + r * W, seen(p, k, r), padded(k->keys), 0);
+    for (int64_t r = 0; r < k->rows; r++) {
+        double sum = 0;
+        QT_SUM(sum, j, padded(seen(p, k, r)), s[r * W + j]);
+        inv[r] = (R)(1 / sum);
+    }
+    for (int64_t r = 0; r < k->rows; r++) times(s + r * W, padded(seen(p, k, r)), inv[r]);
+    for (int64_t r = 0; p->fp16 && r < k->rows; r++) round_run(s + r * W, padded(seen(p, k, r)));
 }
 
 static void block_forward(const plan *p, const block *k, const R *kt, R *s, R *y)
 {
     const int64_t W = p->wide, D = p->D, wq = p->H * D, wk = p->KV * D;
     qt_block_product(k->rows, k->keys, D, p->q + k->q, wq, 1, kt, W, s, W, false);
-    for (int64_t r = 0; r < k->rows; r++)
-        row_softmax(s + r * W, seen(p, k, r), k->keys, p->scale, p->fp16, p->max + k->stat + r, p->inv + k->stat + r);
+    rows_softmax(p, k, s);
     qt_block_product(k->rows, D, k->keys, s, W, 1, p->v + k->kv, wk, y + k->q, wq, false);
 }
 
@@ -170,17 +198,29 @@ typedef struct grads {
     bool first_q, first_k, first_v; /* nothing is there yet */
 } grads;
 
-/* s, n scores without their scale, become probabilities, and ds, which comes as dP, becomes a dS; zeros behind both. */
-QT_CLONES static void row_backward(R *restrict s, R *restrict ds, int64_t n, int64_t width, R scale, bool fp16, R max, R inv)
+QT_INLINE void scores_back(R *restrict ds, const R *restrict s, int64_t n, R scale, R mean)
 {
-    double dot = 0;
-    for (int64_t j = 0; j < n; j++) s[j] = qt_vexp(s[j] * scale - max) * inv;
-    QT_SUM(dot, j, n, s[j] * ds[j]);
-    const R r = (R)dot;
-    for (int64_t j = 0; j < n; j++) ds[j] = scale * s[j] * (ds[j] - r);
-    if (fp16)
-        for (int64_t j = 0; j < n; j++) s[j] = (R)qt_half_round((float)s[j]);
-    for (int64_t j = n; j < width; j++) s[j] = ds[j] = 0;
+    for (int64_t j = 0; j < n; j++) ds[j] = scale * s[j] * (ds[j] - mean);
+}
+
+/* s, scores without their scale, become probabilities, and ds, which comes as dP, becomes a dS; 0 behind what a query sees in both. */
+QT_CLONES static void rows_backward(const plan *p, const block *k, R *s, R *ds)
+{
+    const int64_t W = p->wide;
+    const R      *max = p->max + k->stat, *inv = p->inv + k->stat;
+    for (int64_t r = 0; r < k->rows; r++) fill(s + r * W, seen(p, k, r), padded(seen(p, k, r)), s[r * W]);
+    for (int64_t r = 0; r < k->rows; r++) exponentials(s + r * W, padded(seen(p, k, r)), p->scale, max[r]);
+    for (int64_t r = 0; r < k->rows; r++) {
+        fill(s + r * W, seen(p, k, r), padded(k->keys), 0);
+        fill(ds + r * W, seen(p, k, r), padded(k->keys), 0);
+    }
+    for (int64_t r = 0; r < k->rows; r++) times(s + r * W, padded(seen(p, k, r)), inv[r]);
+    for (int64_t r = 0; r < k->rows; r++) {
+        double mean = 0;
+        QT_SUM(mean, j, padded(seen(p, k, r)), s[r * W + j] * ds[r * W + j]);
+        scores_back(ds + r * W, s + r * W, padded(seen(p, k, r)), p->scale, (R)mean);
+    }
+    for (int64_t r = 0; p->fp16 && r < k->rows; r++) round_run(s + r * W, padded(seen(p, k, r)));
 }
 
 /* whole: it is the first block of its key head, and sees all keys */
@@ -190,8 +230,7 @@ static void block_backward(const plan *p, const block *k, const grads *d, bool w
     R            *ds = s + ROWS * W;
     qt_block_product(k->rows, k->keys, D, p->q + k->q, wq, 1, kt, W, s, W, false);
     qt_block_product(k->rows, k->keys, D, dy + k->q, wq, 1, vt, W, ds, W, false);
-    for (int64_t r = 0; r < k->rows; r++)
-        row_backward(s + r * W, ds + r * W, seen(p, k, r), k->keys, p->scale, p->fp16, p->max[k->stat + r], p->inv[k->stat + r]);
+    rows_backward(p, k, s, ds);
     if (d->v) qt_block_product(k->keys, D, k->rows, s, 1, W, dy + k->q, wq, d->v + k->kv, wk, !(whole && d->first_v));
     if (d->k) qt_block_product(k->keys, D, k->rows, ds, 1, W, p->q + k->q, wq, d->k + k->kv, wk, !(whole && d->first_k));
     if (d->q) qt_block_product(k->rows, D, k->keys, ds, W, 1, p->k + k->kv, wk, d->q + k->q, wq, !d->first_q);
