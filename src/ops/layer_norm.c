@@ -91,6 +91,8 @@ QT_CLONES static void strip_backward(R *dw, R *db, const R *dy, const R *x, cons
     for (int c = 0; db && c < width; c++) db[c] += (R)b[c];
 }
 
+static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(1) | QT_READS(2); }
+
 static void backward(const qt_node *nd)
 {
     qt_tensor    *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];

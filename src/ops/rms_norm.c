@@ -74,6 +74,8 @@ QT_CLONES static void strip_backward(R *dw, const R *dy, const R *x, const R *ro
     for (int c = 0; c < width; c++) dw[c] += (R)sum[c];
 }
 
+static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(1) | QT_READS(2); }
+
 static void backward(const qt_node *nd)
 {
     qt_tensor    *x = nd->in[0], *w = nd->in[1];
