@@ -214,6 +214,7 @@ typedef struct qt_noise {
 #define QT_X(name) double name;
     QT_NOISE_FIELDS(QT_X)
 #undef QT_X
+    int64_t octaves[2][QT_SHIFTQ_GROUPS]; /* channels, and samples and places, whose largest number is so many octaves below that of all */
 } qt_noise;
 
 qt_err qt_metrics_open(qt_run *r); /* cut to metrics_bytes, which is 0 in a new run */
