@@ -4,8 +4,6 @@
  * otherwise unpacks it into the user's data folder. */
 #include "files.h"
 #include "idx.h"
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #define PACKAGE "dataset-fashion-mnist"
@@ -17,25 +15,13 @@ static const qt_idx_set set = {.name = "fashion-mnist", .system = SYSTEM, .mean 
 static qt_err      begin(const void *cfg, uint64_t seed, void **state, qt_data_info *info) { (void)seed; return qt_idx_open(&set, cfg, state, info); }
 static const char *find(qt_arena *a, const void *cfg) { return qt_idx_find(a, &set, cfg); }
 
-/* A machine without package lists needs `update` before `install` finds anything. */
-static qt_err install(void)
-{
-    static const char *const argv[]   = {"apt-get", "install", "-y", "--no-install-recommends", PACKAGE, NULL};
-    static const char *const update[] = {"apt-get", "update", NULL};
-    setenv("DEBIAN_FRONTEND", "noninteractive", 0);
-    if (qt_run_program(NULL, argv) == QT_OK) return QT_OK;
-    qt_error_clear();
-    QT_TRY(qt_run_program(NULL, update));
-    return qt_run_program(NULL, argv);
-}
+static const char *const package[] = {PACKAGE, NULL};
 
-static qt_err unpack(const char *folder)
+static qt_err unpack(const char *folder, const void *arg)
 {
-    static const char *const download[] = {"apt-get", "download", PACKAGE, NULL};
-    static const char *const extract[]  = {"sh", "-c", "dpkg-deb -x " PACKAGE "_*.deb .", NULL};
-    char                     at[4096];
-    QT_TRY(qt_run_program(folder, download));
-    QT_TRY(qt_run_program(folder, extract));
+    char at[4096];
+    (void)arg;
+    QT_TRY(qt_apt_unpack(folder, package));
     snprintf(at, sizeof at, "%s" SYSTEM, folder);
     return qt_idx_install(&set, at);
 }
@@ -48,8 +34,8 @@ static qt_err fetch(const void *cfg)
     QT_CHECK(qt_has_program("apt-get"), QT_EIO,
              "fashion-mnist comes from the Debian package " PACKAGE
              ", and there is no apt-get here; put its four .gz files into $QTAPE_DATA/fashion-mnist");
-    if (geteuid() != 0) return qt_in_fetch_folder(set.name, unpack);
-    QT_TRY(install());
+    if (geteuid() != 0) return qt_in_fetch_folder(set.name, unpack, NULL);
+    QT_TRY(qt_apt_install(package));
     return qt_idx_verify(&set, SYSTEM);
 }
 

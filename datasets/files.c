@@ -140,17 +140,52 @@ qt_err qt_run_program(const char *folder, const char *const argv[])
     return QT_OK;
 }
 
-qt_err qt_in_fetch_folder(const char *name, qt_err (*unpack)(const char *folder))
+qt_err qt_in_fetch_folder(const char *name, qt_err (*unpack)(const char *folder, const void *arg), const void *arg)
 {
     qt_arena    a      = {0};
     const char *folder = qt_arena_sprintf(&a, "%s/.fetch-%s-%d", qt_data_dir(&a), name, (int)getpid()), *const clean[] = {"rm", "-rf", folder, NULL};
     qt_err      e      = folder ? qt_make_folder(folder) : QT_EMEM;
     if (e == QT_OK) {
-        e = unpack(folder);
+        e = unpack(folder, arg);
         qt_run_program(NULL, clean);
     }
     qt_arena_free(&a);
     return e;
+}
+
+enum { MAX_WORDS = 16 };
+
+/* The words, and behind them the packages. */
+static void command(const char *argv[MAX_WORDS], const char *const word[], const char *const package[])
+{
+    int n = 0;
+    for (int i = 0; word[i]; i++) argv[n++] = word[i];
+    for (int i = 0; package[i]; i++) argv[n++] = package[i];
+    QT_ASSERT(n < MAX_WORDS);
+    argv[n] = NULL;
+}
+
+/* A machine without package lists needs `update` before `install` finds anything. */
+qt_err qt_apt_install(const char *const package[])
+{
+    static const char *const install[] = {"apt-get", "install", "-y", "--no-install-recommends", NULL}, *const update[] = {"apt-get", "update", NULL};
+    const char              *argv[MAX_WORDS];
+    command(argv, install, package);
+    setenv("DEBIAN_FRONTEND", "noninteractive", 0);
+    if (qt_run_program(NULL, argv) == QT_OK) return QT_OK;
+    qt_error_clear();
+    QT_TRY(qt_run_program(NULL, update));
+    return qt_run_program(NULL, argv);
+}
+
+qt_err qt_apt_unpack(const char *folder, const char *const package[])
+{
+    static const char *const download[] = {"apt-get", "download", NULL};
+    static const char *const extract[] = {"sh", "-c", "for f in *.deb; do dpkg-deb -x \"$f\" . || exit; done", NULL};
+    const char              *argv[MAX_WORDS];
+    command(argv, download, package);
+    QT_TRY(qt_run_program(folder, argv));
+    return qt_run_program(folder, extract);
 }
 
 bool qt_has_program(const char *name)

@@ -16,7 +16,7 @@ typedef struct jsonl_cfg {
 
 static const qt_field fields[] = {
     QT_TEXT_PATHS(jsonl_cfg),
-    QT_TEXT_FIELDS(jsonl_cfg),
+    QT_TEXT_FIELDS(jsonl_cfg), QT_TEXT_TEST(jsonl_cfg),
     QT_F_ENUM(jsonl_cfg, too_long, "refuse", "refuse|cut|drop",
               "a line of more than seq_len + 1 tokens: refuse is an error, cut leaves the end of the completion away, drop leaves out the line"),
     {NULL}};

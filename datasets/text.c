@@ -4,11 +4,7 @@
 #include "paths.h"
 #include "textset.h"
 
-typedef struct text_cfg {
-    qt_text_cfg text;
-} text_cfg;
-
-static const qt_field fields[] = {QT_TEXT_PATHS(text_cfg), QT_TEXT_FIELDS(text_cfg), {NULL}};
+static const qt_field fields[] = {QT_TEXT_PATHS(qt_text_only), QT_TEXT_FIELDS(qt_text_only), QT_TEXT_TEST(qt_text_only), {NULL}};
 
 static qt_err info_of(const void *cfg, qt_data_info *info)
 {
@@ -48,7 +44,7 @@ static qt_err begin(const void *cfg, uint64_t seed, void **state, qt_data_info *
 }
 
 const qt_dataset qt_dataset_text = {
-    .d      = {"text", "your text, as bytes or tokens, in windows", NULL, fields, sizeof(text_cfg)},
+    .d      = {"text", "your text, as bytes or tokens, in windows", NULL, fields, sizeof(qt_text_only)},
     .info   = info_of,
     .open   = begin,
     .size   = qt_text_size,

@@ -41,14 +41,19 @@ typedef struct qt_text_cfg {
     double         val_fraction, test_fraction;
 } qt_text_cfg;
 
+/* The configuration of a set that has nothing more. */
+typedef struct qt_text_only {
+    qt_text_cfg text;
+} qt_text_only;
+
 /* Fields that all sets of text have, and those of sets of your files; T begins with a qt_text_cfg named text. */
 #define QT_TEXT_FIELD(T, m, type, def, min, max, doc) {#m, type, offsetof(T, text) + offsetof(qt_text_cfg, m), def, min, max, NULL, doc}
 #define QT_TEXT_FIELDS(T)                                                                                                                       \
     QT_TEXT_FIELD(T, seq_len, QT_INT, "128", 1, 1 << 20, "tokens a sample"),                                                                    \
         QT_TEXT_FIELD(T, tokens, QT_STR, "bytes", 0, 0, "bytes, or a file of `qtape data bpe`"),                                                \
         QT_TEXT_FIELD(T, vocab, QT_INT, "-1", -1, 1 << 24, "size of that file's vocabulary, so that `check` knows it; -1: what the file says"), \
-        QT_TEXT_FIELD(T, test_fraction, QT_REAL, "0.05", 0, 0.9, "share of the text, at its end, that is the test split"),                      \
         QT_TEXT_FIELD(T, val_fraction, QT_REAL, "0", 0, 0.9, "share of the text, before the test split, that is the val split")
+#define QT_TEXT_TEST(T) QT_TEXT_FIELD(T, test_fraction, QT_REAL, "0.05", 0, 0.9, "share of the text, at its end, that is the test split")
 
 #define QT_TEXT_PATHS(T)                                                                                                                       \
     QT_TEXT_FIELD(T, path, QT_TREE, NULL, 0, 0, "a file, a folder (all files below it), a pattern (texts/*.txt), or a list of these"),         \

@@ -33,6 +33,7 @@ for doc in README.md docs/deployment.md docs/tutorials/*.md; do
             case $line in
                 'qtape reproduce recipes/'*) line="qtape check ${line#qtape reproduce }" ;;
                 qtape\ * | printf\ * | awk\ *) ;;
+                'python3 scripts/'*) command -v python3 > /dev/null || continue; line="python3 '$QTAPE_SOURCE'/${line#python3 }" ;;
                 ./setup.sh | ./test.sh) [ -x "$line" ] || say "$doc: $line is not there"; continue ;;
                 cmake\ * | /tmp/*) continue ;; # tests/install.sh does this
                 *) say "$doc: no test knows the command: $line"; continue ;;

@@ -65,7 +65,8 @@ static void test_golden(void **state)
         coded c = code(goldens[k].spec, &x);
         for (int i = 0; i < 300; i++) {
             if (c.codes.code[i] != goldens[k].code[i]) fail_msg("%s: code %d is %d, not %d", goldens[k].spec, i, c.codes.code[i], goldens[k].code[i]);
-            if (fabs((double)c.value[i] - goldens[k].value[i]) > 2e-6) fail_msg("%s: value %d is %g, not %g", goldens[k].spec, i, (double)c.value[i], goldens[k].value[i]);
+            if (fabs((double)c.value[i] - goldens[k].value[i]) > 2e-6)
+                fail_msg("%s: value %d is %g, not %g", goldens[k].spec, i, (double)c.value[i], goldens[k].value[i]);
         }
         coded_free(&c);
     }
@@ -80,7 +81,10 @@ static void test_table(void **state)
     qt_tensor           x = matrix(1, 64, w);
     (void)state;
     coded c = code("nf4", &x);
-    for (int i = 0; i < 16; i++) assert_true(fabs((double)c.codes.table[i] - printed[i]) < 1e-6 && fabs((double)c.codes.table[i] - golden_nf4[i]) < 1e-7);
+    for (int i = 0; i < 16; i++) {
+        assert_true(fabs((double)c.codes.table[i] - printed[i]) < 1e-6);
+        assert_true(fabs((double)c.codes.table[i] - golden_nf4[i]) < 1e-7);
+    }
     coded_free(&c);
 }
 
@@ -459,7 +463,8 @@ static const char *const adapted[] = {
     ADAPTED("lora: {rank: 4}\nquant: [{match: '*', weights: nf4}]\n"),
     ADAPTED("lora: {rank: 4}\nphases: [train, {use: merge, weights: {use: int_group, group_size: 8}}]\n"),
     ADAPTED("lora: {rank: 4}\nquant: [{match: '*', weights: ternary, activations: {use: int, num_bits: 8}}]\nphases: [train, merge]\n"),
-    ADAPTED("lora: {rank: 2, targets: fc1, train: [fc2.bias]}\nquant: [{match: '*', weights: {use: lsq, num_bits: 4}, activations: {use: lsq, num_bits: 8, signed: false}}]\n"),
+    ADAPTED("lora: {rank: 2, targets: fc1, train: [fc2.bias]}\n"
+            "quant: [{match: '*', weights: {use: lsq, num_bits: 4}, activations: {use: lsq, num_bits: 8, signed: false}}]\n"),
     ADAPTED("lora: {rank: 2, variant: qa}\nquant: [{match: '*', weights: {use: int_group, num_bits: 3, group_size: 8}}]\nphases: [train, merge]\n"),
 };
 enum { ADAPTERS = sizeof adapted / sizeof *adapted };
@@ -559,8 +564,8 @@ static void test_checkpoint(void **state)
 
     assert_ok(train(RECIPE "train: {steps: 13}\n", "base", NULL, 1, &res)); /* another base in the same place */
     assert_int_not_equal(qt_run_resume("one", QT_PROGRESS_QUIET, &r), QT_OK);
-    assert_non_null(strstr(qt_error_text(), "one/ckpt/last.h5: holds an adapter of another base than the one that `init` gives; these tensors differ: "
-                                            "fc1.weight, fc1.bias, fc2.weight, fc2.bias"));
+    assert_non_null(strstr(qt_error_text(), "one/ckpt/last.h5: holds an adapter of another base than the one that `init` gives; these tensors "
+                                            "differ: fc1.weight, fc1.bias, fc2.weight, fc2.bias"));
     qt_error_clear();
 
     put_file("r.yaml", RECIPE "init: {run: one}\ntrain: {steps: 1}\n");
@@ -577,7 +582,9 @@ static void test_integer_base(void **state)
     qt_result frozen, plain;
     (void)state;
     make_base();
-#define TERNARY "quant: [{match: '*', weights: ternary, activations: {use: int, num_bits: 8}}]\ninit: {run: base}\ntrain: {steps: 0}\nphases: [{use: calibrate, batches: 1}]\n"
+#define TERNARY \
+    "quant: [{match: '*', weights: ternary, activations: {use: int, num_bits: 8}}]\n" \
+    "init: {run: base}\ntrain: {steps: 0}\nphases: [{use: calibrate, batches: 1}]\n"
     assert_ok(train(RECIPE TERNARY, "plain", NULL, 1, &plain));
     assert_ok(train(RECIPE TERNARY "lora: {rank: 2}\n", "frozen", NULL, 1, &frozen));
     assert_true(frozen.loss == plain.loss && frozen.bits_per_weight == plain.bits_per_weight);
@@ -608,8 +615,10 @@ static void test_errors(void **state)
     refuse("lora: {variant: qa}\n", "variant qa merges into zero points of groups, and the weight of 'fc1' is not quantized");
     refuse("lora: {variant: qa}\nquant: [{match: '*', weights: nf4}]\n", "the weight of 'fc1' has a quantizer without them");
     refuse("lora: {variant: qa, rank: 4}\nquant: [{match: '*', weights: {use: int_group, group_size: 8}}]\n", "[10, 3] with its inputs in groups");
-    refuse("lora: {variant: qa, rank: 2}\nquant: [{match: '*', weights: {use: int_group, group_size: 32}}]\n", "group_size 32 does not divide a row of 24");
-    refuse("lora: {variant: qa, rank: 2, train: '*.weight'}\nquant: [{match: '*', weights: {use: int_group, group_size: 8}}]\n", "variant qa wants a frozen weight");
+    refuse("lora: {variant: qa, rank: 2}\nquant: [{match: '*', weights: {use: int_group, group_size: 32}}]\n",
+           "group_size 32 does not divide a row of 24");
+    refuse("lora: {variant: qa, rank: 2, train: '*.weight'}\nquant: [{match: '*', weights: {use: int_group, group_size: 8}}]\n",
+           "variant qa wants a frozen weight");
     refuse("lora: {train: ['*.wieght']}\n", "lora.train: matches no parameter");
     refuse("lora: {rang: 4}\n", "rang");
     refuse("phases: [train, merge]\n", "phases[1]: merge has nothing to merge");

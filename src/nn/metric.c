@@ -1,4 +1,4 @@
-/* Metrics: a sum over samples and what is made of it at the end. out is [n, ...], one row a sample. */
+/* Metrics: a sum over samples and what is made of it at the end. out is [n, ...], one row a sample; of classes, [..., C], one row a target. */
 #include "nn/nn.h"
 #include <math.h>
 
@@ -6,8 +6,8 @@
  * that is not a number is wrong. */
 static double count_top(const qt_tensor *out, const int32_t *y, int k)
 {
-    int64_t C = out->n / out->dim[0], right = 0;
-    for (int64_t i = 0; i < out->dim[0]; i++) {
+    int64_t C = out->dim[out->rank - 1], right = 0;
+    for (int64_t i = 0; i < out->n / C; i++) {
         const R *row = out->data + i * C;
         int      above = 0;
         if (y[i] < 0 || y[i] >= C) continue;

@@ -18,8 +18,14 @@
 static const R inv_root_2pi = (R)0.39894228040143268;
 static const R gelu_c = (R)0.79788456080286536 /* sqrt(2/pi) */, gelu_k = (R)0.044715;
 
+QT_INLINE R above_zero(R x) { return qt_vselect(x <= 0, 0, x); }
 QT_INLINE R sigmoid(R x) { return 1 / (1 + qt_vexp(-x)); }
-QT_INLINE R density(R x) { return inv_root_2pi * qt_vexp((R)-0.5 * x * x); }
+QT_INLINE R gelu_slope(R x)
+{
+    R       e; /* phi is e / sqrt(2 pi) */
+    const R share = qt_vphi_and_exp(x, &e);
+    return share + x * (inv_root_2pi * e);
+}
 QT_INLINE R gelu_tanh_of(R x) { return qt_vtanh(gelu_c * (x + gelu_k * x * x * x)); }
 QT_INLINE R gelu_tanh_slope(R x)
 {
@@ -43,11 +49,11 @@ qt_tensor *qt_tanh(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(tanh, 0); }
 
 POINTWISE_READS(relu, "max(0, x)", 'k', qt_relu(t, x), x <= 0 ? 0 : x, y <= 0 ? 0 : dy,
                 QT_READS_SIGNS(QT_RESULT))
-POINTWISE_READS(relu2, "max(0, x) squared", 'k', qt_relu2(t, x), x <= 0 ? 0 : x * x, x <= 0 ? 0 : dy * (2 * x),
+POINTWISE_READS(relu2, "max(0, x) squared", 'k', qt_relu2(t, x), above_zero(x) * above_zero(x), dy * (2 * above_zero(x)),
                 QT_READS_NEARLY(1))
 POINTWISE_READS(leaky_relu, "x, or slope x where x is negative", 'k', qt_leaky_relu(t, x, 0.1), x * (x < 0 ? a : 1), dy * (x < 0 ? a : 1),
                 QT_READS_NEARLY(1))
-POINTWISE_READS(gelu, "x times the normal distribution function of x", 'n', qt_gelu(t, x), x * qt_vphi(x), dy * (qt_vphi(x) + x * density(x)),
+POINTWISE_READS(gelu, "x times the normal distribution function of x", 'n', qt_gelu(t, x), x * qt_vphi(x), dy * gelu_slope(x),
                 QT_READS_NEARLY(1))
 POINTWISE_READS(gelu_tanh, "gelu in its tanh approximation", 'n', qt_gelu_tanh(t, x), (R)0.5 * x * (1 + gelu_tanh_of(x)), dy * gelu_tanh_slope(x),
                 QT_READS_NEARLY(1))

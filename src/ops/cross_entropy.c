@@ -81,24 +81,29 @@ static void forward(qt_node *nd)
     nd->out->data[0] = r->counted ? (R)(sum / (double)r->counted) : 0;
 }
 
-QT_CLONES static void row_backward(R *restrict dx, const R *restrict x, int64_t K, R max, R log_sum, R each, R dy)
+QT_CLONES static void row_backward(R *restrict dx, const R *restrict x, int64_t K, R max, R log_sum, R each, R dy, bool first)
 {
-    for (int64_t j = 0; j < K; j++) dx[j] += dy * (qt_vexp(x[j] - max - log_sum) - each);
+    if (first)
+        for (int64_t j = 0; j < K; j++) dx[j] = dy * (qt_vexp(x[j] - max - log_sum) - each);
+    else
+        for (int64_t j = 0; j < K; j++) dx[j] += dy * (qt_vexp(x[j] - max - log_sum) - each);
 }
 
 static void backward(const qt_node *nd)
 {
-    const qt_tensor *x = nd->in[0];
-    const arg       *g = nd->arg;
-    const int32_t   *target = nd->in[1]->ids;
-    const rows      *r = nd->saved;
-    const int64_t    K = x->dim[x->rank - 1], grain = qt_row_grain(8 * K);
+    qt_tensor     *x = nd->in[0];
+    const arg     *g = nd->arg;
+    const int32_t *target = nd->in[1]->ids;
+    const rows    *r = nd->saved;
+    const int64_t  K = x->dim[x->rank - 1], grain = qt_row_grain(8 * K);
+    if (r->counted < r->n) qt_grad_clear(x); /* rows that do not count */
+    const bool first = qt_grad_first(x);
     if (!x->grad || !r->counted) return;
     const R dy = (R)((double)nd->out->grad[0] / (double)r->counted), each = (R)(g->smoothing / (double)K), own = (R)(1 - g->smoothing);
     QT_FOR_CHUNKS(b, e, r->n, grain)
     for (int64_t i = b; i < e; i++) {
         if (target[i] == g->ignore) continue;
-        row_backward(x->grad + i * K, x->data + i * K, K, r->max[i], r->log_sum[i], each, dy);
+        row_backward(x->grad + i * K, x->data + i * K, K, r->max[i], r->log_sum[i], each, dy, first);
         x->grad[i * K + target[i]] -= dy * own;
     }
 }
@@ -121,4 +126,4 @@ static const qt_case cases[] = {{"rows", build, {{{5, 4}, 'n'}, {{5}, 'i', 4}}},
                                 {"one row, one class", build, {{{1, 1}, 'n'}, {{1}, 'i', 1}}},
                                 {NULL}};
 const qt_op qt_op_cross_entropy = {.d = {"cross_entropy", "mean cross entropy of logits with class ids, in nats"}, .kind = QT_EXACT,
-                                   .shape = shape, .forward = forward, .backward = backward, .cases = cases};
+                                   .shape = shape, .forward = forward, .backward = backward, .stores = true, .cases = cases};

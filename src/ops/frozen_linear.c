@@ -106,8 +106,9 @@ static const qt_frozen *make_weight(qt_tape *t, int64_t N, int64_t K)
     return f;
 }
 
-static qt_tensor *with_bias(qt_tape *t, qt_tensor **in) { return qt_frozen_linear(t, in[0], make_weight(t, in[1]->n, in[0]->dim[in[0]->rank - 1]), in[1]); }
-static qt_tensor *no_bias(qt_tape *t, qt_tensor **in) { return qt_frozen_linear(t, in[0], make_weight(t, 5, in[0]->dim[in[0]->rank - 1]), NULL); }
+static int64_t    width(const qt_tensor *x) { return x->dim[x->rank - 1]; }
+static qt_tensor *with_bias(qt_tape *t, qt_tensor **in) { return qt_frozen_linear(t, in[0], make_weight(t, in[1]->n, width(in[0])), in[1]); }
+static qt_tensor *no_bias(qt_tape *t, qt_tensor **in) { return qt_frozen_linear(t, in[0], make_weight(t, 5, width(in[0])), NULL); }
 
 static const qt_case cases[] = {{"matrix", with_bias, {{{3, 8}, 'n'}, {{5}, 'n'}}},
                                 {"no bias", no_bias, {{{4, 12}, 'n'}}},

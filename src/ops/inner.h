@@ -43,14 +43,17 @@ static inline double qt_lane_total(const R lane[QT_LANES])
         }                                                                                      \
     } while (0)
 
-/* The largest of n >= 1 numbers, in lanes too; NaN is passed over. */
+/* The largest of n >= 1 numbers, in lanes too; NaN is passed over. Left a loop, the lanes are two or four registers; unrolled, GCC takes
+ * them one by one. */
 static inline R qt_lane_max(const R *x, int64_t n)
 {
     const int64_t full = n / QT_LANES * QT_LANES;
     R             lane[QT_LANES], m = -INFINITY;
     for (int l = 0; l < QT_LANES; l++) lane[l] = -INFINITY;
-    for (int64_t i = 0; i < full; i += QT_LANES)
+    for (int64_t i = 0; i < full; i += QT_LANES) {
+#pragma GCC unroll 1
         for (int l = 0; l < QT_LANES; l++) lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
+    }
     for (int l = 0; l < QT_LANES; l++) m = lane[l] > m ? lane[l] : m;
     for (int64_t i = full; i < n; i++) m = x[i] > m ? x[i] : m;
     return m;

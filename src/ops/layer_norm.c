@@ -11,7 +11,7 @@
 typedef struct stats {
     R mean, root;
 } stats; /* of a row */
-enum { STRIP = 64 };
+enum { STRIP = 64, RUN = 64 };
 
 static qt_err shape(qt_node *nd)
 {
@@ -52,7 +52,7 @@ static void forward(qt_node *nd)
     for (int64_t i = r; i < e; i++) row_forward(nd->out->data + i * D, x->data + i * D, w, b, D, eps, (stats *)nd->saved + i);
 }
 
-QT_CLONES static void row_backward(R *restrict dx, const R *restrict dy, const R *restrict x, const R *w, int64_t D, stats st)
+QT_CLONES static void row_backward(R *restrict dx, const R *restrict dy, const R *restrict x, const R *w, int64_t D, stats st, bool first)
 {
     double  sum = 0, dot = 0;
     const R m = st.mean, r = st.root;
@@ -64,21 +64,29 @@ QT_CLONES static void row_backward(R *restrict dx, const R *restrict dy, const R
         QT_SUM(dot, j, D, dy[j] * ((x[j] - m) * r));
     }
     const R p = (R)(sum / (double)D), q = (R)(dot / (double)D);
-    if (w)
+    if (w && first)
+        for (int64_t j = 0; j < D; j++) dx[j] = r * (dy[j] * w[j] - p - (x[j] - m) * r * q);
+    else if (w)
         for (int64_t j = 0; j < D; j++) dx[j] += r * (dy[j] * w[j] - p - (x[j] - m) * r * q);
+    else if (first)
+        for (int64_t j = 0; j < D; j++) dx[j] = r * (dy[j] - p - (x[j] - m) * r * q);
     else
         for (int64_t j = 0; j < D; j++) dx[j] += r * (dy[j] - p - (x[j] - m) * r * q);
 }
 
-/* dw and db of columns [c, c + width) */
+/* dw and db of `width` columns: RUN rows at a time in R, those sums in double. */
 QT_CLONES static void strip_backward(R *dw, R *db, const R *dy, const R *x, const stats *st, int64_t rows, int64_t D, int width)
 {
     double w[STRIP] = {0}, b[STRIP] = {0};
-    for (int64_t i = 0; i < rows; i++)
-        for (int c = 0; c < width; c++) {
-            w[c] += (double)(dy[i * D + c] * ((x[i * D + c] - st[i].mean) * st[i].root));
-            b[c] += (double)dy[i * D + c];
-        }
+    for (int64_t run = 0; run < rows; run += RUN) {
+        R u[STRIP] = {0}, v[STRIP] = {0};
+        for (int64_t i = run; i < qt_min_i64(rows, run + RUN); i++)
+            for (int c = 0; c < width; c++) {
+                u[c] += dy[i * D + c] * ((x[i * D + c] - st[i].mean) * st[i].root);
+                v[c] += dy[i * D + c];
+            }
+        for (int c = 0; c < width; c++) w[c] += (double)u[c], b[c] += (double)v[c];
+    }
     for (int c = 0; dw && c < width; c++) dw[c] += (R)w[c];
     for (int c = 0; db && c < width; c++) db[c] += (R)b[c];
 }
@@ -87,11 +95,12 @@ static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(1) |
 
 static void backward(const qt_node *nd)
 {
-    const qt_tensor *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
-    const stats     *st = nd->saved;
-    const R         *dy = nd->out->grad;
-    R               *dw = w ? w->grad : NULL, *db = b ? b->grad : NULL;
-    const int64_t    D = x->dim[x->rank - 1], rows = x->n / D, grain = qt_row_grain(D);
+    qt_tensor    *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
+    const stats  *st = nd->saved;
+    const R      *dy = nd->out->grad;
+    R            *dw = w ? w->grad : NULL, *db = b ? b->grad : NULL;
+    const int64_t D = x->dim[x->rank - 1], rows = x->n / D, grain = qt_row_grain(D);
+    qt_grad_clear(w), qt_grad_clear(b);
     if (dw || db) {
         QT_FOR_EACH(k, QT_CHUNKS(D, STRIP), x->n > QT_GRAIN)
         {
@@ -99,9 +108,10 @@ static void backward(const qt_node *nd)
             strip_backward(dw ? dw + c : NULL, db ? db + c : NULL, dy + c, x->data + c, st, rows, D, (int)qt_min_i64(STRIP, D - c));
         }
     }
+    const bool first = qt_grad_first(x);
     if (!x->grad) return;
     QT_FOR_CHUNKS(r, e, rows, grain)
-    for (int64_t i = r; i < e; i++) row_backward(x->grad + i * D, dy + i * D, x->data + i * D, w ? w->data : NULL, D, st[i]);
+    for (int64_t i = r; i < e; i++) row_backward(x->grad + i * D, dy + i * D, x->data + i * D, w ? w->data : NULL, D, st[i], first);
 }
 
 qt_tensor *qt_layer_norm(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, double eps)
@@ -123,4 +133,4 @@ static const qt_case cases[] = {{"rows", build, {{{4, 7}, 'n'}, {{7}, 'n'}, {{7}
                                 {NULL}};
 const qt_op qt_op_layer_norm = {
     .d = {"layer_norm", "normalization of each row of the last axis by mean and variance", .source = "Ba, Kiros, Hinton, 2016, section 3"},
-    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .reads = reads, .cases = cases};
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .reads = reads, .cases = cases};

@@ -7,7 +7,7 @@
  * Zhang, Sennrich, "Root mean square layer normalization", NeurIPS 2019, equation 4, with eps inside the root. Left out: pRMSNorm. */
 #include "ops/inner.h"
 
-enum { STRIP = 64 };
+enum { STRIP = 64, RUN = 64 };
 
 static qt_err shape(qt_node *nd)
 {
@@ -45,23 +45,32 @@ static void forward(qt_node *nd)
     for (int64_t i = r; i < e; i++) root[i] = row_forward(nd->out->data + i * D, x->data + i * D, w, D, eps);
 }
 
-QT_CLONES static void row_backward(R *restrict dx, const R *restrict dy, const R *restrict x, const R *w, int64_t D, R r)
+QT_CLONES static void row_backward(R *restrict dx, const R *restrict dy, const R *restrict x, const R *w, int64_t D, R r, bool first)
 {
     double dot = 0;
     if (w) QT_SUM(dot, j, D, dy[j] * w[j] * (x[j] * r));
     else QT_SUM(dot, j, D, dy[j] * (x[j] * r));
     const R q = (R)(dot / (double)D);
-    if (w)
+    if (w && first)
+        for (int64_t j = 0; j < D; j++) dx[j] = r * (dy[j] * w[j] - x[j] * r * q);
+    else if (w)
         for (int64_t j = 0; j < D; j++) dx[j] += r * (dy[j] * w[j] - x[j] * r * q);
+    else if (first)
+        for (int64_t j = 0; j < D; j++) dx[j] = r * (dy[j] - x[j] * r * q);
     else
         for (int64_t j = 0; j < D; j++) dx[j] += r * (dy[j] - x[j] * r * q);
 }
 
+/* dw of `width` columns: RUN rows at a time in R, those sums in double. */
 QT_CLONES static void strip_backward(R *dw, const R *dy, const R *x, const R *root, int64_t rows, int64_t D, int width)
 {
     double sum[STRIP] = {0};
-    for (int64_t i = 0; i < rows; i++)
-        for (int c = 0; c < width; c++) sum[c] += (double)(dy[i * D + c] * (x[i * D + c] * root[i]));
+    for (int64_t run = 0; run < rows; run += RUN) {
+        R part[STRIP] = {0};
+        for (int64_t i = run; i < qt_min_i64(rows, run + RUN); i++)
+            for (int c = 0; c < width; c++) part[c] += dy[i * D + c] * (x[i * D + c] * root[i]);
+        for (int c = 0; c < width; c++) sum[c] += (double)part[c];
+    }
     for (int c = 0; c < width; c++) dw[c] += (R)sum[c];
 }
 
@@ -69,16 +78,18 @@ static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(1) |
 
 static void backward(const qt_node *nd)
 {
-    const qt_tensor *x = nd->in[0], *w = nd->in[1];
-    const R         *root = nd->saved, *dy = nd->out->grad;
-    const int64_t    D = x->dim[x->rank - 1], rows = x->n / D, grain = qt_row_grain(D);
+    qt_tensor    *x = nd->in[0], *w = nd->in[1];
+    const R      *root = nd->saved, *dy = nd->out->grad;
+    const int64_t D = x->dim[x->rank - 1], rows = x->n / D, grain = qt_row_grain(D);
+    qt_grad_clear(w);
     if (w && w->grad) {
         QT_FOR_EACH(k, QT_CHUNKS(D, STRIP), x->n > QT_GRAIN)
         strip_backward(w->grad + k * STRIP, dy + k * STRIP, x->data + k * STRIP, root, rows, D, (int)qt_min_i64(STRIP, D - k * STRIP));
     }
+    const bool first = qt_grad_first(x);
     if (!x->grad) return;
     QT_FOR_CHUNKS(r, e, rows, grain)
-    for (int64_t i = r; i < e; i++) row_backward(x->grad + i * D, dy + i * D, x->data + i * D, w ? w->data : NULL, D, root[i]);
+    for (int64_t i = r; i < e; i++) row_backward(x->grad + i * D, dy + i * D, x->data + i * D, w ? w->data : NULL, D, root[i], first);
 }
 
 qt_tensor *qt_rms_norm(qt_tape *t, qt_tensor *x, qt_tensor *w, double eps) { return QT_EMIT(t, &qt_op_rms_norm, &eps, sizeof eps, x, w); }
@@ -95,4 +106,4 @@ static const qt_case cases[] = {{"rows", build, {{{4, 7}, 'n'}, {{7}, 'n'}}},
                                 {NULL}};
 const qt_op qt_op_rms_norm = {
     .d = {"rms_norm", "normalization of each row of the last axis by its root mean square", .source = "Zhang, Sennrich, NeurIPS 2019, equation 4"},
-    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .reads = reads, .cases = cases};
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .reads = reads, .cases = cases};

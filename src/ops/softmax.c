@@ -29,20 +29,26 @@ QT_CLONES static void log_softmax_row(R *restrict y, const R *restrict x, int64_
     for (int64_t j = 0; j < D; j++) y[j] = x[j] - m - s;
 }
 
-QT_CLONES static void softmax_row_back(R *restrict dx, const R *restrict y, const R *restrict dy, int64_t D)
+QT_CLONES static void softmax_row_back(R *restrict dx, const R *restrict y, const R *restrict dy, int64_t D, bool first)
 {
     double sum = 0;
     QT_SUM(sum, j, D, dy[j] * y[j]);
     const R s = (R)sum;
-    for (int64_t j = 0; j < D; j++) dx[j] += y[j] * (dy[j] - s);
+    if (first)
+        for (int64_t j = 0; j < D; j++) dx[j] = y[j] * (dy[j] - s);
+    else
+        for (int64_t j = 0; j < D; j++) dx[j] += y[j] * (dy[j] - s);
 }
 
-QT_CLONES static void log_softmax_row_back(R *restrict dx, const R *restrict y, const R *restrict dy, int64_t D)
+QT_CLONES static void log_softmax_row_back(R *restrict dx, const R *restrict y, const R *restrict dy, int64_t D, bool first)
 {
     double sum = 0;
     QT_SUM(sum, j, D, dy[j]);
     const R s = (R)sum;
-    for (int64_t j = 0; j < D; j++) dx[j] += dy[j] - qt_vexp(y[j]) * s;
+    if (first)
+        for (int64_t j = 0; j < D; j++) dx[j] = dy[j] - qt_vexp(y[j]) * s;
+    else
+        for (int64_t j = 0; j < D; j++) dx[j] += dy[j] - qt_vexp(y[j]) * s;
 }
 
 static void rows_forward(qt_node *nd, void (*row)(R *restrict, const R *restrict, int64_t))
@@ -53,13 +59,14 @@ static void rows_forward(qt_node *nd, void (*row)(R *restrict, const R *restrict
     for (int64_t i = r; i < e; i++) row(nd->out->data + i * D, x->data + i * D, D);
 }
 
-static void rows_backward(const qt_node *nd, void (*row)(R *restrict, const R *restrict, const R *restrict, int64_t))
+static void rows_backward(const qt_node *nd, void (*row)(R *restrict, const R *restrict, const R *restrict, int64_t, bool))
 {
     const qt_tensor *x = nd->in[0], *y = nd->out;
     const int64_t    D = x->dim[x->rank - 1], rows = x->n / D, grain = qt_row_grain(D);
+    const bool       first = qt_grad_first(nd->in[0]);
     if (!x->grad) return;
     QT_FOR_CHUNKS(r, e, rows, grain)
-    for (int64_t i = r; i < e; i++) row(x->grad + i * D, y->data + i * D, y->grad + i * D, D);
+    for (int64_t i = r; i < e; i++) row(x->grad + i * D, y->data + i * D, y->grad + i * D, D, first);
 }
 
 static void softmax_forward(qt_node *nd) { rows_forward(nd, softmax_row); }
@@ -83,7 +90,8 @@ static const qt_case softmax_cases[] = CASES(build_softmax), log_softmax_cases[]
 static uint32_t reads_nearly(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(QT_RESULT); }
 
 const qt_op qt_op_softmax = {.d = {"softmax", "exp(x) over the sum of exp(x), over the last axis"}, .kind = QT_EXACT,
-                             .shape = shape, .forward = softmax_forward, .backward = softmax_backward, .reads = reads_nearly, .cases = softmax_cases};
+                             .shape = shape, .forward = softmax_forward, .backward = softmax_backward, .stores = true,
+                             .reads = reads_nearly, .cases = softmax_cases};
 const qt_op qt_op_log_softmax = {.d = {"log_softmax", "logarithm of softmax over the last axis"}, .kind = QT_EXACT,
-                                 .shape = shape, .forward = log_softmax_forward, .backward = log_softmax_backward,
+                                 .shape = shape, .forward = log_softmax_forward, .backward = log_softmax_backward, .stores = true,
                                  .reads = qt_reads_result, .cases = log_softmax_cases};

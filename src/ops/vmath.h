@@ -20,6 +20,8 @@
 QT_INLINE double qt_vexp(double x) { return exp(x); }
 QT_INLINE double qt_vtanh(double x) { return tanh(x); }
 QT_INLINE double qt_vphi(double x) { return 0.5 * erfc(-x * 0.70710678118654752); }
+QT_INLINE double qt_vphi_and_exp(double x, double *e) { return *e = exp(-0.5 * x * x), qt_vphi(x); }
+QT_INLINE double qt_vselect(bool c, double a, double b) { return c ? a : b; }
 
 #else
 
@@ -71,16 +73,22 @@ QT_INLINE float qt_vtanh(float x)
 }
 
 /* The normal distribution function. Near 0 a polynomial; further out the smaller tail is erfc(z)/2 with z = |x|/sqrt 2, where
- * erfc(z) e^(z^2) is a polynomial in t = 1/(1 + 0.4 z) without constant term. */
-QT_INLINE float qt_vphi(float x)
+ * erfc(z) e^(z^2) is a polynomial in t = 1/(1 + 0.4 z) without constant term. e gets e^(-z^2), without which there is no tail. */
+QT_INLINE float qt_vphi_and_exp(float x, float *e)
 {
     const float z = fabsf(x) * 0.70710678f, t = 1 / (1 + 0.4f * z), s = x * x;
     const float p = (((0.04973015f * t - 0.18050759f) * t + 0.16458057f) * t - 0.001010593f) * t + 0.13867414f;
     const float g = ((((p * t + 0.1695263f) * t + 0.20764135f) * t + 0.2256908f) * t + 0.225675f) * t;
-    const float tail = 0.5f * g * qt_vexp(-z * z);
+    *e = qt_vexp(-z * z);
+    const float tail = 0.5f * g * *e;
     const float q = ((-7.1853183e-6f * s + 1.1219303e-4f) * s - 1.1850393e-3f) * s + 9.972763e-3f;
     const float middle = 0.5f + x * ((q * s - 0.06649026f) * s + 0.39894226f);
     return qt_vselect(fabsf(x) < 1.1f, middle, qt_vselect(x < 0, tail, 1 - tail));
+}
+QT_INLINE float qt_vphi(float x)
+{
+    float e;
+    return qt_vphi_and_exp(x, &e);
 }
 
 #endif

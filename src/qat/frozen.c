@@ -85,19 +85,28 @@ static qt_err pack(const qt_site *q, const qt_codes *c, int64_t N, int64_t K, qt
     return describe(c, a, f);
 }
 
-/* One application first, in training: a quantizer whose state begins with the first tensor takes it from this one. */
-qt_err qt_frozen_pack(qt_site *q, qt_tensor *w, qt_tape *t, qt_arena *a, qt_frozen *f)
+/* The state of a quantizer that begins with the first tensor begins with w: one application, in training. */
+static qt_err begin_state(qt_site *q, qt_tensor *w, qt_tape *t)
 {
-    qt_arena work = {0};
-    qt_codes c = {0};
+    bool any = false;
+    for (int k = 0; k < QT_SITE_PARAMS; k++) any |= q->p[k] != NULL;
+    if (!any) return QT_OK;
     qt_tape_reset(t);
     qt_tape_mode(t, true, false);
     qt_quantize(t, q, w);
     q->last_x = q->last_y = NULL;
     qt_err e = qt_tape_error(t);
+    qt_tape_reset(t);
+    return e;
+}
+
+qt_err qt_frozen_pack(qt_site *q, qt_tensor *w, qt_tape *t, qt_arena *a, qt_frozen *f)
+{
+    qt_arena work = {0};
+    qt_codes c = {0};
+    qt_err   e = begin_state(q, w, t);
     if (e == QT_OK) e = q->quant->encode(q, w, &work, &c);
     if (e == QT_OK) e = pack(q, &c, w->dim[0], w->dim[1], a, f);
-    qt_tape_reset(t);
     qt_arena_free(&work);
     return e;
 }

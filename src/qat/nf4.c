@@ -171,7 +171,8 @@ static void forward(qt_node *nd)
     const R    *x = nd->in[0]->data;
     R          *y = nd->out->data;
     int64_t     n = nd->out->n, block = g->layout.inner;
-    QT_FOR_EACH(k, g->layout.count, n > QT_GRAIN) quantize(y + k * block, x + k * block, qt_min_i64(block, n - k * block), g->most[k], g->scale[k], g->c);
+    QT_FOR_EACH(k, g->layout.count, n > QT_GRAIN)
+        quantize(y + k * block, x + k * block, qt_min_i64(block, n - k * block), g->most[k], g->scale[k], g->c);
 }
 
 static const qt_op op;
@@ -217,6 +218,6 @@ static const qt_op op = {{"nf4", "nearest entry of a table, gradient passed on",
                          .stores = true, .reads = qt_reads_nothing, .cases = cases};
 
 const qt_quant qt_quant_nf4 = {
-    {"nf4", "entries of a table times the largest of a block: NormalFloat of QLoRA, with double quantization", "Dettmers et al. 2023, arXiv 2305.14314",
-     fields, sizeof(cfg)},
+    {"nf4", "entries of a table times the largest of a block: NormalFloat of QLoRA, with double quantization",
+     "Dettmers et al. 2023, arXiv 2305.14314", fields, sizeof(cfg)},
     init, NULL, apply, .encode = encode, .bits = bits, .op = &op};

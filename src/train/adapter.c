@@ -125,7 +125,8 @@ static qt_err check(const qt_recipe *r, int i)
     if (!r->lora) return qt_fail_at(QT_ERECIPE, pos, "phases[%d]: merge has nothing to merge; the recipe has no lora section", i);
     for (int k = 0; k < r->n_phases; k++)
         if ((k > i && r->phase[k].phase == &qt_phase_train) || (k < i && r->phase[k].phase == &qt_phase_merge))
-            return qt_fail_at(QT_ERECIPE, pos, "phases[%d]: %s", i, k > i ? "training after merge has no adapters to train" : "merge stands here twice");
+            return qt_fail_at(QT_ERECIPE, pos, "phases[%d]: %s", i,
+                              k > i ? "training after merge has no adapters to train" : "merge stands here twice");
     snprintf(path, sizeof path, "phases[%d].weights", i);
     return c->weights ? qt_desc_read(r->arena, &qt_quants, c->weights, path, NULL, &d, &cfg) : QT_OK;
 }

@@ -152,7 +152,18 @@ static qt_err check_site(const qt_recipe *r, const qt_yaml *map, const char *pat
                       near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
-qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s)
+/* A metric that text has and other data have not, or the other way round. */
+static qt_err check_kind(const qt_recipe *r, const qt_yaml *map, const char *path, const char *metric, bool text)
+{
+    const qt_yaml *y = qt_yaml_get(map, "metric");
+    const char    *dot = metric ? strrchr(metric, '.') : NULL, *name = dot ? dot + 1 : metric;
+    bool           own = name && r->metric && !strcmp(r->metric->d.name, name);
+    if (!name || own || qt_choice(text ? "accuracy|samples_per_s" : "perplexity|tokens_per_s", name) < 0) return QT_OK;
+    return qt_fail_at(QT_ERECIPE, y ? y->pos : map->pos, "%s.metric: %s is nothing that %s; test.%s and %s_per_s are", path, metric,
+                      text ? "text has" : "data other than text have", text ? "perplexity" : "accuracy", text ? "tokens" : "samples");
+}
+
+qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s, bool text)
 {
     qt_err e = QT_OK;
     for (int i = 0; r->claims && i < r->claims->n; i++) {
@@ -161,6 +172,8 @@ qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s)
         char  path[64];
         QT_TRY(read_claim(r, i, &c, &b));
         snprintf(path, sizeof path, "claims[%d]", i);
+        if (check_kind(r, r->claims->item[i], path, c.metric, text) != QT_OK) e = QT_ERECIPE;
+        if (b.arm && check_kind(r, r->claims->item[i], path, b.metric, text) != QT_OK) e = QT_ERECIPE;
         if (check_site(r, r->claims->item[i], path, c.arm, c.metric, s) != QT_OK) e = QT_ERECIPE;
         if (b.arm && check_site(r, r->claims->item[i], path, b.arm, b.metric ? b.metric : c.metric, s) != QT_OK) e = QT_ERECIPE;
     }

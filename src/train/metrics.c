@@ -119,6 +119,13 @@ void qt_metrics_quant(qt_run *r, const qt_site *q, const qt_site_stats *s)
     end(&l, r, -1);
 }
 
+static void add_ints(line *l, const char *key, const int64_t *v, int n)
+{
+    l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, ", \"%s\": [", key);
+    for (int i = 0; i < n; i++) l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "%s%lld", i ? ", " : "", (long long)v[i]);
+    l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "]");
+}
+
 void qt_metrics_noise(qt_run *r, const qt_site *q, const qt_site_stats *s, const qt_noise *n)
 {
     line l;
@@ -126,6 +133,7 @@ void qt_metrics_noise(qt_run *r, const qt_site *q, const qt_site_stats *s, const
 #define QT_X(name) add_real(&l, #name, n->name);
     QT_NOISE_FIELDS(QT_X)
 #undef QT_X
+    add_ints(&l, "octaves_channel", n->octaves[0], QT_SHIFTQ_GROUPS), add_ints(&l, "octaves_sample", n->octaves[1], QT_SHIFTQ_GROUPS);
     end(&l, r, -1);
 }
 

@@ -6,6 +6,8 @@
  *   ..._tensor, ..._exact        the same with one scale for all, and with a scale of its own for each
  *   nmse_dx, nmse_dw             the layer's gradients of its input and weight against those of its float products
  *   nmse_dx_nearest, nmse_dw_nearest     the same, rounded to the nearest code
+ *   octaves_channel, octaves_sample      how many channels, or samples and places, have a range of 0, 1, 2 ... octaves below the largest;
+ *                                        the last number counts all that are still smaller
  *
  * The run itself is left as it was: what batch norm and observers learn from these batches is undone. */
 #include "train/train.h"
@@ -20,6 +22,7 @@ typedef struct noise {
     double signal, g[2][SCHEMES];                /* [channel, sample] */
     double signal_dx, signal_dw, dx[ROUNDINGS], dw[ROUNDINGS];
     double scale, zeros;
+    int64_t octaves[2][QT_SHIFTQ_GROUPS];
 } noise;
 
 static double distance(const R *a, const R *b, int64_t n)
@@ -56,6 +59,19 @@ static qt_err add_scheme(const qt_shiftq *p, const R *G, uint64_t draw, qt_arena
     return QT_OK;
 }
 
+/* Ranges of a batch: the groups they would fall into if there were so many. */
+static qt_err add_octaves(qt_shiftq p, const R *G, qt_arena *a, int64_t octaves[QT_SHIFTQ_GROUPS])
+{
+    int64_t  keys = qt_shiftq_keys(&p);
+    uint8_t *e = qt_arena_alloc(a, (size_t)keys);
+    R       *s = qt_arena_alloc(a, (size_t)keys * sizeof *s);
+    if (!e || !s) return QT_EMEM;
+    p.groups = QT_SHIFTQ_GROUPS, p.exact = false;
+    qt_shiftq_scales(&p, G, e, s);
+    for (int64_t k = 0; k < keys; k++) octaves[e[k]]++;
+    return QT_OK;
+}
+
 static qt_err add_schemes(const qt_module *m, const qt_tensor *y, uint64_t draw, qt_arena *a, noise *v)
 {
     qt_shiftq how;
@@ -64,13 +80,16 @@ static qt_err add_schemes(const qt_module *m, const qt_tensor *y, uint64_t draw,
     how.A = image ? y->dim[0] : y->n / y->dim[y->rank - 1], how.C = image ? y->dim[1] : y->dim[y->rank - 1];
     how.B = image ? y->dim[2] * y->dim[3] : 1;
     how.nearest = false;
-    for (int axis = 0; axis < 2; axis++)
+    for (int axis = 0; axis < 2; axis++) {
+        how.pairs = axis == 1;
+        if (draw == 0) QT_TRY(add_octaves(how, y->grad, a, v->octaves[axis]));
         for (int k = 0; k < SCHEMES; k++) {
             qt_shiftq p = how;
-            p.pairs = axis == 1, p.exact = k == EXACT;
+            p.exact = k == EXACT;
             if (k == TENSOR) p.groups = 1;
             QT_TRY(add_scheme(&p, y->grad, draw, a, &v->g[axis][k], k == SHIFT && axis == 0 ? v : NULL));
         }
+    }
     return QT_OK;
 }
 
@@ -169,6 +188,7 @@ static void report(qt_run *r, const qt_module *m, const qt_tensor *y, const nois
     qt_site_stats st = {v->scale, 0, v->zeros / (double)(BATCHES * DRAWS * y->n), NAN, 10 * log10(S / c[SHIFT])};
     qt_noise      n = {c[SHIFT] / S, s[SHIFT] / S, c[TENSOR] / S, s[TENSOR] / S, c[EXACT] / S, s[EXACT] / S, v->dx[STOCHASTIC] / v->signal_dx,
                        v->dw[STOCHASTIC] / v->signal_dw, v->dx[NEAREST] / v->signal_dx, v->dw[NEAREST] / v->signal_dw};
+    memcpy(n.octaves, v->octaves, sizeof n.octaves);
     qt_metrics_noise(r, m->gradq, &st, &n);
 }
 

@@ -225,7 +225,7 @@ static qt_err read_row(bench *b, int i, row *w)
     static const char *const names[] = {"test.accuracy", "test.loss", "test.perplexity", "bits_per_weight", "bytes", "seconds"};
     qt_sample *const         samples[] = {&w->accuracy, &w->loss, &w->perplexity, &w->bits, &w->bytes, &w->seconds};
     for (int k = 0; k < 6; k++) QT_TRY(lookup(b, arm_name(b, i), names[k], samples[k]));
-    w->classes = !isnan(w->accuracy.v[0]), w->tokens = !isnan(w->perplexity.v[0]);
+    w->tokens = !isnan(w->perplexity.v[0]), w->classes = !w->tokens && !isnan(w->accuracy.v[0]);
     QT_TRY(lookup(b, arm_name(b, i), w->tokens ? "tokens_per_s" : "samples_per_s", &w->rate));
     for (int k = 0; k < b->n_seeds; k++) w->diverged |= b->diverged[i][k];
     return QT_OK;

@@ -61,7 +61,7 @@ typedef struct qt_recipe {
     void           *loss_cfg;
     const qt_metric *metric;         /* reported beside loss and accuracy, or NULL */
     int             n_phases;
-    struct { const struct qt_phase *phase; void *cfg; qt_pos pos; } phase[QT_MAX_PHASES];
+    struct { const struct qt_phase *phase; void *cfg; } phase[QT_MAX_PHASES];
     int              n_exports;
     struct { const struct qt_exporter *exporter; void *cfg; } export[QT_MAX_EXPORTS]; /* made when the run ends */
     const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *seeds, *claims, *memory;
@@ -134,7 +134,6 @@ typedef struct qt_phase {
     qt_desc d;
     qt_err (*run)(qt_run *, const void *cfg);
     qt_err (*check)(const qt_recipe *, int i); /* OPTIONAL: phase i of a recipe, whose sections have been read */
-    qt_err (*suits)(const void *cfg, const qt_data_info *data, qt_pos pos); /* OPTIONAL: does it go with such data? */
 } qt_phase;
 #define QT_P(name) extern const qt_phase qt_phase_##name;
 #include "train/phases.def"
@@ -215,6 +214,7 @@ typedef struct qt_noise {
 #define QT_X(name) double name;
     QT_NOISE_FIELDS(QT_X)
 #undef QT_X
+    int64_t octaves[2][QT_SHIFTQ_GROUPS]; /* channels, and samples and places, whose largest number is so many octaves below that of all */
 } qt_noise;
 
 qt_err qt_metrics_open(qt_run *r); /* cut to metrics_bytes, which is 0 in a new run */
@@ -281,8 +281,8 @@ typedef struct qt_verdict { bool pass; char text[512]; } qt_verdict;
 
 /* Syntax and references of the claims section. */
 qt_err qt_claims_check(const qt_recipe *r);
-/* Of claims that are right otherwise: does the model of this recipe's arm have the quantizers they speak of? */
-qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s);
+/* Of claims that are right otherwise: does the model of this recipe's arm have the quantizers they speak of, and the data the metrics? */
+qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s, bool text);
 /* Judges claim i. */
 qt_err qt_claim_judge(const qt_recipe *r, int i, qt_lookup lookup, void *arg, qt_verdict *v);
 const char *qt_claim_say(const qt_recipe *r, int i);
