@@ -12,6 +12,9 @@
 #include "kernels/igemm_path.h"
 #include <omp.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 enum { PLACES = 1024, SLACK = 64, PARALLEL = 1 << 20 }; /* places worked on at a time; bytes behind a row; products worth a team */
 
@@ -74,14 +77,24 @@ size_t qt_iconv_dw_work(const qt_conv *c, const qt_icodes *x)
 
 /* ---- side by side -------------------------------------------------------------------------------------------------------------------- */
 
+/* 16 bytes, every second of 32 */
+static inline void halve(uint8_t *to, const uint8_t *from)
+{
+#ifdef __SSE2__
+    __m128i even = _mm_set1_epi16(255), low = _mm_loadu_si128((const void *)from), high = _mm_loadu_si128((const void *)(from + 16));
+    _mm_storeu_si128((void *)to, _mm_packus_epi16(_mm_and_si128(low, even), _mm_and_si128(high, even)));
+#else
+    for (int i = 0; i < 16; i++) to[i] = from[2 * i];
+#endif
+}
+
 /* n bytes, every step-th; writes and reads up to 31 more. */
 static inline void put(uint8_t *to, const uint8_t *from, int64_t step, int64_t n)
 {
     if (step == 1)
         for (int64_t i = 0; i < n; i += 32) memcpy(to + i, from + i, 32);
     else if (step == 2)
-        for (int64_t i = 0; i < n; i += 16)
-            for (int64_t l = i; l < i + 16; l++) to[l] = from[2 * l];
+        for (int64_t i = 0; i < n; i += 16) halve(to + i, from + 2 * i);
     else
         for (int64_t i = 0; i < n; i++) to[i] = from[i * step];
 }
@@ -191,7 +204,7 @@ static void multiply_taps(const pass *t, const uint8_t *x, const uint8_t *packed
     }
 }
 
-static void add(int64_t *restrict total, const int32_t *restrict one, int64_t n)
+QT_CLONES static void add(int64_t *restrict total, const int32_t *restrict one, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) total[i] += one[i];
 }
