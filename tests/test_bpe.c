@@ -171,7 +171,9 @@ static void test_words(void **state)
 {
     static const struct { const char *text; size_t n; const char *cut; } c[] = {
         {"I've  seen\n\n a 3rd\ttime", 23, "I|'ve| | seen|\n\n| a| 3|rd|\t|time|"}, {" 's", 3, " '|s|"}, {"can't", 5, "can|'t|"},
-        {"   ", 3, "   |"}, {"a\n\0b", 4, "a|\n|~|b|"}, {"a \n \0", 5, "a| \n |~|"}, {"x=-1;  y", 8, "x|=-|1|;| | y|"}};
+        {"   ", 3, "   |"}, {"a\n\0b", 4, "a|\n|~|b|"}, {"a \n \0", 5, "a| \n |~|"}, {"x=-1;  y", 8, "x|=-|1|;| | y|"},
+        {"na\xc3\xafve\xe2\x80\x94\xe2\x80\x9c" "a\xe2\x80\x9d \xc2\xbd\xd9\xa3", 21, "na\xc3\xafve|\xe2\x80\x94\xe2\x80\x9c|a|\xe2\x80\x9d| \xc2\xbd\xd9\xa3|"},
+        {"a\xe2\x80\x83\xe2\x80\x83z \xff", 10, "a|\xe2\x80\x83|\xe2\x80\x83|z| \xff|"}};
     (void)state;
     for (size_t k = 0; k < sizeof c / sizeof *c; k++) {
         char   cut[64], *to = cut;

@@ -9,6 +9,8 @@
 #include "base/bpe.h"
 #include "base/files.h"
 #include "base/pairs.h"
+#include "base/unicode.h"
+#include "base/utf8.h"
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -23,15 +25,19 @@ struct qt_bpe {
 
 /* ---- words ---------------------------------------------------------------------------------------------------------------------------- */
 
-typedef enum kind { END, LETTER, DIGIT, OTHER, SPACE } kind;
+typedef enum kind { OTHER, LETTER, DIGIT, SPACE, END } kind; /* the first four as in unicode.h */
 
-static kind kind_of(const char *text, size_t n, size_t at)
+/* Kind of the character that begins at `at`, and its bytes. */
+static kind kind_of(const char *text, size_t n, size_t at, size_t *len)
 {
-    unsigned char c = at < n ? (unsigned char)text[at] : 0;
-    if (!c) return END;
-    if (c == ' ' || (c >= '\t' && c <= '\r')) return SPACE;
-    if (c >= 0x80 || (unsigned)((c | 0x20) - 'a') < 26) return LETTER;
-    return (unsigned)(c - '0') < 10 ? DIGIT : OTHER;
+    const uint8_t *p = (const uint8_t *)text + at;
+    *len = 1;
+    if (at >= n || !*p) return END;
+    if ((unsigned)((*p | 0x20) - 'a') < 26) return LETTER;
+    if (*p == ' ' || (*p >= '\t' && *p <= '\r')) return SPACE;
+    if (*p < 0x80) return (unsigned)(*p - '0') < 10 ? DIGIT : OTHER;
+    if (!(*len = qt_utf8_char(p, n - at))) return *len = 1, OTHER;
+    return (kind)qt_unicode_kind(qt_utf8_code(p, *len));
 }
 
 static size_t contraction(const char *s, size_t n)
@@ -46,16 +52,16 @@ static size_t contraction(const char *s, size_t n)
 
 size_t qt_bpe_word(const char *text, size_t n)
 {
-    size_t at = *text == ' ', len = contraction(text, n);
-    kind   k = kind_of(text, n, at);
+    size_t at = *text == ' ', len, last = 0, fixed = contraction(text, n);
+    kind   k = kind_of(text, n, at, &len);
     if (!*text) return 1;
-    if (len) return len;
+    if (fixed) return fixed;
     if (k != SPACE && k != END) {
-        while (kind_of(text, n, at) == k) at++;
+        while (kind_of(text, n, at, &len) == k) at += len;
         return at;
     }
-    for (at = 0; kind_of(text, n, at) == SPACE;) at++;
-    return at > 1 && kind_of(text, n, at) != END ? at - 1 : at;
+    for (at = 0; kind_of(text, n, at, &len) == SPACE; at += len) last = at;
+    return last && kind_of(text, n, at, &len) != END ? last : at;
 }
 
 /* ---- vocabularies ---------------------------------------------------------------------------------------------------------------------- */

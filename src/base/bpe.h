@@ -5,11 +5,11 @@
  * A text is first cut into words, and no merge crosses their ends. The rule is that of GPT-2 and of llama.cpp's pre-tokenizer `gpt-2`, in its order:
  *   1. a zero byte is a word; what follows is cut as if a new text began, and what precedes as if the text ended there
  *   2. 's 't 're 've 'm 'll 'd
- *   3. letters, with one space before them if there is one: A-Z a-z and every byte from 0x80 on
- *   4. digits, likewise: 0-9
- *   5. other bytes, likewise: all but letters, digits and white space (space, \t \n \v \f \r)
- *   6. white space up to the end of the text; before something else, all of it but the last byte, or that byte if it is alone
- * In texts of ASCII these are the words of GPT-2. Beyond, GPT-2 goes by the classes of Unicode, where a dash or a quotation mark is no letter.
+ *   3. letters, with one space before them if there is one: general category L of Unicode
+ *   4. digits, likewise: category N
+ *   5. other characters, likewise: all but letters, digits and white space (property White_Space)
+ *   6. white space up to the end of the text; before something else, all of it but the last character, or that one if it is alone
+ * Kinds of characters are those of Unicode 15.1; a byte that is not UTF-8 counts as another character.
  *
  * Encoding takes the bytes of a word and joins, as long as two neighbours have a merge, those of the earliest merge, the leftmost first. */
 #ifndef QT_BASE_BPE_H

@@ -15,6 +15,14 @@ static inline size_t qt_utf8_char(const uint8_t *p, size_t n)
     return len;
 }
 
+/* The code point of a character of len bytes. */
+static inline uint32_t qt_utf8_code(const uint8_t *p, size_t len)
+{
+    uint32_t c = len < 2 ? p[0] : p[0] & (0xff >> (len + 1));
+    for (size_t i = 1; i < len; i++) c = c << 6 | (p[i] & 0x3f);
+    return c;
+}
+
 /* Offset of the first byte that is not UTF-8; n if there is none. */
 static inline size_t qt_utf8_bad(const void *text, size_t n)
 {
