@@ -156,13 +156,13 @@ bool qt_lora_owns(const qt_model *m, const qt_tensor *param)
 
 /* ---- forward ----------------------------------------------------------------------------------------------------------------------- */
 
-/* x [..., in] -> [rows, in / group]. */
-static qt_tensor *pooled(qt_tape *t, const qt_lora *l, qt_tensor *x)
+/* A [r, in / group] -> [r, in], each column as often as a group has inputs: A is thin, so this is cheaper than to sum the groups of x, and
+ * x A^T is the same. */
+static qt_tensor *spread(qt_tape *t, const qt_lora *l)
 {
-    const int64_t n = l->a->dim[1];
-    qt_tensor    *groups = qt_reshape(t, x, 2, (int64_t[]){x->n / l->group, l->group});
-    qt_tensor    *sum = l->mean ? qt_mean(t, groups, 1) : qt_sum(t, groups, 1);
-    return qt_reshape(t, sum, 2, (int64_t[]){sum->n / n, n});
+    qt_tensor *column = qt_reshape(t, l->a, 2, (int64_t[]){l->a->n, 1}), *row = qt_input(t, 2, (int64_t[]){1, l->group});
+    for (int64_t i = 0; i < row->n && row->data; i++) row->data[i] = l->mean ? 1 / (R)l->group : 1;
+    return qt_reshape(t, qt_matmul(t, column, row, false, false), 2, (int64_t[]){l->a->dim[0], l->a->dim[1] * l->group});
 }
 
 qt_tensor *qt_lora_add(qt_tape *t, const qt_module *m, qt_tensor *x, qt_tensor *y)
@@ -170,10 +170,8 @@ qt_tensor *qt_lora_add(qt_tape *t, const qt_module *m, qt_tensor *x, qt_tensor *
     const qt_lora *l = m->lora;
     if (l->merged || t->err) return y;
     if (l->dropout > 0) x = qt_dropout(t, x, l->dropout);
-    if (l->group && !t->err) x = pooled(t, l, x);
-    qt_tensor *h = qt_scale(t, qt_linear(t, x, l->a, NULL), l->c), *d = qt_linear(t, h, l->b, NULL);
-    if (l->group && !t->err) d = qt_reshape(t, d, y->rank, y->dim);
-    return qt_add(t, y, d);
+    qt_tensor *h = qt_linear(t, x, l->group ? spread(t, l) : l->a, NULL);
+    return qt_add(t, y, qt_linear(t, qt_scale(t, h, l->c), l->b, NULL));
 }
 
 /* ---- merging ----------------------------------------------------------------------------------------------------------------------- */
