@@ -192,8 +192,12 @@ QT_API void       qt_engine_free(qt_engine *e);
 /* Numbers of one sample: its input (row-major, as the data set gives it), and the model's answer. */
 QT_API int64_t    qt_engine_inputs(const qt_engine *e);
 QT_API int64_t    qt_engine_outputs(const qt_engine *e);
-/* n samples as one batch: x [n, inputs] to y [n, outputs]. */
+/* n samples as one batch: x [n, inputs] to y [n, outputs]. Of a model of text, x are ids as numbers. */
 QT_API qt_err     qt_engine_run(qt_engine *e, int64_t n, const qt_real *x, qt_real *y);
+/* Kinds of tokens of a model of text; 0: its input is numbers. */
+QT_API int64_t    qt_engine_vocab(const qt_engine *e);
+/* n texts of T tokens each, T up to qt_engine_inputs(): ids [n, T] to y [n, T, vocab], logits of the token that follows each. */
+QT_API qt_err     qt_engine_tokens(qt_engine *e, int64_t n, int64_t T, const int32_t *ids, qt_real *y);
 
 #ifdef __cplusplus
 }

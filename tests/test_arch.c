@@ -200,21 +200,6 @@ static void test_causal(void **state)
     }
 }
 
-static void give_memory(built *b, bool take_back)
-{
-    for (int i = 0; i < b->model->n; i++) {
-        qt_module *m = &b->model->m[i];
-        if (m->layer != &qt_layer_attention) continue;
-        if (take_back) {
-            free(m->kv->k), free(m->kv->v), free(m->kv), m->kv = NULL;
-            continue;
-        }
-        int64_t width = m->in_shape[1].dim[1];
-        m->kv = malloc(sizeof *m->kv);
-        *m->kv = (qt_kv){0, T, width, malloc((size_t)(T * width) * sizeof(R)), malloc((size_t)(T * width) * sizeof(R))};
-    }
-}
-
 /* Three tokens at once and then one by one give what the whole text gives. */
 static void test_kept_keys(void **state)
 {
@@ -224,7 +209,7 @@ static void test_kept_keys(void **state)
         built   b = make_ok(family[i], text, VOCAB);
         int32_t ids[T] = {1, 2, 3, 4, 5, 6};
         R      *whole = logits(&b, ids, T);
-        give_memory(&b, false);
+        assert_int_equal(qt_model_keep(&b.arena, b.model, T), QT_OK);
         for (int64_t at = 0, n = 3; at < T; at += n, n = 1) {
             b.tape->first = at;
             R *part = logits(&b, ids + at, n);
@@ -232,7 +217,6 @@ static void test_kept_keys(void **state)
                 if (fabs((double)(part[k] - whole[at * VOCAB + k])) > close) fail_msg("%s, token %d", family[i], (int)at);
             free(part);
         }
-        give_memory(&b, true);
         free(whole);
         drop(&b);
     }

@@ -68,6 +68,15 @@ qt_tensor *qt_input(qt_tape *t, int rank, const int64_t *dim) { return leaf(t, r
 qt_tensor *qt_input_ids(qt_tape *t, int rank, const int64_t *dim) { return leaf(t, rank, dim, QT_IDS); }
 qt_tensor *qt_variable(qt_tape *t, int rank, const int64_t *dim) { return leaf(t, rank, dim, QT_NEEDS_GRAD); }
 
+qt_tensor *qt_tape_view(qt_tape *t, R *data, int rank, const int64_t *dim)
+{
+    qt_tensor *x = t->err ? NULL : qt_arena_zalloc(&t->arena, sizeof *x);
+    if (!x) return qt_tape_fail(t, QT_EMEM), &t->none;
+    x->rank = (int8_t)rank, x->data = data, x->n = 1;
+    for (int i = 0; i < rank; i++) x->n *= x->dim[i] = dim[i];
+    return x;
+}
+
 qt_err qt_node_out(qt_node *nd, int rank, const int64_t *dim)
 {
     qt_tape *t = nd->tape;

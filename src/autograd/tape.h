@@ -138,6 +138,8 @@ uint32_t qt_reads_input(const qt_node *nd);
 static inline bool qt_wants_grad(const qt_tensor *x) { return x && (x->flags & QT_NEEDS_GRAD); }
 /* Scratch for the run of forward or backward, from the step arena: call it in shape and keep the pointer in saved. */
 void *qt_tape_alloc(qt_tape *t, size_t n);
+/* A tensor whose numbers lie elsewhere, and there longer than the step; it gets no gradient. */
+qt_tensor *qt_tape_view(qt_tape *t, R *data, int rank, const int64_t *dim);
 /* Puts an error on the tape; the first one stays. */
 void qt_tape_fail(qt_tape *t, qt_err e);
 /* "[64, 10]" into buf. */

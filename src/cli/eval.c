@@ -2,11 +2,8 @@
 #include "base/h5.h"
 #include "cli/run.h"
 #include "export/engine.h"
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 static const qt_option options[] = {{"split", 's', "NAME", "train, val or test (default: test)"},
                                     {"engine", 'e', "NAME", "float: the training graph; int: the deployment engine (default: float; int for a file)"},
@@ -73,11 +70,9 @@ static qt_err eval_run(int split, const char *name, const qt_args *a)
 
 /* ---- the deployment engine ----------------------------------------------------------------------------------------------------------- */
 
-static qt_err eval_file(const char *file, int split, const char *name, const qt_args *a)
+static qt_err eval_engine(qt_engine *engine, int split, const char *name, const qt_args *a)
 {
-    qt_engine *engine;
-    qt_run     r;
-    QT_TRY(qt_engine_load(file, &engine));
+    qt_run r;
     if (!engine->integers) fprintf(stderr, "qtape: note: no layer of %s computes in integers\n", a->word[0]);
     qt_err e = qt_engine_as_run(engine, &r);
     if (e == QT_OK) e = evaluate(&r, engine, split, name, a);
@@ -86,30 +81,21 @@ static qt_err eval_file(const char *file, int split, const char *name, const qt_
     return e;
 }
 
-static qt_err export_to(const char *dir, const char *file)
+static qt_err eval_file(int split, const char *name, const qt_args *a)
 {
-    qt_run     *r = NULL;
-    qt_snapshot s = {0};
-    qt_err      e = qt_run_resume(dir, QT_PROGRESS_QUIET, &r);
-    if (e == QT_OK) e = qt_snapshot_take(r, &s);
-    if (e == QT_OK) e = qt_exporter_h5.write(&s, NULL, file);
-    qt_snapshot_free(&s);
-    qt_run_free(r);
-    return e;
+    qt_engine *engine;
+    QT_TRY(qt_engine_load(a->word[0], &engine));
+    return eval_engine(engine, split, name, a);
 }
 
-/* The run as a file that exists for the time of the evaluation. */
 static qt_err eval_exported(int split, const char *name, const qt_args *a)
 {
-    const char *folder = getenv("TMPDIR");
-    char       *file = qt_sprintf("%s/qtape-eval-XXXXXX", folder && *folder ? folder : "/tmp");
-    int         fd = file ? mkstemp(file) : -1;
-    qt_err      e = fd < 0 ? qt_fail(QT_EIO, "%s: cannot write: %s", file ? file : "/tmp", strerror(errno)) : QT_OK;
-    if (e == QT_OK) e = export_to(a->word[0], file);
-    if (e == QT_OK) e = eval_file(file, split, name, a);
-    if (fd >= 0) close(fd), unlink(file);
-    qt_free(file);
-    return e;
+    qt_engine *engine = NULL;
+    qt_run    *r = NULL;
+    qt_err     e = qt_run_resume(a->word[0], QT_PROGRESS_QUIET, &r);
+    if (e == QT_OK) e = qt_engine_of_run(r, &engine);
+    qt_run_free(r);
+    return e == QT_OK ? eval_engine(engine, split, name, a) : e;
 }
 
 /* ---- the command --------------------------------------------------------------------------------------------------------------------- */
@@ -125,7 +111,7 @@ static qt_err run(const qt_args *a)
     QT_CHECK(!engine || qt_choice("float|int", engine) >= 0, QT_EUSAGE, "eval: --engine %s: expected float or int", engine);
     if (stat(what, &st) || S_ISDIR(st.st_mode)) return integers ? eval_exported(at, split, a) : eval_run(at, split, a);
     QT_CHECK(!engine || integers, QT_EUSAGE, "eval: %s is a file, which only the engine 'int' runs; --engine float wants a run directory", what);
-    return eval_file(what, at, split, a);
+    return eval_file(at, split, a);
 }
 
 const qt_command qt_command_eval = {

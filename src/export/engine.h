@@ -20,6 +20,8 @@ struct qt_engine {
 
 /* qt_engine_open with the error's code. */
 qt_err qt_engine_load(const char *file, qt_engine **out);
+/* The engine of a run as it stands, by way of a file that exists for the time of the loading. */
+qt_err qt_engine_of_run(qt_run *r, qt_engine **out);
 /* A run over the data that the file names, for qt_run_eval; everything in it belongs to the engine but r->data, to be closed. */
 qt_err qt_engine_as_run(qt_engine *e, qt_run *r);
 #endif

@@ -63,7 +63,7 @@ static void json_layers(FILE *f, const qt_snapshot *s)
 static const qt_snap_layer *integer_layer(const qt_snapshot *s, const qt_tensor *w)
 {
     for (int i = 0; i < s->n; i++)
-        if (s->layer[i].m->p[0] == w && s->layer[i].integer) return &s->layer[i];
+        if (s->layer[i].m->p[0] == w && s->layer[i].integer && qt_module_owns_weight(s->layer[i].m)) return &s->layer[i];
     return NULL;
 }
 

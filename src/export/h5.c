@@ -3,10 +3,12 @@
  *   attributes           format_version 1, version, name, step, seed, real_bits, classes, parameters, bits_per_weight, bytes, and recipe, the
  *                        YAML that the model is built from (model, quant) and evaluated on (data, loss, metric)
  *   input                shape of a sample
+ *   ids                  of text: a sample is so many ids below this; missing where it is numbers
  *   layers/PATH/codes    a layer that computes in integers: uint8 [N, bytes a row], packed as bits.h says; N outputs, K = inputs of one
  *   layers/PATH/grid     bits, lo, hi, step: the packed number u stands for the code q = lo + step u <= hi
  *   layers/PATH/scale    [count] of equal parts of the weight in its order: all of it, rows, or groups of a row
  *   layers/PATH/zero     [count], missing if all are 0:          weight = (q - zero) scale
+ *   layers/PATH/weight   a layer that computes in floats, is tied to the table of another one, and rounds it in its own way: its weight
  *   sites/PATH           1 if the quantizer of this layer's input is switched on
  *   params/NAME          all else: biases, norms with their statistics, quantizers of inputs, weights of layers that compute in float
  * Numbers have the precision of the library that wrote them, float or double: scales decide about bits. */
@@ -49,6 +51,14 @@ static qt_err write_layer(qt_h5 *f, const qt_snap_layer *l)
     QT_TRY(qt_h5_write(f, name, 1, &c->count, c->scale, false));
     strcpy(name + n, "zero");
     return c->zero ? qt_h5_write_ids(f, name, 1, &c->count, c->zero) : QT_OK;
+}
+
+/* The weight of a tied layer that is not the numbers of the table. */
+static qt_err write_own_weight(qt_h5 *f, const qt_snap_layer *l)
+{
+    char name[512];
+    snprintf(name, sizeof name, "layers/%s/weight", l->m->path);
+    return qt_h5_write(f, name, l->w->rank, l->w->dim, l->w->data, false);
 }
 
 /* ---- the rest ------------------------------------------------------------------------------------------------------------------------ */
@@ -102,8 +112,10 @@ static qt_err write_all(qt_h5 *f, qt_snapshot *s)
     for (int i = 0; i < in->rank; i++) dim[i] = (int32_t)in->dim[i];
     QT_TRY(write_attributes(f, s));
     QT_TRY(write_ints(f, "input", in->rank, dim));
+    if (in->ids) QT_TRY(write_ints(f, "ids", 1, (int32_t[]){(int32_t)in->ids}));
     for (int i = 0; i < s->n; i++)
         if (s->layer[i].integer) QT_TRY(write_layer(f, &s->layer[i]));
+        else if (qt_snapshot_differs(s, &s->layer[i])) QT_TRY(write_own_weight(f, &s->layer[i]));
     QT_TRY(write_sites(f, s->run->store));
     return write_params(f, s);
 }

@@ -75,8 +75,27 @@ static qt_err scale_count(loader *l, const qt_module *m, int64_t *count)
     return QT_OK;
 }
 
+/* A tied layer whose weight is not the numbers of the table gets a tensor of its own. */
+static qt_err own_weight(loader *l, qt_module *m)
+{
+    qt_tensor *w = qt_arena_alloc(&l->e->arena, sizeof *w);
+    if (!w) return QT_EMEM;
+    *w = *m->p[0], w->data = NULL, m->p[0] = w;
+    return QT_OK;
+}
+
+/* The same with floats. */
+static qt_err check_floats(loader *l, qt_module *m)
+{
+    char name[512];
+    if (qt_module_owns_weight(m)) return damaged(l, m->path, "is tied to no other layer");
+    QT_TRY(claim(l, layer_set(name, m, "weight"), m->p[0]->rank, m->p[0]->dim, sizeof(R)));
+    QT_TRY(own_weight(l, m));
+    return (m->p[0]->data = qt_arena_alloc(&l->e->arena, (size_t)m->p[0]->n * sizeof(R))) ? QT_OK : QT_EMEM;
+}
+
 /* A layer whose weight is there as codes: everything about them but the codes themselves. Its weight gets no floats. */
-static qt_err check_layer(loader *l, const qt_module *m)
+static qt_err check_layer(loader *l, qt_module *m)
 {
     const qt_tensor *w = m->p[0];
     char             name[512];
@@ -88,15 +107,16 @@ static qt_err check_layer(loader *l, const qt_module *m)
     QT_TRY(claim(l, layer_set(name, m, "codes"), 2, (int64_t[]){w->dim[0], qt_bits_row(w->n / w->dim[0], g.bits)}, 1));
     QT_TRY(claim(l, layer_set(name, m, "scale"), 1, &count, sizeof(R)));
     if (qt_h5_has(l->f, layer_set(name, m, "zero"))) QT_TRY(claim(l, name, 1, &count, 4));
-    qt_store_param_of(l->e->store, w)->outside = true;
     l->e->integers++;
+    if (!qt_module_owns_weight(m)) return own_weight(l, m);
+    qt_store_param_of(l->e->store, w)->outside = true;
     return QT_OK;
 }
 
-static bool has_codes(loader *l, const qt_module *m)
+static bool has(loader *l, const qt_module *m, const char *what)
 {
     char name[512];
-    return qt_h5_has(l->f, layer_set(name, m, "codes"));
+    return qt_h5_has(l->f, layer_set(name, m, what));
 }
 
 /* The quantizers of weights have done their work: their sites leave the modules, and their state the store. */
@@ -107,7 +127,8 @@ static qt_err check_layers(loader *l)
         qt_module *m = &e->model->m[i];
         if (!m->layer->quantizes) continue;
         e->layers++;
-        if (has_codes(l, m)) QT_TRY(check_layer(l, m));
+        if (has(l, m, "codes")) QT_TRY(check_layer(l, m));
+        else if (has(l, m, "weight")) QT_TRY(check_floats(l, m));
         for (int k = 0; m->weight && k < QT_SITE_PARAMS; k++)
             if (m->weight->p[k]) qt_store_param_of(e->store, m->weight->p[k])->outside = true;
         m->weight = NULL;
@@ -164,6 +185,12 @@ static qt_err read_input(loader *l, qt_shape *in)
         n *= in->dim[i] = v[i];
     }
     l->e->in_n = n;
+    if (!qt_h5_has(l->f, "ids")) return QT_OK;
+    QT_TRY(qt_h5_shape(l->f, "ids", &rank, d));
+    if (rank != 1 || d[0] != 1) return damaged(l, "ids", "is no number of ids");
+    QT_TRY(qt_h5_read_ids(l->f, "ids", 1, v));
+    if (v[0] < 1 || v[0] > 1 << 24 || in->rank != 1) return damaged(l, "ids", "is no number of ids");
+    in->ids = v[0];
     return QT_OK;
 }
 
@@ -289,7 +316,9 @@ static qt_err read_values(loader *l)
             QT_TRY(qt_h5_read_ids(l->f, name, 1, &on));
             m->act->enabled = on != 0, m->act->observing = false;
         }
-        if (m->layer->quantizes && has_codes(l, m)) QT_TRY(read_layer(l, m));
+        if (!m->layer->quantizes) continue;
+        if (has(l, m, "codes")) QT_TRY(read_layer(l, m));
+        else if (has(l, m, "weight")) QT_TRY(qt_h5_read(l->f, layer_set(name, m, "weight"), m->p[0]->n, m->p[0]->data));
     }
     return QT_OK;
 }

@@ -122,8 +122,13 @@ static bool weight_state(const qt_store *s, const qt_param *p)
 const R *qt_snapshot_values(const qt_snapshot *s, const qt_param *p)
 {
     for (int i = 0; i < s->n; i++)
-        if (s->layer[i].m->p[0] == &p->t) return s->layer[i].integer ? NULL : s->layer[i].w->data;
+        if (s->layer[i].m->p[0] == &p->t && qt_module_owns_weight(s->layer[i].m)) return s->layer[i].integer ? NULL : s->layer[i].w->data;
     return weight_state(s->run->store, p) ? NULL : p->t.data;
+}
+
+bool qt_snapshot_differs(const qt_snapshot *s, const qt_snap_layer *l)
+{
+    return !l->integer && !qt_module_owns_weight(l->m) && qt_snapshot_values(s, qt_store_param_of(s->run->store, l->m->p[0])) != l->w->data;
 }
 
 static qt_err put(qt_arena *a, qt_yaml *map, const char *key, const qt_yaml *value)

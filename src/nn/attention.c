@@ -5,9 +5,10 @@
  * While text is generated (m->kv), keys and values of the tokens so far are kept, and the input is the tokens that are new.
  *
  * Vaswani et al., "Attention is all you need", NeurIPS 2017; Su et al., "RoFormer", arXiv 2104.09864 (rope); Ainslie et al., "GQA", 2023. */
+#include "base/half.h"
+#include "base/par.h"
 #include "nn/nn.h"
 #include <math.h>
-#include <string.h>
 
 enum { ROPE_NONE, ROPE_INTERLEAVED, ROPE_HALF };
 
@@ -65,16 +66,60 @@ static qt_err build(qt_module *m, qt_store *s)
     return QT_OK;
 }
 
-/* Appends k or v [1, T, width] to what is kept, and gives all of it. */
-static qt_tensor *remember(qt_tape *t, const qt_kv *kv, R *kept, const qt_tensor *x)
+/* ---- generation ------------------------------------------------------------------------------------------------------------------------ */
+
+enum { PAD = 16 };
+
+static qt_err keep(qt_arena *a, qt_module *m, int64_t max)
 {
-    int64_t    T = x->dim[1];
-    qt_tensor *all = qt_input(t, 3, (int64_t[]){1, kv->n + T, kv->width});
-    if (t->err || !all->data) return all;
-    memcpy(kept + kv->n * kv->width, x->data, (size_t)(T * kv->width) * sizeof(R));
-    memcpy(all->data, kept, (size_t)all->n * sizeof(R));
-    return all;
+    const config *c = m->cfg;
+    qt_kv        *kv = m->kv = a ? qt_arena_zalloc(a, sizeof *kv) : NULL;
+    if (!a) return QT_OK;
+    if (!kv) return QT_EMEM;
+    *kv = (qt_kv){.max = max, .width = m->out_shape.dim[1] / c->heads * kv_heads(c), .room = (max + PAD - 1) / PAD * PAD};
+    kv->k = qt_arena_zalloc(a, (size_t)(kv->width * kv->room) * sizeof(R));
+    kv->v = qt_arena_zalloc(a, (size_t)(kv->width * kv->room) * sizeof(R));
+    return kv->k && kv->v ? QT_OK : QT_EMEM;
 }
+
+qt_err qt_model_keep(qt_arena *a, qt_model *m, int64_t max)
+{
+    qt_err e = QT_OK;
+    for (int i = 0; i < m->n; i++)
+        if (m->m[i].layer == &qt_layer_attention && e == QT_OK) e = keep(a, &m->m[i], max);
+    return e;
+}
+
+void qt_model_forget(qt_model *m, int64_t n)
+{
+    for (int i = 0; i < m->n; i++)
+        if (m->m[i].kv) m->m[i].kv->n = qt_min_i64(m->m[i].kv->n, n);
+}
+
+bool qt_attention_causal(const qt_module *m) { return ((const config *)m->cfg)->causal; }
+
+/* Adds k and v [1, T, width] to what is kept. */
+static void remember(qt_kv *kv, const qt_tensor *k, const qt_tensor *v, bool fp16)
+{
+    for (int64_t t = 0; t < k->dim[1]; t++, kv->n++)
+        for (int64_t i = 0; i < kv->width; i++) {
+            R a = k->data[t * kv->width + i], b = v->data[t * kv->width + i];
+            kv->k[i * kv->room + kv->n] = fp16 ? (R)qt_half_round((float)a) : a;
+            kv->v[kv->n * kv->width + i] = fp16 ? (R)qt_half_round((float)b) : b;
+        }
+}
+
+/* New tokens, with all that came before. */
+static qt_tensor *go_on(qt_tape *t, qt_kv *kv, const config *c, qt_tensor *q, const qt_tensor *k, const qt_tensor *v)
+{
+    QT_ASSERT(k->dim[0] == 1 && kv->n == t->first && kv->n + k->dim[1] <= kv->max && kv->width == k->dim[2]);
+    remember(kv, k, v, c->fp16);
+    qt_tensor *keys = qt_tape_view(t, kv->k, 2, (int64_t[]){kv->width, kv->room});
+    qt_tensor *values = qt_tape_view(t, kv->v, 2, (int64_t[]){kv->room, kv->width});
+    return qt_attention_kept(t, q, keys, values, kv->n, (int)c->heads, (int)kv_heads(c), c->causal, c->fp16);
+}
+
+/* ---- running ----------------------------------------------------------------------------------------------------------------------------- */
 
 /* [N, T, H D] as [N, H, T, D], or back. */
 static qt_tensor *apart(qt_tape *t, qt_tensor *x, int64_t H)
@@ -113,12 +158,7 @@ static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
         q = qt_rope(t, q, H, t->first, c->rope_base, c->rope == ROPE_INTERLEAVED);
         k = qt_rope(t, k, G, t->first, c->rope_base, c->rope == ROPE_INTERLEAVED);
     }
-    if (m->kv && !t->err) {
-        QT_ASSERT(k->dim[0] == 1 && m->kv->n == t->first && m->kv->n + k->dim[1] <= m->kv->max && m->kv->width == G * D);
-        int64_t T = k->dim[1];
-        k = remember(t, m->kv, m->kv->k, k), v = remember(t, m->kv, m->kv->v, v);
-        m->kv->n += T;
-    }
+    if (m->kv && !t->err) return go_on(t, m->kv, c, q, k, v);
     return c->fused ? qt_attention(t, q, k, v, H, G, c->causal, c->fp16) : composed(t, q, k, v, H, D);
 }
 

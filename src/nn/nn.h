@@ -16,9 +16,9 @@ typedef struct qt_shape {
 enum { QT_MODULE_PARAMS = 6, QT_MODULE_IN = 3 };
 struct qt_layer;
 
-/* Keys and values of the tokens so far, for generation: [n, width] each, room for max. */
+/* Keys and values of the n tokens so far, for generation: keys [width, room] as columns, values [room, width] as rows. */
 typedef struct qt_kv {
-    int64_t n, max, width;
+    int64_t n, max, width, room; /* room: max, up to a multiple of 16 */
     R      *k, *v;
 } qt_kv;
 
@@ -128,6 +128,13 @@ struct qt_codec;
 qt_err qt_memory_savers(qt_arena *a, const struct qt_codec *c, const void *cfg, const qt_yaml *match, bool store, qt_model *m);
 /* Heads of the model's attention, the most of any layer; 1 if there is none. */
 int64_t qt_model_heads(const qt_model *m);
+/* For generation: memory for the keys and values of max tokens, in the arena, for each attention layer; from then on a forward pass goes on where
+ * the one before ended, and takes texts one at a time. NULL arena: takes it away again. */
+qt_err qt_model_keep(qt_arena *a, qt_model *m, int64_t max);
+/* Forgets all tokens but the first n. */
+void qt_model_forget(qt_model *m, int64_t n);
+/* Does a token see only itself and those before it? */
+bool qt_attention_causal(const qt_module *m);
 /* Sum of the quantizers' penalties added to loss. */
 qt_tensor *qt_model_penalty(qt_tape *t, qt_model *m, qt_tensor *loss);
 /* Parameter k of a module: "path.name". */

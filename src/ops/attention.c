@@ -13,6 +13,9 @@
  * of the same keys: those sums run over heads and blocks in a fixed order, from the last block, which sees all keys and so can write what
  * the others add to.
  *
+ * attention_kept is the same for tokens that follow others: keys and values of all tokens so far lie in memory of their own, keys as columns,
+ * so that nothing is turned or copied for a new token, and both rounded already where fp16. It has no gradient.
+ *
  * fp16: Q, K, V and P are rounded to half precision before they are multiplied, sums stay in R; that is what deployment engines do which
  * keep keys and values in half precision. Backward takes the rounding for the identity.
  *
@@ -28,12 +31,13 @@
 enum { ROWS = 24, PAD = 16 };
 
 typedef struct arg {
-    int  heads, kv_heads;
-    bool causal, fp16;
+    int     heads, kv_heads;
+    bool    causal, fp16;
+    int64_t n; /* of attention_kept: keys so far */
 } arg;
 typedef struct plan {
     int64_t  B, Tq, Tk, H, KV, D;
-    int64_t  wide;        /* Tk, up to a multiple of PAD */
+    int64_t  wide;        /* Tk, up to a multiple of PAD; of kept keys: the room for them */
     bool     causal, fp16;
     R        scale;
     const R *q, *k, *v;   /* the operands, rounded where fp16 */
@@ -176,19 +180,25 @@ static void block_forward(const plan *p, const block *k, const R *kt, R *s, R *y
     qt_block_product(k->rows, D, k->keys, s, W, 1, p->v + k->kv, wk, y + k->q, wq, false);
 }
 
-static void forward(qt_node *nd)
+static void all_blocks(const plan *p, R *y)
 {
-    plan         *p = nd->saved;
-    const int64_t n = blocks(p), wk = p->KV * p->D, size = p->D * p->wide;
-    if (p->fp16) round_operands(nd);
-    QT_FOR_EACH(j, p->B * p->KV, p->B * p->Tk * wk > QT_GRAIN)
-    qt_block_transpose(p->Tk, p->D, p->k + (j / p->KV * p->Tk * p->KV + j % p->KV) * p->D, wk, p->kt + j * size, p->wide);
+    const int64_t n = blocks(p), size = p->D * p->wide;
     QT_FOR_EACH(j, p->B * p->H * n, p->B * p->H * p->Tq * p->Tk > QT_GRAIN)
     {
         const int64_t b = j / n / p->H, h = j / n % p->H;
         const block   k = block_at(p, b, h, j % n);
-        block_forward(p, &k, p->kt + (b * p->KV + h * p->KV / p->H) * size, p->own + omp_get_thread_num() * p->each, nd->out->data);
+        block_forward(p, &k, p->kt + (b * p->KV + h * p->KV / p->H) * size, p->own + omp_get_thread_num() * p->each, y);
     }
+}
+
+static void forward(qt_node *nd)
+{
+    plan         *p = nd->saved;
+    const int64_t wk = p->KV * p->D, size = p->D * p->wide;
+    if (p->fp16) round_operands(nd);
+    QT_FOR_EACH(j, p->B * p->KV, p->B * p->Tk * wk > QT_GRAIN)
+    qt_block_transpose(p->Tk, p->D, p->k + (j / p->KV * p->Tk * p->KV + j % p->KV) * p->D, wk, p->kt + j * size, p->wide);
+    all_blocks(p, nd->out->data);
 }
 
 /* ---- backward ---- */
@@ -283,21 +293,25 @@ static void naive_row(const plan *p, const R *q, const R *k, const R *v, int64_t
         }
 }
 
-static void naive(qt_node *nd)
+static void naive_all(const plan *p, R *y)
 {
-    plan *p = nd->saved;
-    forward(nd); /* for what backward needs */
     for (int64_t b = 0; b < p->B; b++)
         for (int64_t h = 0; h < p->H; h++)
             for (int64_t i = 0; i < p->Tq; i++) {
                 const int64_t at = ((b * p->Tq + i) * p->H + h) * p->D, kv = (b * p->Tk * p->KV + h * p->KV / p->H) * p->D;
-                naive_row(p, p->q + at, p->k + kv, p->v + kv, p->causal ? p->Tk - p->Tq + i + 1 : p->Tk, nd->out->data + at);
+                naive_row(p, p->q + at, p->k + kv, p->v + kv, p->causal ? p->Tk - p->Tq + i + 1 : p->Tk, y + at);
             }
+}
+
+static void naive(qt_node *nd)
+{
+    forward(nd); /* for what backward needs */
+    naive_all(nd->saved, nd->out->data);
 }
 
 qt_tensor *qt_attention(qt_tape *t, qt_tensor *q, qt_tensor *k, qt_tensor *v, int heads, int kv_heads, bool causal, bool fp16)
 {
-    arg g = {heads, kv_heads, causal, fp16};
+    arg g = {heads, kv_heads, causal, fp16, 0};
     return QT_EMIT(t, &qt_op_attention, &g, sizeof g, q, k, v);
 }
 
@@ -321,3 +335,79 @@ static const qt_case cases[] = {{"one head", build_one, {{{1, 3, 2}, 'n'}, {{1, 
 const qt_op qt_op_attention = {
     .d = {"attention", "softmax(q k^T / sqrt(D)) v for each head, causal or not, key heads shared or not", .source = "Vaswani et al., 2017, equation 1"},
     .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .reads = reads, .naive = naive, .cases = cases};
+
+/* ---- keys and values that are kept ---- */
+
+static qt_err kept_check(const qt_node *nd, const arg *g)
+{
+    const qt_tensor *q = nd->in[0], *k = nd->in[1], *v = nd->in[2];
+    char             s[96], u[96];
+    if (g->heads < 1 || g->kv_heads < 1 || g->heads % g->kv_heads)
+        return qt_node_fail(nd, "%d heads cannot share %d key heads evenly", g->heads, g->kv_heads);
+    if (q->rank != 3 || q->dim[0] != 1 || q->dim[2] % g->heads)
+        return qt_node_fail(nd, "q is %s, it must be [1, T, %d*D]", qt_shape_str(q, s), g->heads);
+    if (k->rank != 2 || k->dim[0] != q->dim[2] / g->heads * g->kv_heads || k->dim[1] % PAD)
+        return qt_node_fail(nd, "keys %s do not go with q %s: they must be [%lld, room], the room a multiple of %d", qt_shape_str(k, s),
+                            qt_shape_str(q, u), (long long)(q->dim[2] / g->heads * g->kv_heads), PAD);
+    if (v->rank != 2 || v->dim[0] != k->dim[1] || v->dim[1] != k->dim[0])
+        return qt_node_fail(nd, "values %s do not go with keys %s: they must be [room, width]", qt_shape_str(v, s), qt_shape_str(k, u));
+    if (g->n < q->dim[1] || g->n > k->dim[1])
+        return qt_node_fail(nd, "%lld keys for %lld queries, with room for %lld", (long long)g->n, (long long)q->dim[1], (long long)k->dim[1]);
+    return QT_OK;
+}
+
+static qt_err kept_shape(qt_node *nd)
+{
+    const qt_tensor *q = nd->in[0], *k = nd->in[1], *v = nd->in[2];
+    const arg       *g = nd->arg;
+    plan            *p;
+    QT_TRY(kept_check(nd, g));
+    QT_TRY(qt_node_save(nd, sizeof *p));
+    p = nd->saved;
+    *p = (plan){.B = 1, .Tq = q->dim[1], .Tk = g->n, .H = g->heads, .KV = g->kv_heads, .D = q->dim[2] / g->heads, .wide = k->dim[1],
+                .causal = g->causal, .fp16 = g->fp16, .q = q->data, .k = k->data, .v = v->data, .kt = k->data};
+    p->scale = (R)(1 / sqrt((double)p->D));
+    p->each = qt_min_i64(ROWS, p->Tq) * p->wide;
+    if (p->fp16 && !(p->half = numbers(nd, q->n))) return QT_EMEM;
+    if (!(p->max = numbers(nd, 2 * p->H * p->Tq))) return QT_EMEM;
+    if (!(p->own = numbers(nd, p->each * qt_threads()))) return QT_EMEM;
+    p->inv = p->max + p->H * p->Tq;
+    return qt_node_out_like(nd, q);
+}
+
+static void kept_forward(qt_node *nd)
+{
+    plan *p = nd->saved;
+    if (p->fp16) p->q = round_all(p->half, nd->in[0]->data, nd->in[0]->n);
+    all_blocks(p, nd->out->data);
+}
+
+/* By way of the definition, on the keys as rows. */
+static void kept_naive(qt_node *nd)
+{
+    plan         *p = nd->saved;
+    const int64_t wk = p->KV * p->D;
+    R            *k = qt_tape_alloc(nd->tape, (size_t)(p->Tk * wk) * sizeof(R));
+    if (p->fp16) p->q = round_all(p->half, nd->in[0]->data, nd->in[0]->n);
+    if (!k) return;
+    qt_block_transpose(wk, p->Tk, nd->in[1]->data, p->wide, k, wk);
+    p->k = k;
+    naive_all(p, nd->out->data);
+}
+
+qt_tensor *qt_attention_kept(qt_tape *t, qt_tensor *q, qt_tensor *keys, qt_tensor *values, int64_t n, int heads, int kv_heads, bool causal, bool fp16)
+{
+    arg g = {heads, kv_heads, causal, fp16, n};
+    return QT_EMIT(t, &qt_op_attention_kept, &g, sizeof g, q, keys, values);
+}
+
+static qt_tensor *build_last(qt_tape *t, qt_tensor **in) { return qt_attention_kept(t, in[0], in[1], in[2], 5, 2, 2, true, false); }
+static qt_tensor *build_few(qt_tape *t, qt_tensor **in) { return qt_attention_kept(t, in[0], in[1], in[2], 16, 4, 2, true, false); }
+static qt_tensor *build_all(qt_tape *t, qt_tensor **in) { return qt_attention_kept(t, in[0], in[1], in[2], 7, 2, 1, false, false); }
+static const qt_case kept_cases[] = {{"one token", build_last, {{{1, 1, 6}, 'n'}, {{6, 16}, 'n'}, {{16, 6}, 'n'}}},
+                                     {"some tokens, shared key heads", build_few, {{{1, 4, 8}, 'n'}, {{4, 32}, 'n'}, {{32, 4}, 'n'}}},
+                                     {"not causal", build_all, {{{1, 3, 4}, 'n'}, {{2, 16}, 'n'}, {{16, 2}, 'n'}}},
+                                     {NULL}};
+const qt_op qt_op_attention_kept = {
+    .d = {"attention_kept", "attention over keys and values that are kept while a text is generated", .source = "Vaswani et al., 2017, equation 1"},
+    .kind = QT_NO_GRAD, .shape = kept_shape, .forward = kept_forward, .naive = kept_naive, .cases = kept_cases};

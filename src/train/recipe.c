@@ -149,6 +149,7 @@ static qt_err read_phases(qt_recipe *r, const qt_yaml *y)
         for (int k = 0; k < r->n_phases; k++)
             if (d == &qt_phase_train.d && r->phase[k].phase == &qt_phase_train)
                 gather(&e, qt_fail_at(QT_ERECIPE, y->item[i]->pos, "%s: train stands here twice", path));
+        r->phase[r->n_phases].pos = y->item[i]->pos;
         r->phase[r->n_phases++].phase = (const qt_phase *)d;
     }
     if (!y->n) gather(&e, qt_fail_at(QT_ERECIPE, y->pos.file ? y->pos : none, "phases: expected at least one phase, found an empty list"));
@@ -334,6 +335,8 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section, bool claims)
     if (claims && m && info->known && e == QT_OK) gather(&e, qt_claims_check_sites(r, s, info->ids > 0));
     if (m && info->known && e == QT_OK) gather(&e, qt_optimizer_make(r->arena, s, r->optim, &o));
     else if (r->optim) gather(&e, qt_desc_read(r->arena, &qt_optims, r->optim, "optim", NULL, &d, &cfg));
+    for (int i = 0; data && info->known && i < r->n_phases; i++)
+        if (r->phase[i].phase->suits) gather(&e, r->phase[i].phase->suits(r->phase[i].cfg, info, r->phase[i].pos));
     if (data && info->known) gather(&e, check_target(r, info, e == QT_OK ? m : NULL));
     qt_store_free(s);
     return e;

@@ -213,7 +213,7 @@ static void remove_files(const char *dir, const char *end)
 /* Removes what qtape itself has put there. */
 static void empty_folder(qt_run *r)
 {
-    static const char *const own[] = {"DONE", "recipe.yaml", "resolved.yaml", "env.json", "metrics.jsonl", "log.txt", "report.html"};
+    static const char *const own[] = {"DONE", "recipe.yaml", "resolved.yaml", "env.json", "metrics.jsonl", "log.txt", "sample.txt", "report.html"};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) unlink(file_in(r, own[i]));
     remove_files(file_in(r, "ckpt"), ".h5");
     remove_files(file_in(r, "ckpt"), ".part");

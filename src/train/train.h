@@ -61,7 +61,7 @@ typedef struct qt_recipe {
     void           *loss_cfg;
     const qt_metric *metric;         /* reported beside loss and accuracy, or NULL */
     int             n_phases;
-    struct { const struct qt_phase *phase; void *cfg; } phase[QT_MAX_PHASES];
+    struct { const struct qt_phase *phase; void *cfg; qt_pos pos; } phase[QT_MAX_PHASES];
     int              n_exports;
     struct { const struct qt_exporter *exporter; void *cfg; } export[QT_MAX_EXPORTS]; /* made when the run ends */
     const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *seeds, *claims, *memory;
@@ -134,6 +134,7 @@ typedef struct qt_phase {
     qt_desc d;
     qt_err (*run)(qt_run *, const void *cfg);
     qt_err (*check)(const qt_recipe *, int i); /* OPTIONAL: phase i of a recipe, whose sections have been read */
+    qt_err (*suits)(const void *cfg, const qt_data_info *data, qt_pos pos); /* OPTIONAL: does it go with such data? */
 } qt_phase;
 #define QT_P(name) extern const qt_phase qt_phase_##name;
 #include "train/phases.def"

@@ -178,6 +178,11 @@ golden("attention", "qt_attention(t, in[0], in[1], in[2], 4, 2, true, false)", f
 golden("attention", "qt_attention(t, in[0], in[1], in[2], 4, 2, false, false)", few, attention(*few, 4, 2, False))
 many = (draw("many q", 1, 37, 4), draw("many k", 1, 53, 2), draw("many v", 1, 53, 2))
 golden("attention", "qt_attention(t, in[0], in[1], in[2], 2, 1, true, false)", many, attention(*many, 2, 1, True))
+keys, values = draw("kept keys", 2, 64), draw("kept values", 64, 2)  # beyond the first 53 nothing counts
+kept = (many[0], keys[None, :, :53].swapaxes(1, 2), values[None, :53])
+golden("attention_kept", "qt_attention_kept(t, in[0], in[1], in[2], 53, 2, 1, true, false)", [many[0], keys, values], attention(*kept, 2, 1, True))
+last = (many[0][:, -1:].copy(), keys, values)
+golden("attention_kept", "qt_attention_kept(t, in[0], in[1], in[2], 53, 2, 1, true, false)", last, attention(last[0], *kept[1:], 2, 1, True))
 
 # shape
 s = draw("s", 2, 3, 4)
