@@ -119,6 +119,32 @@ expect 0 'fc.weight +\[10, 64\]' inspect "$tmp/run/ckpt/last.h5"
 expect 0 'run directory, finished' inspect "$tmp/run"
 expect 0 '' resume "$tmp/run"
 
+# ---- text: a vocabulary, a run, perplexity
+text=recipes/smoke/data/text.txt
+expect 0 '^.*/a.bpe: 300 tokens, 1\.[0-9]+ bytes a token$' data bpe --vocab 300 $text -o "$tmp/a.bpe"
+expect 0 '' data bpe $text --vocab=300 --out "$tmp/b.bpe"
+cmp -s "$tmp/a.bpe" "$tmp/b.bpe" || say 'data bpe: another vocabulary from the same text'
+expect 2 '--vocab is missing' data bpe $text -o "$tmp/c.bpe"
+expect 2 '-o is missing' data bpe $text --vocab 300
+expect 2 'a file of text is missing' data bpe --vocab 300 -o "$tmp/c.bpe"
+expect 2 '--vocab 12: expected a whole number' data bpe --vocab 12 $text -o "$tmp/c.bpe"
+expect 2 'the text supports [0-9]+ tokens' data bpe --vocab 90000 $text -o "$tmp/c.bpe"
+printf 'caf\351' > "$tmp/latin1.txt"
+expect 1 'latin1.txt: byte 0xe9 at offset 3 is not UTF-8' data bpe --vocab 300 "$tmp/latin1.txt" -o "$tmp/c.bpe"
+[ ! -e "$tmp/c.bpe" ] || say 'data bpe: a refused command wrote a vocabulary'
+export QTAPE_DATA=$tmp/data
+expect 1 'kjv: not here; .qtape data get kjv. brings it' data bpe --vocab 300 kjv -o "$tmp/c.bpe"
+expect 1 'data set kjv not found; .qtape data get kjv. brings it' train recipes/smoke/text.yaml 'data={use: kjv}' --run "$tmp/text"
+expect 0 'perplexity +[0-9.]+' train recipes/smoke/text.yaml train.steps=2 --run "$tmp/text"
+n=$("$QTAPE_BIN" eval "$tmp/text" --json --out "$tmp/text.h5" | sed -n 's/^{"split": "test", "loss": [0-9.]*, "perplexity": [0-9.]*, "n": \([0-9]*\), "engine": "float"}$/\1/p')
+expect 0 "logits +\[$n, 256\]" inspect "$tmp/text.h5"
+expect 0 'tokens +[0-9]+' eval "$tmp/text" --split train
+bpe=("data.tokens=$tmp/a.bpe" data.vocab=300 'model[0].num=300' 'model[3].out=300')
+expect 0 'recipe ok' check recipes/smoke/text.yaml "${bpe[@]}"
+expect 2 'the last layer gives \[64, 256\], but 64 tokens of 300 kinds take \[64, 300\]' check recipes/smoke/text.yaml "${bpe[@]::3}"
+expect 0 'perplexity' train recipes/smoke/text.yaml "${bpe[@]}" train.steps=2 --run "$tmp/bpe"
+unset QTAPE_DATA
+
 # ---- export, the deployment engine
 four='quant=[{match: "*", weights: {use: lsq, num_bits: 4}, activations: {use: lsq, num_bits: 4, signed: false}}]'
 expect 0 'exported .*wrong.h5, 1 of 1 layers in integers' train "$tmp/right.yaml" --run "$tmp/four" "$four" 'export=[{format: h5}]'
