@@ -67,6 +67,15 @@ static void *symbol(void *from, const char *name)
     return p;
 }
 
+/* The package has kernels for several CPUs, and their sums differ in the last bits. Those for AVX2 are taken wherever they run. */
+static void load_kernels(const char *dir)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/libggml-cpu-haswell.so", dir);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && CALL(void *, ggml, ggml_backend_load, const char *)(path)) return;
+    CALL(void, ggml, ggml_backend_load_all_from_path, const char *)(dir);
+}
+
 static void print_errors(int level, const char *text, void *data)
 {
     (void)data;
@@ -193,7 +202,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < count; i++) rows += w[i].n, longest = w[i].n > longest ? w[i].n : longest;
     ggml = open_library(argv[1], "libggml.*so*"), library = open_library(argv[1], "libllama.*so*");
     CALL(void, library, llama_log_set, void (*)(int, const char *, void *), void *)(print_errors, NULL);
-    CALL(void, ggml, ggml_backend_load_all_from_path, const char *)(argv[1]);
+    load_kernels(argv[1]);
     CALL(void, library, llama_backend_init, void)();
     void *model = load(argv[2]), *context = make_context(model, longest, f32_cache);
     if (adapter) add_adapter(model, context, adapter);
