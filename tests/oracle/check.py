@@ -41,7 +41,7 @@ def oracle(*args):
 
 
 def read_gguf(file, base):
-    """keys that are numbers or strings, and tensors as (numbers, type)"""
+    """keys that are numbers or strings, and tensors as (numbers, type, scales of the blocks of each row)"""
     data, at = open(file, "rb").read(), 4
 
     def take(fmt):
@@ -80,12 +80,14 @@ def read_gguf(file, base):
     for name, dim, kind, offset in infos:
         n, shape, p = int(np.prod(dim)), dim[::-1], start + offset
         if kind < 2:
-            x = np.frombuffer(data, (f32, f16)[kind], n, p).astype(f32)
+            x, d = np.frombuffer(data, (f32, f16)[kind], n, p).astype(f32), None
         else:
             low, block, size = BLOCKS[kind]
             raw, x = np.frombuffer(data, np.uint8, n // block * size, p).copy(), np.zeros(n, f32)
             getattr(base, "dequantize_row_" + low)(raw.ctypes.data_as(ctypes.c_void_p), x.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(n))
-        out[name] = (x.reshape(shape), kind)
+            at_scale = size - 2 if low[0] == "t" else 0
+            d = raw.reshape(-1, size)[:, at_scale : at_scale + 2].copy().view(f16).astype(f32).reshape(shape[0], -1)
+        out[name] = (x.reshape(shape), kind, d)
     return key, out
 
 
@@ -111,13 +113,13 @@ def forward(key, tensors, windows, adapter=None, half=half):
     k = lambda name: key[arch + "." + name]
     heads, kv, eps = k("attention.head_count"), k("attention.head_count_kv"), f32(k("attention.layer_norm_rms_epsilon"))
     lora = {}
-    for name, (a, _) in (adapter[1] if adapter else {}).items():
+    for name, (a, _, _) in (adapter[1] if adapter else {}).items():
         if name.endswith("lora_a"):
             base = name[: -len(".lora_a")]
             lora[base] = (a, adapter[1][base + ".lora_b"][0], f32(adapter[0]["adapter.lora.alpha"] / len(a)))
 
     def product(name, x):
-        w, kind = tensors[name + ".weight"]
+        w, kind, _ = tensors[name + ".weight"]
         xr = x if kind == 0 else x.astype(f16).astype(f32) if kind == 1 else q8_k(x) if kind in (34, 35) else q8_0(x)
         y = xr @ w.T
         if name + ".weight" in lora:
@@ -211,7 +213,7 @@ def main():
             failed |= bad
             print("%-6s %-5s %-6s cache %s   |d log p| median %.1e, largest %.1e   %s"
                   % (arch, kind, "+ lora" if rank else "", kv, np.median(d), d.max(), "FAILED" if bad else "ok"))
-        for kind in ("TQ2_0", "TQ1_0"):
+        for kind in ("TQ2_0", "TQ1_0", "Q4_0", "Q8_0"):
             failed |= check_exact(tiny, base, path, kind, [rng.integers(0, 257, n) for n in (60, 60, 60, 1, 2, 17)])
     return 3 if failed else 0
 

@@ -1,10 +1,11 @@
-"""The arithmetic of llama.cpp on a CPU with AVX2 and FMA, to the last bit, for llama models with ternary weights (TQ1_0 has the same products) and
-F16 embeddings: a specification that runs. check.py holds it against llama.cpp. Every rounding happens where llama.cpp has it, so that none of
+"""The arithmetic of llama.cpp on a CPU with AVX2 and FMA, to the last bit, for llama models with TQ1_0, TQ2_0, Q4_0 or Q8_0 weights and F16
+embeddings: a specification that runs. check.py holds it against llama.cpp. Every rounding happens where llama.cpp has it, so that none of
 them falls the other way: all positions of a window agree, not only most.
 
   - sums of squares in double; scale 1/sqrtf(mean + eps); x scale, then times the weight
-  - a block product: 16 sums of the products (code + 1) q over neighbours, minus the 16 sums of 16 neighbouring q each, added in pairs to 8
+  - a ternary product: 16 sums of the products (code + 1) q over neighbours, minus the 16 sums of 16 neighbouring q each, added in pairs to 8
     lanes, which are exact; then acc = fma(lane, d_w d_x, acc) block after block, and the 8 lanes are added
+  - a Q8_0 product: the same with 8 sums over 4 neighbours. Q4_0: with one sum, that of the whole block
   - an F16 product of two or more tokens: 8 lanes, fma along the row, lanes added. Of one token: 4 times 8 lanes, added crosswise
   - 8 lanes are added as halves, halves of those, and the last two. (Of one token: halves, then neighbours.)
   - rotary angles by repeated multiplication in float32; the first of a pair fma(x0, cos, -(x1 sin))
@@ -62,6 +63,19 @@ def ternary_product(code, dw, x):
     return add_lanes(acc)
 
 
+def small_product(code, dw, x, lanes):
+    """codes [N,K] and their scales [N,K/32], x [T,K]; 8 lanes or 1"""
+    T, K = x.shape
+    b = x.reshape(T, -1, 32)
+    m = np.abs(b).max(2, keepdims=True)
+    q, dx = np.rint(b * (f32(127) / m)).astype(np.int64), half(m / f32(127))[..., 0]
+    sums = np.einsum("nblk,tblk->tnbl", code.reshape(-1, K // 32, lanes, 32 // lanes), q.reshape(T, -1, lanes, 32 // lanes)).astype(f32)
+    acc = np.zeros(sums.shape[:2] + (lanes,), f32)
+    for i in range(K // 32):
+        acc = fma(sums[:, :, i], (dx[:, None, i] * dw[None, :, i])[..., None], acc)
+    return add_lanes(acc) if lanes == 8 else acc[..., 0]
+
+
 def half_product(w, x):
     """w [N,K] and x [T,K], numbers of half precision"""
     lines = 1 if len(x) > 1 else 4
@@ -91,17 +105,13 @@ def rotate(x, base):  # [T, heads, D]
 def forward(key, tensors, windows):
     k = lambda name: key["llama." + name]
     heads, kv, eps = k("attention.head_count"), k("attention.head_count_kv"), f32(k("attention.layer_norm_rms_epsilon"))
-    split = {}
 
     def product(name, x):
-        w, kind = tensors[name + ".weight"]
+        w, kind, d = tensors[name + ".weight"]
         if kind == 1:
             return half_product(w, half(x))
-        if name not in split:
-            blocks = w.reshape(len(w), -1, 256)
-            d = np.abs(blocks).max(2)
-            split[name] = np.rint(blocks / d[..., None]).astype(np.int64).reshape(w.shape), d
-        return ternary_product(*split[name], x)
+        code = np.rint(w.reshape(*d.shape, -1) / d[..., None]).astype(np.int64).reshape(w.shape)
+        return ternary_product(code, d, x) if kind in (34, 35) else small_product(code, d, x, 8 if kind == 8 else 1)
 
     def norm(name, x):
         mean = ((x * x).astype(f64).sum(1, keepdims=True) / x.shape[1]).astype(f32)
