@@ -224,10 +224,21 @@ static void test_jsonl(void **state)
     assert_int_equal(qt_data_size(d, QT_TRAIN), 2);
     assert_int_equal(qt_data_size(d, QT_TEST), 2);
     qt_data_close(d);
-    OPEN(d, "{use: jsonl, path: %s, seq_len: 16, tokens: %s, test_fraction: 0}", put("s.jsonl", "{\"prompt\": \"the cat\", \"completion\": \" and the hat\"}"),
-         make_vocab("j.bpe", story, 268));
+    qt_bpe *b;
+    int32_t ids[16];
+    int64_t prompt, n;
+    char   *vocab = make_vocab("j.bpe", story, 268);
+    expect_ok(qt_bpe_load(vocab, &b));
+    expect_ok(qt_bpe_encode(b, "the cat", 7, ids, &prompt));
+    expect_ok(qt_bpe_encode(b, " and", 4, ids + prompt, &n));
+    ids[prompt + n] = 0;
+    OPEN(d, "{use: jsonl, path: %s, seq_len: 10, tokens: %s, test_fraction: 0}", put("s.jsonl", "{\"prompt\": \"the cat\", \"completion\": \" and\"}"), vocab);
     expect_ok(qt_data_tokens(d, QT_TRAIN, 0, NULL, x, y));
-    qt_data_close(d);
+    for (int j = 0; j < 10; j++) {
+        assert_int_equal(x[j], j <= prompt + n ? ids[j] : 0);
+        assert_int_equal(y[j], j + 1 >= prompt && j + 1 <= prompt + n ? ids[j + 1] : QT_IGNORE);
+    }
+    qt_data_close(d), qt_bpe_free(b);
 }
 
 static void jsonl_fails(const char *line, const char *message)
@@ -251,6 +262,26 @@ static void test_bad_jsonl(void **state)
     jsonl_fails("{\"prompt\": \"12345\", \"completion\": \"6789\"}", "line 2, byte 41: 10 tokens, but a sample takes 9");
     OPEN_FAILS(QT_EDATA, "the prompt alone has 9 tokens", "{use: jsonl, path: %s, seq_len: 8, too_long: cut}", file);
     OPEN_FAILS(QT_EDATA, "no lines to train on", "{use: jsonl, path: %s, seq_len: 8, too_long: drop}", file);
+}
+
+/* Cut anywhere, or with any byte changed: lines, or an error that names the file. */
+static void test_jsonl_fuzz(void **state)
+{
+    static const char lines[] = "{\"prompt\": \"a\\u00e9\\n\", \"completion\": \"b\"}\n{\"completion\": \"\\ud83c\\udf89\", \"prompt\": \"\"}\n";
+    (void)state;
+    for (size_t k = 0; k < 3 * (sizeof lines - 1); k++) {
+        char     damaged[sizeof lines];
+        size_t   n = sizeof lines - 1, at = k / 3;
+        qt_data *d;
+        memcpy(damaged, lines, sizeof lines);
+        if (k % 3) damaged[at] = (char)(k % 3 == 1 ? damaged[at] ^ 0x10 : 0xff);
+        else n = at;
+        write_file(path_of("fuzz.jsonl"), damaged, n);
+        expect_ok(read_section(&d, "{use: jsonl, path: %s, seq_len: 16, test_fraction: 0.5}", path_of("fuzz.jsonl")));
+        if (qt_data_open(d, 1) != QT_OK) assert_non_null(strstr(qt_error_text(), "fuzz.jsonl"));
+        qt_error_clear();
+        qt_data_close(d);
+    }
 }
 
 /* ---- corpora ---------------------------------------------------------------------------------------------------------------------------- */
@@ -508,6 +539,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_windows),   cmocka_unit_test(test_epochs),    cmocka_unit_test(test_files), cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_vocab),     cmocka_unit_test(test_bad_vocab), cmocka_unit_test(test_jsonl), cmocka_unit_test(test_bad_jsonl),
+        cmocka_unit_test(test_jsonl_fuzz),
         cmocka_unit_test(test_corpora),   cmocka_unit_test(test_cleaning),  cmocka_unit_test(test_order), cmocka_unit_test(test_fetch),
         cmocka_unit_test(test_claims),    cmocka_unit_test(test_run),       cmocka_unit_test(test_resume),    cmocka_unit_test(test_out_of_memory),
     };
