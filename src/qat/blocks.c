@@ -43,8 +43,9 @@ void qt_blocks_forward(qt_node *nd)
 {
     const qt_blocks *b = nd->arg;
     const R         *x = nd->in[0]->data;
-    R               *y = nd->out->data, code[QT_BLOCK_LONGEST];
+    R               *y = nd->out->data;
     QT_FOR_CHUNKS(from, to, nd->out->n, QT_GRAIN) {
+        R code[QT_BLOCK_LONGEST]; /* each thread's own */
         for (int64_t at = from; at < to; at += b->block) {
             R scale = b->encode(b, x + at, code);
             store(y + at, code, b->block, scale);
