@@ -21,7 +21,7 @@ static qt_err default_file(const qt_exporter *x, qt_run *r, const char **file)
 
 /* ---- verifying ------------------------------------------------------------------------------------------------------------------------ */
 
-static qt_err verify(const qt_exporter *x, qt_snapshot *s, const char *part, const char *file)
+static qt_err verify_answers(const qt_exporter *x, qt_snapshot *s, const char *part, const char *file)
 {
     int64_t n = s->samples * s->outputs, differ = 0;
     R      *y = qt_arena_alloc(&s->arena, (size_t)n * sizeof *y);
@@ -33,9 +33,14 @@ static qt_err verify(const qt_exporter *x, qt_snapshot *s, const char *part, con
     return QT_OK;
 }
 
+static qt_err verify(const qt_exporter *x, qt_snapshot *s, const void *cfg, const char *part, const char *file)
+{
+    return x->compare ? x->compare(s, cfg, part, &s->compared) : verify_answers(x, s, part, file);
+}
+
 /* ---- export.json ---------------------------------------------------------------------------------------------------------------------- */
 
-static void json_str(FILE *f, const char *s)
+void qt_export_str(FILE *f, const char *s)
 {
     putc('"', f);
     for (; *s; s++) {
@@ -52,9 +57,9 @@ static void json_layers(FILE *f, const qt_snapshot *s)
     for (int i = 0; i < s->n; i++) {
         const qt_snap_layer *l = &s->layer[i];
         fprintf(f, "%s\n  {\"path\": ", i ? "," : "");
-        json_str(f, l->m->path);
+        qt_export_str(f, l->m->path);
         fprintf(f, ", \"kind\": \"%s\", \"engine\": \"%s\"", l->m->layer->d.name, l->integer ? "int" : "float");
-        if (!l->integer) fprintf(f, ", \"why\": "), json_str(f, l->why);
+        if (!l->integer) fprintf(f, ", \"why\": "), qt_export_str(f, l->why);
         putc('}', f);
     }
     fprintf(f, "],\n");
@@ -77,7 +82,7 @@ static void json_tensors(FILE *f, const qt_snapshot *s)
         const qt_snap_layer *l = integer_layer(s, t);
         if (!l && !qt_snapshot_values(s, st->p[i])) continue;
         fprintf(f, "%s\n  {\"name\": ", sep);
-        json_str(f, t->name);
+        qt_export_str(f, t->name);
         fprintf(f, ", \"shape\": [");
         for (int k = 0; k < t->rank; k++) fprintf(f, "%s%lld", k ? ", " : "", (long long)t->dim[k]);
         if (l) fprintf(f, "], \"bits\": %d, \"codes\": [%d, %d], \"scales\": %lld}", l->bits, l->lo, l->hi, (long long)l->w->codes->count);
@@ -87,29 +92,36 @@ static void json_tensors(FILE *f, const qt_snapshot *s)
     fprintf(f, "],\n");
 }
 
-static void json_all(FILE *f, const qt_exporter *x, const qt_snapshot *s, const char *file, const char *sha, long long bytes)
+static void json_verified(FILE *f, const qt_exporter *x, const qt_snapshot *s)
+{
+    if (x->compare) fprintf(f, " \"verified\": {\"tensors_equal\": true, \"tensors\": %lld}}\n", (long long)s->compared);
+    else fprintf(f, " \"verified\": {\"logits_equal\": true, \"samples\": %lld}}\n", (long long)s->samples);
+}
+
+static void json_all(FILE *f, const qt_exporter *x, qt_snapshot *s, const void *cfg, const char *file, const char *sha, long long bytes)
 {
     const char *slash = strrchr(file, '/');
     fprintf(f, "{\"file\": ");
-    json_str(f, slash ? slash + 1 : file);
+    qt_export_str(f, slash ? slash + 1 : file);
     fprintf(f, ", \"format\": \"%s\", \"format_version\": %d, \"qtape\": \"%s\",\n \"sha256\": \"%s\", \"bytes\": %lld,\n \"name\": ", x->d.name,
             x->version, qt_version(), sha, bytes);
-    json_str(f, s->run->recipe->name);
+    qt_export_str(f, s->run->recipe->name);
     fprintf(f, ", \"step\": %lld, \"averaged_weights\": %s, \"bits_per_weight\": %.6g,\n", (long long)s->run->step, s->averaged ? "true" : "false",
             s->bits_per_weight);
     json_layers(f, s);
-    json_tensors(f, s);
-    fprintf(f, " \"verified\": {\"logits_equal\": true, \"samples\": %lld}}\n", (long long)s->samples);
+    if (x->describe) x->describe(f, s, cfg, file);
+    else json_tensors(f, s);
+    json_verified(f, x, s);
 }
 
-static qt_err write_json(const qt_exporter *x, qt_snapshot *s, const char *file, const char *sha, long long bytes)
+static qt_err write_json(const qt_exporter *x, qt_snapshot *s, const void *cfg, const char *file, const char *sha, long long bytes)
 {
     const char *slash = strrchr(file, '/');
     char       *json = qt_arena_sprintf(&s->arena, "%.*sexport.json", slash ? (int)(slash + 1 - file) : 0, file), *text = NULL;
     size_t      n = 0;
     FILE       *f = json ? open_memstream(&text, &n) : NULL;
     if (!f) return qt_fail(QT_EMEM, "out of memory");
-    json_all(f, x, s, file, sha, bytes);
+    json_all(f, x, s, cfg, file, sha, bytes);
     fclose(f);
     qt_err e = qt_file_write(json, text, n);
     free(text);
@@ -125,18 +137,18 @@ static qt_err write_and_verify(const qt_exporter *x, qt_snapshot *s, const void 
     char       *part = qt_arena_sprintf(&s->arena, "%s.part", file);
     if (!part) return QT_EMEM;
     qt_err e = x->write(s, cfg, part);
-    if (e == QT_OK) e = verify(x, s, part, file);
+    if (e == QT_OK) e = verify(x, s, cfg, part, file);
     if (e == QT_OK) e = qt_sha256_file(part, sha);
     if (e == QT_OK && stat(part, &st)) e = qt_fail(QT_EIO, "%s: cannot read", part);
     if (e != QT_OK) return unlink(part), e;
     QT_TRY(qt_file_commit(part, file));
-    return write_json(x, s, file, sha, (long long)st.st_size);
+    return write_json(x, s, cfg, file, sha, (long long)st.st_size);
 }
 
 qt_err qt_export_run(const qt_exporter *x, qt_run *r, const void *cfg, const char *file, qt_exported *out)
 {
     qt_snapshot s = {0};
-    QT_CHECK(!r->recipe->lora, QT_EUSAGE, "%s: a run of adapters on a frozen base cannot be exported", r->dir);
+    QT_CHECK(!r->recipe->lora || x->adapters, QT_EUSAGE, "%s: a run of adapters on a frozen base; format %s holds no adapters", r->dir, x->d.name);
     if (!file) QT_TRY(default_file(x, r, &file));
     qt_err e = qt_snapshot_take(r, &s);
     if (e == QT_OK) e = write_and_verify(x, &s, cfg, file);

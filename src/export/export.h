@@ -23,6 +23,7 @@ typedef struct qt_snapshot {
     int64_t        samples, outputs; /* one batch, and what the training graph's evaluation answers */
     const R       *x, *y;
     double         bits_per_weight, bytes;
+    int64_t        compared; /* tensors that were read back from the file */
 } qt_snapshot;
 
 /* Evaluates one batch, with the averaged weights if the run evaluates with them. To be freed whatever comes back. */
@@ -38,6 +39,8 @@ qt_err   qt_snapshot_recipe(qt_snapshot *s, char **text);
 /* What all formats share, as qt_exporter.run: snapshot, temporary name, write, answer the batch from the file, compare the bits, rename,
  * export.json. QT_ECLAIM if the bits differ. */
 qt_err qt_export_run(const qt_exporter *x, qt_run *r, const void *cfg, const char *file, qt_exported *out);
+/* For describe: a string in quotes. */
+void   qt_export_str(FILE *f, const char *s);
 
 #define QT_E(name) extern const qt_exporter qt_exporter_##name;
 #include "export/exporters.def"

@@ -7,14 +7,9 @@
  * linear_norm puts a norm without parameters in front of every quantizable product beside these (BitNet b1.58 Reloaded).
  *
  * Touvron et al., "LLaMA", arXiv 2302.13971; Ma et al., "BitNet b1.58 2B4T", arXiv 2504.12285. Left out: biases, mixtures of experts. */
-#include "nn/nn.h"
+#include "nn/llama.h"
 
-typedef struct config {
-    int64_t d_model, n_layer, n_head, n_kv_head, d_ff, vocab;
-    int     rope, activation, linear_norm;
-    double  rope_base, norm_eps, init_std, dropout;
-    bool    sub_norm, tied, fp16;
-} config;
+typedef qt_llama config;
 
 #define ROPES "interleaved|half"
 #define ACTIVATIONS "silu|relu2|gelu"

@@ -4,7 +4,8 @@
  *
  * so that the product of two turned vectors depends on the distance of their positions only. Pair i is (2i, 2i + 1) where pairs are
  * interleaved, else (i, i + D/2). Token t of each sequence is at p = first + t. A turn is undone by its transpose: dx is dy turned back.
- * Angles, cosines and sines are computed in double.
+ * Angles come from the one before by multiplication, as in ggml: a pair's angle is then that of a runtime, to the last bit, also at positions where
+ * an angle of many turns has few exact digits left. Cosines and sines are computed in double.
  *
  * Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021, equations 14-15 (interleaved); the other layout holds
  * the same pairs in another order. Left out: angles scaled for longer contexts. */
@@ -21,15 +22,15 @@ typedef struct plan {
     R      *cos, *sin;  /* [T, D/2] */
 } plan;
 
+/* R, so that in single precision the angles have the rounding errors of ggml's. */
 static void fill_tables(const plan *p, const arg *g)
 {
     const int64_t half = p->D / 2;
-    for (int64_t i = 0; i < half; i++) {
-        const double speed = pow(g->base, -2.0 * (double)i / (double)p->D);
-        for (int64_t t = 0; t < p->T; t++) {
-            const double angle = (double)(g->first + t) * speed;
-            p->cos[t * half + i] = (R)cos(angle), p->sin[t * half + i] = (R)sin(angle);
-        }
+    const R       slower = (R)pow(g->base, -2.0 / (double)p->D);
+    for (int64_t t = 0; t < p->T; t++) {
+        R angle = (R)(g->first + t);
+        for (int64_t i = 0; i < half; i++, angle *= slower)
+            p->cos[t * half + i] = (R)cos((double)angle), p->sin[t * half + i] = (R)sin((double)angle);
     }
 }
 

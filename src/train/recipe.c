@@ -167,7 +167,7 @@ static qt_err read_export(qt_recipe *r, const qt_yaml *y, const char *path)
     for (int i = 0; i < r->n_exports; i++)
         if ((const qt_desc *)r->export[i].exporter == d) return qt_fail_at(QT_ERECIPE, format->pos, "%s: format %s stands here twice", path, name);
     if (!(cfg = qt_arena_zalloc(r->arena, d->cfg_size))) return QT_EMEM;
-    r->export[r->n_exports].exporter = (const qt_exporter *)d, r->export[r->n_exports++].cfg = cfg;
+    r->export[r->n_exports].exporter = (const qt_exporter *)d, r->export[r->n_exports].pos = y->pos, r->export[r->n_exports++].cfg = cfg;
     return qt_fields_read(y, path, d->fields, "format", cfg);
 }
 
@@ -244,8 +244,9 @@ static qt_err check_phases(const qt_recipe *r)
     qt_err e = QT_OK;
     for (int i = 0; i < r->n_phases; i++)
         if (r->phase[i].phase->check) gather(&e, r->phase[i].phase->check(r, i));
-    if (r->lora && r->n_exports)
-        gather(&e, qt_fail_at(QT_ERECIPE, qt_yaml_get(r->tree, "export")->pos, "export: a model with adapters cannot be exported; merge them first"));
+    for (int i = 0; r->lora && i < r->n_exports; i++)
+        if (!r->export[i].exporter->adapters)
+            gather(&e, qt_fail_at(QT_ERECIPE, r->export[i].pos, "export: format %s holds no adapters", r->export[i].exporter->d.name));
     return e;
 }
 
@@ -332,6 +333,8 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section, bool claims)
     if (r->model) gather(&e, qt_model_build(r->arena, s, r->model, r->quant, in, info->classes, &m));
     if (m && e == QT_OK) gather(&e, qt_lora_apply(r->arena, r->lora, m));
     if (m && info->known && e == QT_OK) gather(&e, qt_memory_build(r->arena, r->memory, m));
+    for (int i = 0; m && info->known && e == QT_OK && i < r->n_exports; i++)
+        if (r->export[i].exporter->check) gather(&e, r->export[i].exporter->check(r, m, r->export[i].cfg, r->export[i].pos));
     if (claims && m && info->known && e == QT_OK) gather(&e, qt_claims_check_sites(r, s, info->ids > 0));
     if (m && info->known && e == QT_OK) gather(&e, qt_optimizer_make(r->arena, s, r->optim, &o));
     else if (r->optim) gather(&e, qt_desc_read(r->arena, &qt_optims, r->optim, "optim", NULL, &d, &cfg));

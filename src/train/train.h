@@ -63,7 +63,7 @@ typedef struct qt_recipe {
     int             n_phases;
     struct { const struct qt_phase *phase; void *cfg; qt_pos pos; } phase[QT_MAX_PHASES];
     int              n_exports;
-    struct { const struct qt_exporter *exporter; void *cfg; } export[QT_MAX_EXPORTS]; /* made when the run ends */
+    struct { const struct qt_exporter *exporter; void *cfg; qt_pos pos; } export[QT_MAX_EXPORTS]; /* made when the run ends */
     const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *seeds, *claims, *memory;
     const qt_yaml  *fallback;        /* data section to use when the files of `data` are missing, or NULL */
 } qt_recipe;
@@ -157,6 +157,12 @@ typedef struct qt_exporter {
     /* For run: writes the file; answers a batch x [n, inputs] from it, y [n, outputs] */
     qt_err (*write)(struct qt_snapshot *s, const void *cfg, const char *file);
     qt_err (*answer)(const char *file, int64_t n, const R *x, R *y);
+    /* Of a format that qtape cannot compute with, instead of answer: compares the tensors of the file with those that the forward used, bit for
+     * bit, and says how many there are */
+    qt_err (*compare)(struct qt_snapshot *s, const void *cfg, const char *file, int64_t *tensors);
+    void   (*describe)(FILE *f, struct qt_snapshot *s, const void *cfg, const char *file); /* OPTIONAL: members of export.json in place of `tensors` */
+    qt_err (*check)(const qt_recipe *r, const qt_model *m, const void *cfg, qt_pos pos); /* OPTIONAL: can such a model be exported, before it is trained? */
+    bool   adapters;     /* it exports runs with adapters, as adapters */
 } qt_exporter;
 
 /* Makes the directory (refusing one that is not empty, unless force), builds everything. dir NULL: runs/NAME/ARM-sSEED. Leaves nothing

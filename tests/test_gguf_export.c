@@ -1,0 +1,302 @@
+/* Language models as GGUF: every block type, both architectures, the tokenizer, adapters; what is not on a type's grid is refused, and what can be
+ * known before training is said before it. That llama.cpp computes the same is for tests/oracle. */
+#include "train_util.h"
+#include "export/lm.h"
+
+static int clear(void **state)
+{
+    (void)state;
+    qt_error_clear();
+    return 0;
+}
+
+/* ---- runs -------------------------------------------------------------------------------------------------------------------------- */
+
+static void put_text(void)
+{
+    char text[4001];
+    for (int i = 0; i < 4000; i++) text[i] = "the cat sat on the mat, and the rat sat on the cat. "[(i * 7 / 5) % 52];
+    text[4000] = 0;
+    put_file("text.txt", text);
+}
+
+/* A recipe of two steps. */
+static void put_recipe(const char *file, const char *model, const char *quant, const char *more)
+{
+    char text[4096];
+    snprintf(text, sizeof text,
+             "recipe: 1\nname: m\nmodel: %s\nquant: %s\ndata: {use: text, path: text.txt, seq_len: 16, batch_size: 4%s\n"
+             "train: {steps: 2, eval_every: 0, log_every: 0}\n",
+             model, quant, *more ? more : "}");
+    put_file(file, text);
+}
+
+static qt_err run_recipe(qt_arena *a, const char *file, const char *dir, qt_run **r)
+{
+    qt_recipe *rc;
+    qt_result  res;
+    *r = NULL;
+    QT_TRY(qt_recipe_load(a, file, 0, NULL, NULL, &rc));
+    QT_TRY(qt_run_new(rc, dir, NULL, true, QT_PROGRESS_QUIET, r));
+    return qt_run_go(*r, &res);
+}
+
+#define LLAMA(d, ff) "{arch: llama, d_model: " #d ", n_layer: 1, n_head: 4, n_kv_head: 2, d_ff: " #ff ", fp16: true}"
+#define GGML(type, act) "[{match: \"blk.*\", weights: {use: ggml, type: " type "}, activations: " act "}]"
+
+/* Exports a run as the options say. */
+static qt_err export_run(qt_run *r, const char *options, const char *file)
+{
+    qt_arena       a = {0};
+    qt_yaml       *y;
+    const qt_desc *d;
+    void          *cfg;
+    qt_exported    made;
+    qt_err         e = qt_yaml_parse(&a, options, strlen(options), "options", &y);
+    if (e == QT_OK) e = qt_desc_read(&a, &qt_exporters, y, "export", NULL, &d, &cfg);
+    if (e == QT_OK) e = qt_exporter_gguf.run(&qt_exporter_gguf, r, cfg, file, &made);
+    qt_arena_free(&a);
+    return e;
+}
+
+static qt_gguf *exported(const char *model, const char *quant, const char *more, const char *options)
+{
+    qt_arena a = {0};
+    qt_run  *r;
+    qt_gguf *g;
+    put_recipe("r.yaml", model, quant, more);
+    assert_ok(run_recipe(&a, "r.yaml", "run", &r));
+    assert_ok(export_run(r, options, "m.gguf"));
+    qt_run_free(r);
+    qt_arena_free(&a);
+    assert_ok(qt_gguf_open("m.gguf", &g));
+    return g;
+}
+
+static const char *type_of(const qt_gguf *g, const char *tensor)
+{
+    const qt_gguf_tensor *t = qt_gguf_find_tensor(g, tensor);
+    assert_non_null(t);
+    return t->type->name;
+}
+
+static int64_t integer(qt_gguf *g, const char *key)
+{
+    int64_t v;
+    assert_ok(qt_gguf_int(g, key, &v));
+    return v;
+}
+
+/* ---- types ------------------------------------------------------------------------------------------------------------------------- */
+
+/* The exporter itself compares every tensor with what the forward used, or fails. */
+static void test_every_type(void **state)
+{
+    static const char *const types[][2] = {{"Q8_0", "q8_0"}, {"Q4_0", "q8_0"}, {"Q2_0", "q8_0"}, {"Q1_0", "q8_0"}, {"TQ1_0", "q8_k"}, {"TQ2_0", "q8_k"}};
+    (void)state;
+    put_text();
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        char quant[256], options[64];
+        snprintf(quant, sizeof quant, GGML("%s", "%s"), types[i][0], types[i][1]);
+        snprintf(options, sizeof options, "{use: gguf, type: %s}", types[i][0]);
+        qt_gguf *g = exported(LLAMA(256, 256), quant, "", options);
+        assert_string_equal(type_of(g, "blk.0.attn_q.weight"), types[i][0]);
+        assert_string_equal(type_of(g, "blk.0.ffn_down.weight"), types[i][0]);
+        assert_string_equal(type_of(g, "blk.0.attn_norm.weight"), "F32");
+        assert_string_equal(type_of(g, "output.weight"), "F32");
+        qt_gguf_free(g);
+        g = exported(LLAMA(256, 256), quant, "", "{use: gguf}");
+        assert_string_equal(type_of(g, "blk.0.ffn_up.weight"), strcmp(types[i][0], "TQ1_0") ? types[i][0] : "TQ2_0");
+        qt_gguf_free(g);
+    }
+}
+
+static void test_keys(void **state)
+{
+    const char *s;
+    double      v;
+    (void)state;
+    put_text();
+    qt_gguf *g = exported(LLAMA(64, 96), "[]", "", "{use: gguf, name: a name}");
+    assert_ok(qt_gguf_str(g, "general.architecture", &s));
+    assert_string_equal(s, "llama");
+    assert_ok(qt_gguf_str(g, "general.name", &s));
+    assert_string_equal(s, "a name");
+    assert_int_equal(integer(g, "llama.context_length"), 16);
+    assert_int_equal(integer(g, "llama.embedding_length"), 64);
+    assert_int_equal(integer(g, "llama.block_count"), 1);
+    assert_int_equal(integer(g, "llama.feed_forward_length"), 96);
+    assert_int_equal(integer(g, "llama.attention.head_count"), 4);
+    assert_int_equal(integer(g, "llama.attention.head_count_kv"), 2);
+    assert_int_equal(integer(g, "llama.rope.dimension_count"), 16);
+    assert_int_equal(integer(g, "llama.vocab_size"), 256);
+    assert_ok(qt_gguf_real(g, "llama.rope.freq_base", &v));
+    assert_true(v == 10000);
+    assert_ok(qt_gguf_real(g, "llama.attention.layer_norm_rms_epsilon", &v));
+    assert_true((float)v == 1e-5f);
+    const qt_gguf_tensor *k = qt_gguf_find_tensor(g, "blk.0.attn_k.weight");
+    assert_true(k && k->rank == 2 && k->dim[0] == 64 && k->dim[1] == 32); /* the contraction first */
+    qt_gguf_free(g);
+}
+
+static void test_bitnet(void **state)
+{
+    const char *s;
+    (void)state;
+    put_text();
+    qt_gguf *g = exported("{arch: bitnet, d_model: 256, n_layer: 1, n_head: 4, d_ff: 256, fp16: true}",
+                          "[{match: \"blk.*\", weights: {use: ternary, scale_grid: fp16}, activations: q8_k}]", "", "{use: gguf, type: TQ2_0}");
+    assert_ok(qt_gguf_str(g, "general.architecture", &s));
+    assert_string_equal(s, "bitnet");
+    assert_string_equal(type_of(g, "blk.0.attn_sub_norm.weight"), "F32");
+    assert_string_equal(type_of(g, "blk.0.ffn_sub_norm.weight"), "F32");
+    assert_string_equal(type_of(g, "blk.0.attn_v.weight"), "TQ2_0");
+    assert_null(qt_gguf_find_tensor(g, "output.weight")); /* tied */
+    qt_gguf_free(g);
+}
+
+/* ---- the tokenizer ------------------------------------------------------------------------------------------------------------------- */
+
+static void assert_token(const qt_gguf_key *k, int64_t i, const char *want)
+{
+    const uint8_t *p = k->p;
+    size_t         n;
+    const char    *s = NULL;
+    for (int64_t j = 0; j <= i; j++) s = qt_gguf_next_str(&p, &n);
+    if (n != strlen(want) || memcmp(s, want, n)) fail_msg("token %d is '%.*s', expected '%s'", (int)i, (int)n, s, want);
+}
+
+static void test_bytes_are_tokens(void **state)
+{
+    (void)state;
+    put_text();
+    qt_gguf *g = exported("{arch: llama, d_model: 32, n_layer: 1, n_head: 2, d_ff: 32, vocab: 258}", "[]", "", "{use: gguf}");
+    const qt_gguf_key *k = qt_gguf_find(g, "tokenizer.ggml.tokens"), *kind = qt_gguf_find(g, "tokenizer.ggml.token_type");
+    assert_true(k->n == 258 && kind->n == 258 && qt_gguf_find(g, "tokenizer.ggml.merges")->n == 0);
+    assert_token(k, 0, "<|endoftext|>");
+    assert_token(k, 10, "\u010a");
+    assert_token(k, 32, "\u0120");
+    assert_token(k, 65, "A");
+    assert_token(k, 127, "\u0121");
+    assert_token(k, 160, "\u0142");
+    assert_token(k, 161, "\u00a1");
+    assert_token(k, 173, "\u0143");
+    assert_token(k, 255, "\u00ff");
+    assert_token(k, 257, "<unused 257>");
+    assert_int_equal(qt_gguf_integer(kind, 0), 3);
+    assert_int_equal(qt_gguf_integer(kind, 65), 1);
+    assert_int_equal(qt_gguf_integer(kind, 257), 5);
+    qt_gguf_free(g);
+}
+
+static void test_merges(void **state)
+{
+    qt_bpe *b;
+    (void)state;
+    put_text();
+    assert_ok(qt_bpe_make("v", 3, (int32_t[]){' ', 't', 256, 'h', 'a', 't'}, &b));
+    assert_ok(qt_bpe_save(b, "v.bpe"));
+    qt_bpe_free(b);
+    qt_gguf *g = exported("{arch: llama, d_model: 32, n_layer: 1, n_head: 2, d_ff: 32}", "[]", ", tokens: v.bpe}", "{use: gguf}");
+    const qt_gguf_key *k = qt_gguf_find(g, "tokenizer.ggml.tokens"), *m = qt_gguf_find(g, "tokenizer.ggml.merges");
+    assert_true(k->n == 259 && m->n == 3);
+    assert_token(k, 257, "\u0120th");
+    assert_token(k, 258, "at");
+    assert_token(m, 0, "\u0120 t");
+    assert_token(m, 1, "\u0120t h");
+    qt_gguf_free(g);
+}
+
+/* ---- adapters ------------------------------------------------------------------------------------------------------------------------ */
+
+static void test_adapter(void **state)
+{
+    qt_arena    a = {0};
+    qt_run     *base, *r;
+    qt_gguf    *g;
+    const char *s;
+    double      alpha;
+    (void)state;
+    put_text();
+    put_recipe("base.yaml", LLAMA(256, 256), GGML("TQ2_0", "q8_k"), "");
+    assert_ok(run_recipe(&a, "base.yaml", "base", &base));
+    qt_run_free(base);
+    put_recipe("r.yaml", LLAMA(256, 256), GGML("TQ2_0", "q8_k"), "}\ninit: {run: base}\nlora: {rank: 3, alpha: 12, targets: [\"*.attn_q\"]}\n"
+                                                                 "export: [{format: gguf}]");
+    assert_ok(run_recipe(&a, "r.yaml", "run", &r));
+    assert_ok(qt_gguf_open("run/export/m.gguf", &g));
+    assert_int_equal(g->n_tensors, 2);
+    const qt_gguf_tensor *A = qt_gguf_find_tensor(g, "blk.0.attn_q.weight.lora_a"), *B = qt_gguf_find_tensor(g, "blk.0.attn_q.weight.lora_b");
+    assert_true(A && B && A->dim[0] == 256 && A->dim[1] == 3 && B->dim[0] == 3 && B->dim[1] == 256);
+    assert_ok(qt_gguf_str(g, "general.type", &s));
+    assert_string_equal(s, "adapter");
+    assert_ok(qt_gguf_real(g, "adapter.lora.alpha", &alpha));
+    assert_true(alpha == 12);
+    qt_gguf_free(g);
+    qt_run_free(r);
+    qt_arena_free(&a);
+}
+
+/* ---- refusals ------------------------------------------------------------------------------------------------------------------------ */
+
+static void refused(const char *model, const char *quant, const char *type, const char *want)
+{
+    qt_arena   a = {0};
+    qt_recipe *rc;
+    char       more[128];
+    snprintf(more, sizeof more, "}\nexport: [{format: gguf, type: %s}]", type);
+    put_recipe("r.yaml", model, quant, more);
+    assert_int_equal(qt_recipe_load(&a, "r.yaml", 0, NULL, NULL, &rc), QT_ERECIPE);
+    if (strncmp(qt_error_text(), want, strlen(want))) fail_msg("said '%s'", qt_error_text());
+    qt_error_clear();
+    qt_arena_free(&a);
+}
+
+static void test_refused_before_training(void **state)
+{
+    (void)state;
+    refused(LLAMA(320, 256), GGML("Q8_0", "q8_0"), "TQ2_0",
+            "r.yaml:6:10: gguf: blk.0.attn_q.weight cannot be TQ2_0: its rows have 320 numbers, and a block is 256; the nearest widths are 256 and 512");
+    refused(LLAMA(64, 64), "[{match: \"blk.*\", weights: ternary}]", "TQ1_0",
+            "r.yaml:6:10: gguf: blk.0.attn_q.weight cannot be TQ1_0: its rows have 64 numbers, and a block is 256; the nearest width is 256");
+    refused(LLAMA(64, 64), "[]", "Q8_0", "r.yaml:6:10: gguf: blk.0.attn_q.weight cannot be Q8_0: its weights are not quantized");
+    refused(LLAMA(64, 64), GGML("Q8_0", "q8_0"), "Q4_0", "r.yaml:6:10: gguf: blk.0.attn_q.weight cannot be Q4_0: its quantizer 'ggml' has codes of 8 bits");
+    refused("{arch: llama, d_model: 64, n_layer: 1, n_head: 2, d_ff: 64, rope: half}", "[]", "auto",
+            "r.yaml:6:10: gguf: no architecture of llama.cpp has rope: half without sub_norm (instead: rope: interleaved)");
+    refused("{arch: gpt2, d_model: 64, n_layer: 1, n_head: 2}", "[]", "auto", "r.yaml:6:10: gguf: holds models {arch: llama} and {arch: bitnet}; this one is arch: gpt2");
+}
+
+static void not_on_the_grid(const char *quant, const char *options, const char *want)
+{
+    qt_arena a = {0};
+    qt_run  *r;
+    put_recipe("r.yaml", LLAMA(256, 256), quant, "");
+    assert_ok(run_recipe(&a, "r.yaml", "run", &r));
+    unlink("no.gguf"), unlink("export.json");
+    assert_int_equal(export_run(r, options, "no.gguf"), QT_EDATA);
+    if (strncmp(qt_error_text(), want, strlen(want))) fail_msg("said '%s'", qt_error_text());
+    qt_error_clear();
+    assert_true(access("no.gguf", F_OK) && access("no.gguf.part", F_OK) && access("export.json", F_OK));
+    qt_run_free(r);
+    qt_arena_free(&a);
+}
+
+static void test_refused_off_the_grid(void **state)
+{
+    (void)state;
+    put_text();
+    not_on_the_grid("[{match: \"blk.*\", weights: ternary}]", "{use: gguf, type: TQ2_0}", "blk.0.attn_q.weight: cannot be TQ2_0: the scale of block 0 is ");
+    not_on_the_grid("[{match: \"blk.*\", weights: {use: ggml, type: Q4_0}}]", "{use: gguf, type: Q8_0, embedding: F16}", "token_embd.weight: number 0 is ");
+    not_on_the_grid("[{match: \"blk.*\", weights: {use: uniform, num_bits: 4, granularity: group, group_size: 16}}]", "{use: gguf, type: Q4_0}",
+                    "blk.0.attn_q.weight: cannot be Q4_0: 16 numbers share a scale, and a block is 32");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_every_type, clear), cmocka_unit_test_setup(test_keys, clear), cmocka_unit_test_setup(test_bitnet, clear),
+        cmocka_unit_test_setup(test_bytes_are_tokens, clear), cmocka_unit_test_setup(test_merges, clear), cmocka_unit_test_setup(test_adapter, clear),
+        cmocka_unit_test_setup(test_refused_before_training, clear), cmocka_unit_test_setup(test_refused_off_the_grid, clear),
+    };
+    return cmocka_run_group_tests(tests, enter_folder, leave_folder);
+}
