@@ -37,7 +37,7 @@ typedef struct arg {
 } arg;
 typedef struct plan {
     int64_t  B, Tq, Tk, H, KV, D;
-    int64_t  wide;        /* Tk, up to a multiple of PAD; of kept keys: the room for them */
+    int64_t  wide;        /* apart(Tk); of kept keys: the room for them */
     bool     causal, fp16;
     R        scale;
     const R *q, *k, *v;   /* the operands, rounded where fp16 */
@@ -49,6 +49,8 @@ typedef struct plan {
 } plan;
 
 static inline int64_t padded(int64_t n) { return (n + PAD - 1) / PAD * PAD; }
+/* Rows an odd number of cache lines apart: with a power of two between them they would share a few sets of the cache and drive each other out. */
+static inline int64_t apart(int64_t n) { return padded(n) | PAD; }
 
 static qt_err check(const qt_node *nd, const arg *g)
 {
@@ -79,7 +81,7 @@ static qt_err shape(qt_node *nd)
     p = nd->saved;
     *p = (plan){.B = q->dim[0], .Tq = q->dim[1], .Tk = k->dim[1], .H = g->heads, .KV = g->kv_heads, .D = q->dim[2] / g->heads,
                 .causal = g->causal, .fp16 = g->fp16, .q = q->data, .k = k->data, .v = v->data};
-    p->wide = padded(p->Tk);
+    p->wide = apart(p->Tk);
     p->scale = (R)(1 / sqrt((double)p->D));
     p->each = 2 * p->wide * (ROWS + p->D);
     if (p->fp16 && !(p->half = numbers(nd, q->n + k->n + v->n))) return QT_EMEM;
@@ -333,7 +335,8 @@ static const qt_case cases[] = {{"one head", build_one, {{{1, 3, 2}, 'n'}, {{1, 
                                 {"one token of one number", build_one, {{{1, 1, 1}, 'n'}, {{1, 1, 1}, 'n'}, {{1, 1, 1}, 'n'}}},
                                 {NULL}};
 const qt_op qt_op_attention = {
-    .d = {"attention", "softmax(q k^T / sqrt(D)) v for each head, causal or not, key heads shared or not", .source = "Vaswani et al., 2017, equation 1"},
+    .d = {"attention", "softmax(q k^T / sqrt(D)) v for each head, causal or not, key heads shared or not",
+          .source = "Vaswani et al., 2017, equation 1"},
     .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .reads = reads, .naive = naive, .cases = cases};
 
 /* ---- keys and values that are kept ---- */
