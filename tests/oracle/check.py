@@ -176,13 +176,13 @@ def forward(key, tensors, windows, adapter=None, half=half):
     return np.concatenate(out)
 
 
-def check_exact(tiny, base, path, kind, windows):
+def check_exact(tiny, base, path, arch, kind, windows):
     with open(path("tokens.txt"), "w") as f:
         f.writelines(" ".join(map(str, v)) + "\n" for v in windows)
-    subprocess.run([tiny, path("m.gguf"), "llama", kind], check=True)
+    subprocess.run([tiny, path("m.gguf"), arch, kind], check=True)
     oracle(path("m.gguf"), path("tokens.txt"), path("out.npy"))
     d = np.abs(exact.forward(*read_gguf(path("m.gguf"), base), windows) - np.load(path("out.npy"))).max()
-    print("llama  %s in llama.cpp's order, long windows: |d log p| largest %.1e   %s" % (kind, d, "FAILED" if d > LIMIT else "ok"))
+    print("%-6s %-5s in llama.cpp's order, long windows: |d log p| largest %.1e   %s" % (arch, kind, d, "FAILED" if d > LIMIT else "ok"))
     return d > LIMIT
 
 
@@ -213,8 +213,8 @@ def main():
             failed |= bad
             print("%-6s %-5s %-6s cache %s   |d log p| median %.1e, largest %.1e   %s"
                   % (arch, kind, "+ lora" if rank else "", kv, np.median(d), d.max(), "FAILED" if bad else "ok"))
-        for kind in ("TQ2_0", "TQ1_0", "Q4_0", "Q8_0"):
-            failed |= check_exact(tiny, base, path, kind, [rng.integers(0, 257, n) for n in (60, 60, 60, 1, 2, 17)])
+        for arch, kind in (("llama", "TQ2_0"), ("llama", "TQ1_0"), ("llama", "Q4_0"), ("llama", "Q8_0"), ("bitnet", "TQ2_0")):
+            failed |= check_exact(tiny, base, path, arch, kind, [rng.integers(0, 257, n) for n in (60, 60, 60, 1, 2, 17)])
     return 3 if failed else 0
 
 

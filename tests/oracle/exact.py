@@ -1,4 +1,4 @@
-"""The arithmetic of llama.cpp on a CPU with AVX2 and FMA, to the last bit, for llama models with TQ1_0, TQ2_0, Q4_0 or Q8_0 weights and F16
+"""The arithmetic of llama.cpp on a CPU with AVX2 and FMA, to the last bit, for llama and bitnet models with TQ1_0, TQ2_0, Q4_0 or Q8_0 weights and F16
 embeddings: a specification that runs. check.py holds it against llama.cpp. Every rounding happens where llama.cpp has it, so that none of
 them falls the other way: all positions of a window agree, not only most.
 
@@ -90,20 +90,22 @@ def half_product(w, x):
     return (acc[..., 0] + acc[..., 1]) + (acc[..., 2] + acc[..., 3])
 
 
-def rotate(x, base):  # [T, heads, D]
+def rotate(x, base, pairs):  # [T, heads, D]; neighbours are a pair, or halves are
     T, _, D = x.shape
     angle = np.empty((T, D // 2), f32)
     angle[:, 0] = np.arange(T)
     for i in range(1, D // 2):
         angle[:, i] = angle[:, i - 1] * np.power(f32(base), f32(-2) / f32(D))
     c, s = (np.array([[f(float(a)) for a in row] for row in angle], f32)[:, None] for f in (libm.cosf, libm.sinf))
-    y, x0, x1 = np.empty_like(x), x[..., 0::2], x[..., 1::2]
-    y[..., 0::2], y[..., 1::2] = fma(x0, c, -(x1 * s)), fma(x0, s, x1 * c)
+    first, second = (slice(0, D, 2), slice(1, D, 2)) if pairs else (slice(0, D // 2), slice(D // 2, D))
+    y, x0, x1 = np.empty_like(x), x[..., first], x[..., second]
+    y[..., first], y[..., second] = fma(x0, c, -(x1 * s)), fma(x0, s, x1 * c)
     return y
 
 
 def forward(key, tensors, windows):
-    k = lambda name: key["llama." + name]
+    arch = key["general.architecture"]
+    k = lambda name: key[arch + "." + name]
     heads, kv, eps = k("attention.head_count"), k("attention.head_count_kv"), f32(k("attention.layer_norm_rms_epsilon"))
 
     def product(name, x):
@@ -120,7 +122,7 @@ def forward(key, tensors, windows):
     def attention(p, x):
         T = len(x)
         q, ke, v = (product(p + n, x).reshape(T, h, -1) for n, h in (("attn_q", heads), ("attn_k", kv), ("attn_v", kv)))
-        q, ke, v = half(rotate(q, k("rope.freq_base"))), half(rotate(ke, k("rope.freq_base"))), half(v)
+        q, ke, v = (half(y) for y in (*(rotate(y, k("rope.freq_base"), arch == "llama") for y in (q, ke)), v))
         D, out = q.shape[2], np.empty_like(q)
         rows = (T + 255) // 256 * 256  # of the cache; those behind the last token are masked
         mask = np.arange(rows)[None] <= np.arange(T)[:, None]
@@ -131,11 +133,13 @@ def forward(key, tensors, windows):
             e = np.where(mask, expf(s - s.max(1, keepdims=True)), f32(0))
             total = add_lanes(e.reshape(T, -1, 8)).astype(f64).sum(1, keepdims=True)
             out[:, h] = half_product(V, half(e * (1 / total).astype(f32)))
-        return product(p + "attn_output", out.reshape(T, -1))
+        y = out.reshape(T, -1)
+        return product(p + "attn_output", norm(p + "attn_sub_norm", y) if arch == "bitnet" else y)
 
     def feed_forward(p, x):
         gate = product(p + "ffn_gate", x)
-        return product(p + "ffn_down", gate / (f32(1) + expf(-gate)) * product(p + "ffn_up", x))
+        y = gate / (f32(1) + expf(-gate)) * product(p + "ffn_up", x)
+        return product(p + "ffn_down", norm(p + "ffn_sub_norm", y) if arch == "bitnet" else y)
 
     out = []
     for tokens in windows:
@@ -144,7 +148,7 @@ def forward(key, tensors, windows):
             p = "blk.%d." % i
             x = x + attention(p, norm(p + "attn_norm", x))
             x = x + feed_forward(p, norm(p + "ffn_norm", x))
-        z = product("output", norm("output_norm", x)).astype(f64)
+        z = product("output" if "output.weight" in tensors else "token_embd", norm("output_norm", x)).astype(f64)
         z -= z.max(1, keepdims=True)
         out.append(z - np.log(np.exp(z).sum(1, keepdims=True)))
     return np.concatenate(out)
