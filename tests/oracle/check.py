@@ -108,15 +108,18 @@ def half(x):
     return x.astype(f16).astype(f32)
 
 
+def lora_of(adapter):
+    """A, B and alpha/r of each weight that an adapter file changes"""
+    key, tensors = adapter or ({}, {})
+    names = [n[: -len(".lora_a")] for n in tensors if n.endswith(".lora_a")]
+    return {n: (tensors[n + ".lora_a"][0], tensors[n + ".lora_b"][0], f32(key["adapter.lora.alpha"] / len(tensors[n + ".lora_a"][0]))) for n in names}
+
+
 def forward(key, tensors, windows, adapter=None, half=half):
     arch = key["general.architecture"]
     k = lambda name: key[arch + "." + name]
     heads, kv, eps = k("attention.head_count"), k("attention.head_count_kv"), f32(k("attention.layer_norm_rms_epsilon"))
-    lora = {}
-    for name, (a, _, _) in (adapter[1] if adapter else {}).items():
-        if name.endswith("lora_a"):
-            base = name[: -len(".lora_a")]
-            lora[base] = (a, adapter[1][base + ".lora_b"][0], f32(adapter[0]["adapter.lora.alpha"] / len(a)))
+    lora = lora_of(adapter)
 
     def product(name, x):
         w, kind, _ = tensors[name + ".weight"]
@@ -176,13 +179,16 @@ def forward(key, tensors, windows, adapter=None, half=half):
     return np.concatenate(out)
 
 
-def check_exact(tiny, base, path, arch, kind, windows):
+def check_exact(tiny, base, path, arch, kind, rank, windows):
     with open(path("tokens.txt"), "w") as f:
         f.writelines(" ".join(map(str, v)) + "\n" for v in windows)
     subprocess.run([tiny, path("m.gguf"), arch, kind], check=True)
-    oracle(path("m.gguf"), path("tokens.txt"), path("out.npy"))
-    d = np.abs(exact.forward(*read_gguf(path("m.gguf"), base), windows) - np.load(path("out.npy"))).max()
-    print("%-6s %-5s in llama.cpp's order, long windows: |d log p| largest %.1e   %s" % (arch, kind, d, "FAILED" if d > LIMIT else "ok"))
+    if rank:
+        subprocess.run([tiny, path("a.gguf"), "lora", str(rank)], check=True)
+    oracle(path("m.gguf"), path("tokens.txt"), path("out.npy"), *(["--lora", path("a.gguf")] if rank else []))
+    lora = lora_of(read_gguf(path("a.gguf"), base)) if rank else {}
+    d = np.abs(exact.forward(*read_gguf(path("m.gguf"), base), windows, lora) - np.load(path("out.npy"))).max()
+    print("%-6s %-5s %-9s in llama.cpp's order, long windows: |d log p| largest %.1e   %s" % (arch, kind, "+ lora %d" % rank if rank else "", d, "FAILED" if d > LIMIT else "ok"))
     return d > LIMIT
 
 
@@ -213,8 +219,9 @@ def main():
             failed |= bad
             print("%-6s %-5s %-6s cache %s   |d log p| median %.1e, largest %.1e   %s"
                   % (arch, kind, "+ lora" if rank else "", kv, np.median(d), d.max(), "FAILED" if bad else "ok"))
-        for arch, kind in (("llama", "TQ2_0"), ("llama", "TQ1_0"), ("llama", "Q4_0"), ("llama", "Q8_0"), ("bitnet", "TQ2_0")):
-            failed |= check_exact(tiny, base, path, arch, kind, [rng.integers(0, 257, n) for n in (60, 60, 60, 1, 2, 17)])
+        cases = [("llama", t, 0) for t in ("TQ2_0", "TQ1_0", "Q4_0", "Q8_0")] + [("bitnet", "TQ2_0", 0), ("llama", "TQ2_0", 4), ("llama", "TQ2_0", 8)]
+        for arch, kind, rank in cases:
+            failed |= check_exact(tiny, base, path, arch, kind, rank, [rng.integers(0, 257, n) for n in (60, 60, 60, 1, 2, 17)])
     return 3 if failed else 0
 
 

@@ -10,6 +10,7 @@ them falls the other way: all positions of a window agree, not only most.
   - 8 lanes are added as halves, halves of those, and the last two. (Of one token: halves, then neighbours.)
   - rotary angles by repeated multiplication in float32; the first of a pair fma(x0, cos, -(x1 sin))
   - exp by range reduction and a polynomial (`expf`); softmax divides by multiplying with the reciprocal of a sum in double
+  - an adapter adds (B (A x)) (alpha/r), its products in float32
   - silu(x) = x / (1 + exp(-x)), times up
 """
 import ctypes
@@ -90,6 +91,18 @@ def half_product(w, x):
     return (acc[..., 0] + acc[..., 1]) + (acc[..., 2] + acc[..., 3])
 
 
+def float_product(w, x):
+    """w [N,K] and x [T,K] in float32: as half_product where K is whole lanes, else one sum of rounded products"""
+    K = x.shape[1]
+    if K % (8 if len(x) > 1 else 32) == 0:
+        return half_product(w, x)
+    assert K < 32
+    y = np.zeros((len(x), len(w)), f32)
+    for i in range(K):
+        y = y + x[:, None, i] * w[None, :, i]
+    return y
+
+
 def rotate(x, base, pairs):  # [T, heads, D]; neighbours are a pair, or halves are
     T, _, D = x.shape
     angle = np.empty((T, D // 2), f32)
@@ -103,12 +116,19 @@ def rotate(x, base, pairs):  # [T, heads, D]; neighbours are a pair, or halves a
     return y
 
 
-def forward(key, tensors, windows):
+def forward(key, tensors, windows, lora={}):
     arch = key["general.architecture"]
     k = lambda name: key[arch + "." + name]
     heads, kv, eps = k("attention.head_count"), k("attention.head_count_kv"), f32(k("attention.layer_norm_rms_epsilon"))
 
     def product(name, x):
+        y = base_product(name, x)
+        if name + ".weight" in lora:
+            a, b, s = lora[name + ".weight"]
+            y = y + float_product(b, float_product(a, x)) * s
+        return y
+
+    def base_product(name, x):
         w, kind, d = tensors[name + ".weight"]
         if kind == 1:
             return half_product(w, half(x))
