@@ -412,6 +412,39 @@ static void test_no_allocation(void **state)
     }
 }
 
+/* The meter: forward keeps its bits, 4 bits are worse than 8, floats alone have no error, and the run goes on as if nothing had been measured. */
+static double codec_field(const char *dir, const char *name, const char *field)
+{
+    qt_arena       a = {0};
+    const qt_yaml *y;
+    double         v = NAN;
+    assert_ok(qt_metrics_last(&a, dir, "codec", name, &y));
+    assert_true(qt_yaml_real(qt_yaml_get(y, field), &v));
+    qt_arena_free(&a);
+    return v;
+}
+
+static void test_meter(void **state)
+{
+    static const char phases[] = "phases: [{use: codec_noise, draws: 4, codecs: {f: {codec: none}, b: {codec: mesa, group: 4}, d: {codec: mesa, "
+                                 "group: 4, num_bits: 4}}}, train]\n";
+    char              text[2048], name[16];
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        snprintf(text, sizeof text, "%s%s", mlp, k ? phases : "");
+        snprintf(name, sizeof name, "meter%d", k);
+        train(text, "memory={codec: mesa, group: 2}", name, 1, NULL);
+    }
+    assert_true(codec_field("meter1", "f", "grad_error") == 0 && codec_field("meter1", "f", "mse") == 0);
+    assert_true(codec_field("meter1", "b", "grad_error") > 0 && codec_field("meter1", "b", "mse") > 0);
+    assert_true(codec_field("meter1", "d", "grad_error") > 8 * codec_field("meter1", "b", "grad_error"));
+    assert_true(codec_field("meter1", "d", "mse") > 100 * codec_field("meter1", "b", "mse"));
+    assert_true(codec_field("meter1", "b", "logits_differ") == 0 && codec_field("meter1", "d", "logits_differ") == 0);
+    char *plain = metrics("meter0", true), *measured = metrics("meter1", true), *steps = strstr(measured, "{\"event\": \"step\"");
+    assert_string_equal(plain, steps);
+    free(plain), free(measured);
+}
+
 /* What a recipe may say. */
 static void test_refused(void **state)
 {
@@ -420,6 +453,7 @@ static void test_refused(void **state)
         {"{num_bits: 8}", "r.yaml:5:9: memory: expected {codec: NAME, ...}; `qtape list codecs` lists the names"},
         {"{codec: mesa, group: 0}", "r.yaml:5:30: memory.group: expected head, layer, or a number from 1 to 4096"},
         {"{codec: mesa, num_bits: 9}", "r.yaml:5:33: memory.num_bits: 9 is out of bounds, must be 2 to 8"},
+        {"{codec: mesa, group: []}", "r.yaml:5:30: memory.group: expected head, layer, or a number from 1 to 4096"},
         {"{codec: mesa, match: \"conv*\"}", "r.yaml:5:30: memory.match: matches no layer (`qtape show --cost` lists them)"},
     };
     (void)state;
@@ -449,6 +483,7 @@ int main(void)
         cmocka_unit_test(test_integer_account),
         cmocka_unit_test(test_resume),
         cmocka_unit_test(test_no_allocation),
+        cmocka_unit_test(test_meter),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests_name("codec", tests, enter_folder, leave_folder);

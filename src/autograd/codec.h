@@ -48,6 +48,7 @@ typedef struct qt_saver {
     int64_t         groups;
     qt_tensor      *state; /* its data begin as codec->fresh */
     int             used;  /* parts in this step */
+    uint64_t        draw;  /* 0; for a meter, which of several draws of the random numbers */
 } qt_saver;
 
 /* x has been read for the last time in forward. Tensors that are not the tape's, and tapes that are not thrifty, stay as they are. */

@@ -169,7 +169,7 @@ static qt_err encode(qt_tape *t, qt_pack *p, qt_saver *s)
              QT_SAVER_TENSORS);
     p->saver = s;
     lay_out(p, s->groups);
-    p->u = qt_rng_at(t->seed, qt_hash(s->path) + (uint64_t)t->step * QT_SAVER_TENSORS + (uint64_t)row);
+    p->u = qt_rng_at(t->seed, qt_hash(s->path) + (uint64_t)t->step * QT_SAVER_TENSORS + (uint64_t)row + (s->draw << 48));
     p->code = qt_tape_alloc(t, (size_t)c->bytes(s->cfg, p->x->n));
     p->range = qt_tape_alloc(t, 2 * (size_t)p->groups * sizeof(R));
     p->bytes += c->bytes(s->cfg, p->x->n) + 2 * p->groups * (int64_t)sizeof(R);

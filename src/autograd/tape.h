@@ -83,7 +83,7 @@ struct qt_tape {
     struct qt_saver *saver; /* current layer's, set by the model while it runs */
     struct qt_pack  *pack;  /* what is kept of results whose memory has come back */
     int         n_pack, cap_pack;
-    void      (*watch)(void *arg, const qt_tape *t, const struct qt_pack *p); /* meters: called while both x->data and its codes are there, or NULL */
+    void      (*watch)(void *arg, qt_tape *t, const struct qt_pack *p); /* meters: called while both x->data and its codes are there, or NULL */
     void       *watch_arg;
     qt_tensor  *root;     /* where the last backward began; its gradient stays */
     bool        keep;     /* backward leaves the gradients of all results where they are */

@@ -28,52 +28,59 @@ static qt_err state_of(qt_arena *a, const char *name, int64_t groups, double fre
     return QT_OK;
 }
 
-static qt_err saver_of(qt_arena *a, qt_module *m, const qt_codec *c, const void *cfg, int64_t groups, qt_store *s)
+static qt_err saver_of(qt_arena *a, qt_module *m, const qt_memory *how, int64_t groups, qt_store *s)
 {
-    qt_saver *v = m->saver = qt_arena_zalloc(a, sizeof *v);
+    const qt_codec *c = how->codec;
+    qt_saver       *v = m->saver = qt_arena_zalloc(a, sizeof *v);
     if (!v) return QT_EMEM;
-    *v = (qt_saver){.codec = c, .cfg = cfg, .groups = groups, .path = qt_arena_sprintf(a, "%s.saved", m->path)};
+    *v = (qt_saver){.codec = c, .cfg = how->cfg, .groups = groups, .path = qt_arena_sprintf(a, "%s.saved", m->path)};
     if (!v->path) return QT_EMEM;
     return c->encode ? state_of(a, v->path, groups, c->fresh, s, &v->state) : QT_OK;
 }
 
-qt_err qt_memory_savers(qt_arena *a, const qt_codec *c, const void *cfg, const qt_yaml *match, bool store, qt_model *m)
+qt_err qt_memory_savers(qt_arena *a, const qt_memory *how, bool store, qt_model *m)
 {
-    int64_t groups = c->groups ? c->groups(cfg, qt_model_heads(m)) : 1;
+    int64_t groups = how->codec->groups ? how->codec->groups(how->cfg, qt_model_heads(m)) : 1;
     for (int i = 0; i < m->n; i++) {
         qt_module *l = &m->m[i];
         l->saver = NULL;
-        if (l->layer && (!match || qt_match_any(match, l->path))) QT_TRY(saver_of(a, l, c, cfg, groups, store ? m->store : NULL));
+        if (l->layer && (!how->match || qt_match_any(how->match, l->path))) QT_TRY(saver_of(a, l, how, groups, store ? m->store : NULL));
     }
     return QT_OK;
 }
 
 /* Every pattern is there for some layer. */
-static qt_err check_match(const qt_yaml *match, const qt_model *m)
+static qt_err check_match(const qt_yaml *match, const char *path, const qt_model *m)
 {
     bool hit = false;
-    QT_TRY(qt_match_check(match, "memory.match"));
-    for (int k = 0; match->kind == QT_YAML_LIST && k < match->n; k++) QT_TRY(check_match(match->item[k], m));
+    QT_TRY(qt_match_check(match, path));
+    for (int k = 0; match->kind == QT_YAML_LIST && k < match->n; k++) QT_TRY(check_match(match->item[k], path, m));
     for (int i = 0; i < m->n && !hit; i++) hit = qt_match_any(match, m->m[i].path);
-    return hit || !m->n ? QT_OK : qt_fail_at(QT_ERECIPE, match->pos, "memory.match: matches no layer (`qtape show --cost` lists them)");
+    return hit || !m->n ? QT_OK : qt_fail_at(QT_ERECIPE, match->pos, "%s: matches no layer (`qtape show --cost` lists them)", path);
+}
+
+qt_err qt_memory_read(qt_arena *a, const qt_yaml *y, const char *path, const qt_model *m, qt_memory *out)
+{
+    const qt_yaml *name = qt_yaml_get(y, "codec"), *group = qt_yaml_get(y, "group");
+    const qt_desc *d;
+    const char    *word, *match = qt_arena_sprintf(a, "%s.match", path);
+    void          *cfg;
+    if (!name || !qt_yaml_str(name, &word))
+        return qt_fail_at(QT_ERECIPE, name ? name->pos : y->pos, "%s: expected {codec: NAME, ...}; `qtape list codecs` lists the names", path);
+    if (!(d = qt_desc_find(&qt_codecs, word, name->pos))) return QT_ERECIPE;
+    if (!(cfg = qt_arena_zalloc(a, d->cfg_size)) || !match) return QT_EMEM;
+    QT_TRY(qt_fields_read(y, path, d->fields, "codec|match", cfg));
+    *out = (qt_memory){(const qt_codec *)d, cfg, qt_yaml_get(y, "match")};
+    if (out->codec->groups && !out->codec->groups(cfg, qt_model_heads(m)))
+        return qt_fail_at(QT_ERECIPE, group->pos, "%s.group: expected head, layer, or a number from 1 to 4096", path);
+    return out->match ? check_match(out->match, match, m) : QT_OK;
 }
 
 qt_err qt_memory_build(qt_arena *a, const qt_yaml *memory, qt_model *m)
 {
-    const qt_yaml *name = qt_yaml_get(memory, "codec"), *match = qt_yaml_get(memory, "match"), *group = qt_yaml_get(memory, "group");
-    const qt_desc *d;
-    const char    *word;
-    void          *cfg;
-    if (!memory || memory->kind == QT_YAML_NULL) return QT_OK;
-    if (!name || !qt_yaml_str(name, &word))
-        return qt_fail_at(QT_ERECIPE, name ? name->pos : memory->pos, "memory: expected {codec: NAME, ...}; `qtape list codecs` lists the names");
-    if (!(d = qt_desc_find(&qt_codecs, word, name->pos))) return QT_ERECIPE;
-    if (!(cfg = qt_arena_zalloc(a, d->cfg_size))) return QT_EMEM;
-    QT_TRY(qt_fields_read(memory, "memory", d->fields, "codec|match", cfg));
-    const qt_codec *c = (const qt_codec *)d;
-    if (c->groups && !c->groups(cfg, qt_model_heads(m)))
-        return qt_fail_at(QT_ERECIPE, group->pos, "memory.group: expected head, layer, or a number from 1 to 4096");
-    if (match) QT_TRY(check_match(match, m));
+    qt_memory how;
+    if (!memory) return QT_OK;
+    QT_TRY(qt_memory_read(a, memory, "memory", m, &how));
     m->thrifty = true;
-    return qt_memory_savers(a, c, cfg, match, true, m);
+    return qt_memory_savers(a, &how, true, m);
 }

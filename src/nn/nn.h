@@ -123,9 +123,11 @@ qt_err qt_model_layers(qt_arena *a, const qt_yaml *model, const qt_shape *in, in
 qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x);
 /* memory.c: the `memory` section, before the store is sealed. Every layer that it matches gets a saver, whose state is a buffer of the store. */
 qt_err qt_memory_build(qt_arena *a, const qt_yaml *memory, qt_model *m);
-struct qt_codec;
-/* The same for a codec as it stands, all layers; store: false if the state is to lie in the arena, as a meter wants it. */
-qt_err qt_memory_savers(qt_arena *a, const struct qt_codec *c, const void *cfg, const qt_yaml *match, bool store, qt_model *m);
+/* The same in two steps, for meters: a section like `memory`, called `path` in messages; and savers by it, whose state lies in the store or, with
+ * store false, in the arena, as in the first step of a run. */
+typedef struct qt_memory { const struct qt_codec *codec; const void *cfg; const qt_yaml *match; } qt_memory;
+qt_err qt_memory_read(qt_arena *a, const qt_yaml *y, const char *path, const qt_model *m, qt_memory *out);
+qt_err qt_memory_savers(qt_arena *a, const qt_memory *how, bool store, qt_model *m);
 /* Heads of the model's attention, the most of any layer; 1 if there is none. */
 int64_t qt_model_heads(const qt_model *m);
 /* For generation: memory for the keys and values of max tokens, in the arena, for each attention layer; from then on a forward pass goes on where

@@ -73,15 +73,23 @@ static bool is_quant_field(const char *name)
 #undef QT_X
 }
 
+static bool is_codec_field(const char *name)
+{
+#define QT_X(field) "|" #field
+    return qt_choice("" QT_CODEC_FIELDS(QT_X), name) >= 0;
+#undef QT_X
+}
+
 static qt_err check_metric(const qt_recipe *r, const qt_yaml *map, const char *path, const char *metric)
 {
     static const char *const known[] = {"test.accuracy", "test.loss", "test.perplexity", "train.loss", "val.accuracy", "val.loss", "val.perplexity",
-                                        "bits_per_weight", "bytes", "params", "seconds", "samples_per_s", "tokens_per_s", "peak_rss_mb"};
+                                        "bits_per_weight", "bytes", "saved_bytes", "saved_bytes_float", "saved_bytes_per_op", "train.first_loss", "params", "seconds", "samples_per_s", "tokens_per_s", "peak_rss_mb"};
     enum { N = sizeof known / sizeof *known };
     const char *near, *dot = strrchr(metric, '.');
     for (int i = 0; i < N; i++)
         if (!strcmp(known[i], metric)) return QT_OK;
     if (!strncmp(metric, "quant.", 6) && dot && dot > metric + 6 && is_quant_field(dot + 1)) return QT_OK;
+    if (!strncmp(metric, "codec.", 6) && dot && dot > metric + 6 && is_codec_field(dot + 1)) return QT_OK;
     if (r->metric && dot && !strcmp(dot + 1, r->metric->d.name) &&
         (dot == metric + 4 ? !strncmp(metric, "test", 4) : dot == metric + 3 && !strncmp(metric, "val", 3)))
         return QT_OK;

@@ -137,6 +137,17 @@ void qt_metrics_noise(qt_run *r, const qt_site *q, const qt_site_stats *s, const
     end(&l, r, -1);
 }
 
+void qt_metrics_codec(qt_run *r, const char *name, const qt_codec_stats *s)
+{
+    line l;
+    begin(&l, r, "codec", NULL);
+    add_text(&l, "path", name);
+#define QT_X(field) add_real(&l, #field, s->field);
+    QT_CODEC_FIELDS(QT_X)
+#undef QT_X
+    end(&l, r, -1);
+}
+
 /* ---- the file -------------------------------------------------------------------------------------------------------------- */
 
 qt_err qt_metrics_open(qt_run *r)
@@ -212,5 +223,18 @@ qt_err qt_metrics_train_loss(qt_arena *a, const char *dir, double *mean)
             else if (epoch > last - 1 + 1e-9) sum += loss, count++;
         }
     *mean = count ? sum / count : NAN;
+    return QT_OK;
+}
+
+qt_err qt_metrics_first_loss(qt_arena *a, const char *dir, double *loss)
+{
+    char   file[4096], *text;
+    size_t n;
+    double epoch;
+    snprintf(file, sizeof file, "%s/metrics.jsonl", dir);
+    QT_TRY(qt_file_read(a, file, &text, &n));
+    *loss = NAN;
+    for (const char *s = text; s && *s; s = strchr(s, '\n') ? strchr(s, '\n') + 1 : NULL)
+        if (step_event(s, &epoch, loss)) return QT_OK;
     return QT_OK;
 }

@@ -183,10 +183,13 @@ static qt_err value_of(const bench *b, int arm, int seed, const char *metric, do
     const qt_yaml *y;
     *v = NAN;
     if (b->diverged[arm][seed]) return *v = !strcmp(key, "accuracy") ? 0 : !strcmp(key, "loss") || !strcmp(key, "perplexity") ? INFINITY : NAN, QT_OK;
+    if (!strcmp(metric, "train.first_loss")) return qt_metrics_first_loss(b->arena, dir, v);
     if (!strcmp(metric, "train.loss")) return qt_metrics_train_loss(b->arena, dir, v);
     if (!strncmp(metric, "val.", 4)) event = "eval";
     if (!strncmp(metric, "quant.", 6)) event = "quant", path = qt_arena_sprintf(b->arena, "%.*s", (int)(dot - metric) - 6, metric + 6);
+    if (!strncmp(metric, "codec.", 6)) event = "codec", path = qt_arena_sprintf(b->arena, "%.*s", (int)(dot - metric) - 6, metric + 6);
     QT_TRY(qt_metrics_last(b->arena, dir, event, path, &y));
+    if (path && !y && *event == 'c') QT_FAIL(QT_ERECIPE, "claims: %s has no codec '%s' in a phase codec_noise", dir, path);
     if (path && !y) QT_FAIL(QT_ERECIPE, "claims: %s has no quantizer at '%s'", dir, path);
     qt_yaml_real(qt_yaml_get(y, key), v);
     return QT_OK;

@@ -135,6 +135,7 @@ typedef struct qt_phase {
     qt_err (*run)(qt_run *, const void *cfg);
     qt_err (*check)(const qt_recipe *, int i); /* OPTIONAL: phase i of a recipe, whose sections have been read */
     qt_err (*suits)(const void *cfg, const qt_data_info *data, qt_pos pos); /* OPTIONAL: does it go with such data? */
+    qt_err (*check_model)(qt_arena *a, const void *cfg, const qt_model *m); /* OPTIONAL: against the model of a recipe */
 } qt_phase;
 #define QT_P(name) extern const qt_phase qt_phase_##name;
 #include "train/phases.def"
@@ -224,12 +225,23 @@ typedef struct qt_noise {
     int64_t octaves[2][QT_SHIFTQ_GROUPS]; /* channels, and samples and places, whose largest number is so many octaves below that of all */
 } qt_noise;
 
+/* What a codec of saved tensors does to one batch; the fields of the same names in `codec` events. */
+#define QT_CODEC_FIELDS(X) X(grad_error) X(mse) X(mse_products) X(logits_differ)
+typedef struct qt_codec_stats {
+#define QT_X(name) double name;
+    QT_CODEC_FIELDS(QT_X)
+#undef QT_X
+} qt_codec_stats;
+
 qt_err qt_metrics_open(qt_run *r); /* cut to metrics_bytes, which is 0 in a new run */
 qt_err qt_metrics_sync(qt_run *r); /* on the disk, metrics_bytes brought up to date */
 void   qt_metrics_step(qt_run *r, double loss, const double *accuracy, double lr, double items_per_s);
 void   qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_result *res, double items_per_s);
 void   qt_metrics_quant(qt_run *r, const qt_site *q, const qt_site_stats *s);
 void   qt_metrics_noise(qt_run *r, const qt_site *q, const qt_site_stats *s, const qt_noise *n); /* of a grad site */
+void   qt_metrics_codec(qt_run *r, const char *name, const qt_codec_stats *s);
+/* Loss of the first `step` event; NaN if there is none. */
+qt_err qt_metrics_first_loss(qt_arena *a, const char *dir, double *loss);
 /* Last event of a kind ("final", "eval", "quant" with its path) of a run directory, as a tree; NULL if there is none. */
 qt_err qt_metrics_last(qt_arena *a, const char *dir, const char *event, const char *path, const qt_yaml **out);
 /* Mean of `loss` over the `step` events of the last epoch of a run; NaN if there are none. train.log_every: 1 makes it the mean of all. */
