@@ -6,6 +6,7 @@ cd "$QTAPE_SOURCE" || exit 1
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 failed=0
+data=${QTAPE_DATA-}
 say() { echo "$*"; failed=1; }
 export PATH=$(dirname "$QTAPE_BIN"):$PATH
 
@@ -32,6 +33,10 @@ for doc in README.md docs/deployment.md docs/tutorials/*.md; do
         while read -r line; do
             case $line in
                 'qtape reproduce recipes/'*) line="qtape check ${line#qtape reproduce }" ;;
+                'qtape data get kjv') # another text takes its place, for nothing is fetched here
+                    export QTAPE_DATA=$tmp/data; mkdir -p "$tmp/data/kjv"
+                    cat docs/*.md > "$tmp/data/kjv/kjv.txt"; continue ;;
+                'qtape train recipes/llm/'*) line="$line train.steps=6" ;;
                 qtape\ * | printf\ * | awk\ *) ;;
                 'python3 scripts/'*) command -v python3 > /dev/null || continue; line="python3 '$QTAPE_SOURCE'/${line#python3 }" ;;
                 ./setup.sh | ./test.sh) [ -x "$line" ] || say "$doc: $line is not there"; continue ;;
@@ -42,6 +47,8 @@ for doc in README.md docs/deployment.md docs/tutorials/*.md; do
         done < "$tmp/blocks/$b"
     done
     rm -rf "$tmp/run"
+    unset QTAPE_DATA
+    [ -n "$data" ] && export QTAPE_DATA=$data
 done
 
 # ---- the four examples of CONTRIBUTING: their lines are added to the lists, their files to the tree, all of it is compiled
