@@ -590,6 +590,19 @@ static void test_integer_base(void **state)
     assert_true(frozen.loss == plain.loss && frozen.bits_per_weight == plain.bits_per_weight);
 }
 
+/* A merged model is a start value like any other: its codes are found again. */
+static void test_merged_checkpoint(void **state)
+{
+#define GROUPS "quant: [{match: '*', weights: {use: int_group, num_bits: 4, group_size: 8}}]\n"
+    qt_result merged, again;
+    (void)state;
+    make_base();
+    assert_ok(train(ADAPTED("lora: {rank: 2, variant: qa}\nphases: [train, {use: merge, checkpoint: true}]\n" GROUPS), "one", NULL, 1, &merged));
+    assert_ok(train(RECIPE "init: {checkpoint: one/ckpt/merged.h5}\ntrain: {steps: 0}\nphases: [{use: calibrate, batches: 1}]\n" GROUPS, "plain",
+                    NULL, 1, &again));
+    assert_true(fabs(merged.loss - again.loss) < 1e-5);
+}
+
 /* ---- refusals -------------------------------------------------------------------------------------------------------------- */
 
 static void refuse(const char *section, const char *message)
@@ -647,6 +660,7 @@ int main(void)
         cmocka_unit_test(test_merge),        cmocka_unit_test(test_wrong_factor),  cmocka_unit_test(test_merge_rounds),
         cmocka_unit_test(test_dropout),      cmocka_unit_test(test_memory),        cmocka_unit_test_setup(test_resume, clear),
         cmocka_unit_test_setup(test_checkpoint, clear),                            cmocka_unit_test_setup(test_integer_base, clear),
+        cmocka_unit_test_setup(test_merged_checkpoint, clear),
         cmocka_unit_test_setup(test_errors, clear),                                cmocka_unit_test_setup(test_no_init, clear),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);

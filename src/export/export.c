@@ -148,7 +148,9 @@ static qt_err write_and_verify(const qt_exporter *x, qt_snapshot *s, const void 
 qt_err qt_export_run(const qt_exporter *x, qt_run *r, const void *cfg, const char *file, qt_exported *out)
 {
     qt_snapshot s = {0};
-    QT_CHECK(!r->recipe->lora || x->adapters, QT_EUSAGE, "%s: a run of adapters on a frozen base; format %s holds no adapters", r->dir, x->d.name);
+    QT_CHECK(!r->recipe->lora || x->adapters, QT_EUSAGE,
+             "%s: a run of adapters on a frozen base; format %s holds no adapters. Merge them into a checkpoint (phases: {use: merge, checkpoint: "
+             "true}), and export a run that begins with it", r->dir, x->d.name);
     if (!file) QT_TRY(default_file(x, r, &file));
     qt_err e = qt_snapshot_take(r, &s);
     if (e == QT_OK) e = write_and_verify(x, &s, cfg, file);

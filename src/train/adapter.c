@@ -1,6 +1,7 @@
 /* The frozen base of adapters. Its values are read once, when a run is built (from what `init` names, or from the initialisation), and are not
  * kept where they are quantized: qt_model_pack makes codes of them, tensor by tensor. Checkpoints hold what is trained and, for each tensor of
  * the base, the SHA-256 of its values; a checkpoint is only loaded onto the base that it was trained on. */
+#include "base/par.h"
 #include "train/train.h"
 #include <string.h>
 
@@ -82,27 +83,67 @@ qt_err qt_base_check(qt_h5 *f, const qt_run *r, const char *file)
     QT_FAIL(QT_EDATA, "%s: holds an adapter of another base than the one that `init` gives; these tensors differ: %s", file, differ);
 }
 
+/* ---- the merged model --------------------------------------------------------------------------------------------------------------- */
+
+static qt_err write_values(qt_h5 *f, const qt_param *p, const R *x)
+{
+    char name[512];
+    snprintf(name, sizeof name, "params/%s", p->t.name);
+    return qt_h5_write(f, name, p->t.rank, p->t.dim, x, false);
+}
+
+static qt_err write_packed(qt_h5 *f, const qt_run *r, const qt_param *p)
+{
+    const qt_frozen *w = r->model->m[module_of(r->model, p)].frozen;
+    R               *x = qt_alloc((size_t)p->t.n * sizeof *x);
+    if (!x) return QT_EMEM;
+    for (int64_t n = 0; n < w->codes.N; n += w->rows) qt_frozen_rows(w, n, qt_min_i64(w->rows, w->codes.N - n), x + n * w->codes.K);
+    qt_err e = write_values(f, p, x);
+    qt_free(x);
+    return e;
+}
+
+qt_err qt_base_write_merged(qt_h5 *f, const qt_run *r)
+{
+    for (int i = 0; i < r->store->n; i++) {
+        const qt_param *p = r->store->p[i];
+        if (qt_lora_owns(r->model, &p->t)) continue;
+        QT_TRY(p->outside ? write_packed(f, r, p) : write_values(f, p, p->t.data));
+    }
+    QT_TRY(qt_h5_put_str(f, "version", qt_version()));
+    QT_TRY(qt_h5_put_str(f, "recipe", r->recipe->name));
+    return qt_h5_put_int(f, "step", r->step);
+}
+
 /* ---- phase merge -------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct merge_cfg {
     const qt_yaml *weights;
+    bool           checkpoint;
 } merge_cfg;
 
 static const qt_field fields[] = {
-    QT_F_TREE(merge_cfg, weights, "~", "quantizer that rounds merged weights whose layer has none (default: they stay numbers)"), {NULL}};
+    QT_F_TREE(merge_cfg, weights, "~", "quantizer that rounds merged weights whose layer has none (default: they stay numbers)"),
+    QT_F_BOOL(merge_cfg, checkpoint, "false", "write ckpt/merged.h5: the values of the model without adapters, for another recipe's `init`"),
+    {NULL}};
 
-static qt_err merge(qt_run *r, const merge_cfg *c)
+/* With averages where there are any, for these are what evaluation shows. file NULL: no checkpoint. */
+static qt_err merge(qt_run *r, const merge_cfg *c, const char *file)
 {
     qt_run_swap_average(r);
     qt_err e = qt_lora_merge(&r->arena, r->model, c->weights, r->tape);
+    if (e == QT_OK && file) e = qt_ckpt_save_merged(r, file);
     qt_run_swap_average(r);
     return e;
 }
 
 static qt_err run(qt_run *r, const void *cfg)
 {
-    qt_result res;
-    QT_TRY(merge(r, cfg));
+    const merge_cfg *c = cfg;
+    qt_result        res;
+    char             file[4096];
+    snprintf(file, sizeof file, "%s/ckpt/merged.h5", r->dir);
+    QT_TRY(merge(r, c, c->checkpoint ? file : NULL));
     QT_TRY(qt_run_eval_event(r, qt_run_eval_split(r), &res));
     qt_run_log(r, "%s  adapters merged  %s loss %.4f", r->arm, qt_split_name[qt_run_eval_split(r)], res.loss);
     return QT_OK;
@@ -111,7 +152,7 @@ static qt_err run(qt_run *r, const void *cfg)
 qt_err qt_base_merge_again(qt_run *r)
 {
     for (int i = 0; i < r->phase; i++)
-        if (r->recipe->phase[i].phase == &qt_phase_merge) QT_TRY(merge(r, r->recipe->phase[i].cfg));
+        if (r->recipe->phase[i].phase == &qt_phase_merge) QT_TRY(merge(r, r->recipe->phase[i].cfg, NULL));
     return QT_OK;
 }
 

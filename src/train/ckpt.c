@@ -75,19 +75,22 @@ static qt_err write_all(qt_h5 *f, const qt_run *r)
     return qt_h5_put_real(f, "seconds", r->began > 0 ? r->seconds + qt_clock() - r->began : r->seconds);
 }
 
-qt_err qt_ckpt_save(const qt_run *r, const char *file)
+static qt_err save(const qt_run *r, const char *file, qt_err (*write)(qt_h5 *, const qt_run *))
 {
     char   part[4096];
     qt_h5 *f;
     snprintf(part, sizeof part, "%s.part", file);
     qt_err e = qt_h5_create(part, QT_H5_USERBLOCK, &f), closed = QT_OK;
-    if (e == QT_OK) e = write_all(f, r), closed = qt_h5_close(f);
+    if (e == QT_OK) e = write(f, r), closed = qt_h5_close(f);
     if (e == QT_OK) e = closed;
     if (e == QT_OK) e = qt_seal_write(&seal, part);
     if (e == QT_OK) return qt_file_commit(part, file);
     unlink(part);
     return e;
 }
+
+qt_err qt_ckpt_save(const qt_run *r, const char *file) { return save(r, file, write_all); }
+qt_err qt_ckpt_save_merged(const qt_run *r, const char *file) { return save(r, file, qt_base_write_merged); }
 
 /* ---- loading --------------------------------------------------------------------------------------------------------------- */
 

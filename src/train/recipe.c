@@ -246,7 +246,9 @@ static qt_err check_phases(const qt_recipe *r)
         if (r->phase[i].phase->check) gather(&e, r->phase[i].phase->check(r, i));
     for (int i = 0; r->lora && i < r->n_exports; i++)
         if (!r->export[i].exporter->adapters)
-            gather(&e, qt_fail_at(QT_ERECIPE, r->export[i].pos, "export: format %s holds no adapters", r->export[i].exporter->d.name));
+            gather(&e, qt_fail_at(QT_ERECIPE, r->export[i].pos,
+                                  "export: format %s holds no adapters; merge them into a checkpoint (phases: {use: merge, checkpoint: true}), and "
+                                  "export a recipe that begins with it", r->export[i].exporter->d.name));
     return e;
 }
 

@@ -262,6 +262,8 @@ qt_err qt_env_write(const qt_run *r, const char *file);
 
 /* A checkpoint is HDF5 behind a 512-byte user block that carries a CRC-32 of the rest: it is checked before libhdf5 sees the file. */
 qt_err qt_ckpt_save(const qt_run *r, const char *file);
+/* The model without its adapters, values only: for `init` of recipes without a lora section. */
+qt_err qt_ckpt_save_merged(const qt_run *r, const char *file);
 /* Exact match: missing, unexpected and mis-shaped tensors are listed, and nothing is changed. */
 qt_err qt_ckpt_load(qt_run *r, const char *file);
 /* Values only, for `init`: every parameter of the model must be there; quantizer state may be new. */
@@ -277,6 +279,8 @@ qt_err qt_base_load(qt_run *r, qt_h5 *f);
 /* Fingerprints into a checkpoint, and the comparison: QT_EDATA naming the tensors that differ. */
 qt_err qt_base_write(qt_h5 *f, const qt_run *r);
 qt_err qt_base_check(qt_h5 *f, const qt_run *r, const char *file);
+/* All values but those of adapters, frozen weights as the numbers that their codes stand for. */
+qt_err qt_base_write_merged(qt_h5 *f, const qt_run *r);
 /* Merges once more what the phases that a loaded run has behind it have merged: checkpoints hold adapters and not the merged base. */
 qt_err qt_base_merge_again(qt_run *r);
 
