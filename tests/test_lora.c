@@ -603,6 +603,33 @@ static void test_merged_checkpoint(void **state)
     assert_true(fabs(merged.loss - again.loss) < 1e-5);
 }
 
+/* Memory that runs out anywhere in a run with a packed base, a merge and a checkpoint of it is a message. */
+static void test_out_of_memory(void **state)
+{
+    static const char text[] = RECIPE "init: {run: base}\ntrain: {steps: 1}\nlora: {rank: 2}\nquant: [{match: '*', weights: nf4}]\n"
+                                      "phases: [train, {use: merge, checkpoint: true}]\n";
+    qt_result         res;
+    (void)state;
+    make_base();
+    put_file("r.yaml", text);
+    int64_t before = qt_alloc_count();
+    assert_ok(train(text, "memory", NULL, 1, &res));
+    int64_t n = qt_alloc_count() - before;
+    for (int64_t k = 1; k <= n; k += n / 120 + 1) {
+        qt_arena   a = {0};
+        qt_recipe *rc;
+        qt_run    *r;
+        qt_alloc_fail_at(k);
+        qt_err e = qt_recipe_load(&a, "r.yaml", 0, NULL, NULL, &rc);
+        if (e == QT_OK) e = qt_run_new(rc, "memory", NULL, true, QT_PROGRESS_QUIET, &r);
+        if (e == QT_OK) e = qt_run_go(r, &res), qt_run_free(r);
+        qt_alloc_fail_at(0);
+        if (e != QT_OK && !strstr(qt_error_text(), "out of memory")) fail_msg("allocation %d: %s", (int)k, qt_error_text());
+        qt_error_clear();
+        qt_arena_free(&a);
+    }
+}
+
 /* ---- refusals -------------------------------------------------------------------------------------------------------------- */
 
 static void refuse(const char *section, const char *message)
@@ -638,7 +665,7 @@ static void test_errors(void **state)
     refuse("lora: {rank: 2}\nphases: [merge, train]\n", "phases[0]: training after merge has no adapters to train");
     refuse("lora: {rank: 2}\nphases: [train, merge, merge]\n", "phases[2]: merge stands here twice");
     refuse("lora: {rank: 2}\nphases: [train, {use: merge, weights: nf5}]\n", "did you mean 'nf4'?");
-    refuse("lora: {rank: 2}\nexport: [{format: h5}]\n", "export: a model with adapters cannot be exported");
+    refuse("lora: {rank: 2}\nexport: [{format: h5}]\n", "r.yaml:8:10: export: format h5 holds no adapters; merge them into a checkpoint");
 }
 
 /* Without init the base is random: allowed, with a warning. */
@@ -661,6 +688,7 @@ int main(void)
         cmocka_unit_test(test_dropout),      cmocka_unit_test(test_memory),        cmocka_unit_test_setup(test_resume, clear),
         cmocka_unit_test_setup(test_checkpoint, clear),                            cmocka_unit_test_setup(test_integer_base, clear),
         cmocka_unit_test_setup(test_merged_checkpoint, clear),
+        cmocka_unit_test_setup(test_out_of_memory, clear),
         cmocka_unit_test_setup(test_errors, clear),                                cmocka_unit_test_setup(test_no_init, clear),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
