@@ -13,11 +13,13 @@
 
 #ifdef QT_DOUBLE
 typedef int64_t word __attribute__((may_alias));
+#define MAGNITUDE INT64_MAX /* all bits but the sign's */
 #define RINT rint
 #define HUGE DBL_MAX
 enum { MANTISSA = 52 };
 #else
 typedef int32_t word __attribute__((may_alias));
+#define MAGNITUDE INT32_MAX
 #define RINT rintf
 #define HUGE FLT_MAX
 enum { MANTISSA = 23 };
@@ -51,7 +53,7 @@ QT_CLONES static word raise_columns(const word *x, word *restrict column, int64_
 {
     word top = 0;
     for (int64_t i = 0; i < n; i++) {
-        word v = x[i] & ~((word)1 << (8 * sizeof(word) - 1));
+        word v = x[i] & MAGNITUDE;
         column[i] = larger(column[i], v), top = larger(top, v);
     }
     return top;
@@ -60,7 +62,7 @@ QT_CLONES static word raise_columns(const word *x, word *restrict column, int64_
 QT_CLONES static word largest(const word *x, int64_t n)
 {
     word top = 0;
-    for (int64_t i = 0; i < n; i++) top = larger(top, x[i] & ~((word)1 << (8 * sizeof(word) - 1)));
+    for (int64_t i = 0; i < n; i++) top = larger(top, x[i] & MAGNITUDE);
     return top;
 }
 
