@@ -1,6 +1,7 @@
 /* Language models as GGUF: every block type, both architectures, the tokenizer, adapters; what is not on a type's grid is refused, and what can be
  * known before training is said before it. That llama.cpp computes the same is for tests/oracle. */
 #include "train_util.h"
+#include "export/import.h"
 #include "export/lm.h"
 
 static int clear(void **state)
@@ -237,6 +238,72 @@ static void test_adapter(void **state)
     qt_arena_free(&a);
 }
 
+/* ---- import ------------------------------------------------------------------------------------------------------------------------- */
+
+static void assert_same_files(const char *one, const char *two)
+{
+    qt_arena a = {0};
+    char    *p, *q;
+    size_t   n, m;
+    assert_ok(qt_file_read(&a, one, &p, &n));
+    assert_ok(qt_file_read(&a, two, &q, &m));
+    assert_true(n == m && !memcmp(p, q, n));
+    qt_arena_free(&a);
+}
+
+/* Exported, imported and exported again: the same bytes. */
+static void around(const char *model, const char *quant, const char *more, const char *options)
+{
+    qt_run *r;
+    qt_gguf_free(exported(model, quant, more, options));
+    if (system("rm -rf imported")) abort();
+    assert_ok(qt_import_gguf("m.gguf", "imported", (qt_sets){0}));
+    assert_ok(qt_run_resume("imported", QT_PROGRESS_QUIET, &r));
+    assert_ok(export_run(r, options, "again.gguf"));
+    qt_run_free(r);
+    assert_same_files("m.gguf", "again.gguf");
+}
+
+static void test_import(void **state)
+{
+    static const char *const types[] = {"Q8_0", "Q4_0", "Q2_0", "Q1_0", "TQ1_0", "TQ2_0"};
+    (void)state;
+    put_text();
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        char quant[256], options[64];
+        snprintf(quant, sizeof quant, GGML("%s", "q8_0"), types[i]);
+        snprintf(options, sizeof options, "{use: gguf, name: n, type: %s}", types[i]);
+        around(LLAMA(256, 256), quant, "", options);
+    }
+    around("{arch: bitnet, d_model: 256, n_layer: 1, n_head: 4, d_ff: 256, norm_eps: 1e-6, rope_base: 5e5}",
+           "[{match: \"blk.*\", weights: {use: ternary, scale_grid: fp16}}]", "", "{use: gguf, name: n}");
+    qt_bpe *b;
+    assert_ok(qt_bpe_make("v", 3, (int32_t[]){' ', 't', 256, 'h', 'a', 't'}, &b));
+    assert_ok(qt_bpe_save(b, "v.bpe"));
+    qt_bpe_free(b);
+    around(LLAMA(64, 64), "[]", ", tokens: v.bpe}", "{use: gguf, name: n}");
+}
+
+static void test_import_refused(void **state)
+{
+    qt_gguf_out *o;
+    (void)state;
+    assert_ok(qt_gguf_create("x.gguf", &o));
+    qt_gguf_put_str(o, "general.architecture", "mamba");
+    assert_ok(qt_gguf_close(o));
+    assert_int_equal(qt_import_gguf("x.gguf", "none", (qt_sets){0}), QT_EDATA);
+    assert_errors("x.gguf: architecture 'mamba'; llama and bitnet can be imported");
+    assert_true(access("none", F_OK) != 0);
+    assert_int_equal(qt_import_gguf("x.gguf", ".", (qt_sets){0}), QT_EUSAGE);
+    assert_errors(".: is there already");
+    assert_ok(qt_gguf_create("x.gguf", &o));
+    qt_gguf_put_str(o, "general.architecture", "llama");
+    assert_ok(qt_gguf_close(o));
+    assert_int_equal(qt_import_gguf("x.gguf", "none", (qt_sets){0}), QT_EDATA);
+    assert_errors("x.gguf: has no vocabulary of 256 to 65536 tokens");
+    assert_true(access("none", F_OK) != 0);
+}
+
 /* ---- refusals ------------------------------------------------------------------------------------------------------------------------ */
 
 static void refused(const char *model, const char *quant, const char *type, const char *want)
@@ -296,6 +363,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_every_type, clear), cmocka_unit_test_setup(test_keys, clear), cmocka_unit_test_setup(test_bitnet, clear),
         cmocka_unit_test_setup(test_bytes_are_tokens, clear), cmocka_unit_test_setup(test_merges, clear), cmocka_unit_test_setup(test_adapter, clear),
+        cmocka_unit_test_setup(test_import, clear), cmocka_unit_test_setup(test_import_refused, clear),
         cmocka_unit_test_setup(test_refused_before_training, clear), cmocka_unit_test_setup(test_refused_off_the_grid, clear),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);

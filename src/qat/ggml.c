@@ -9,22 +9,24 @@
  *     Q1_0  128   s = h(a)            codes -1, 1, and 1 for 0
  *     code = clamp(round(w / s)),   y = code s,      dw = dy
  *
- * with |s| no smaller than 2^-14 and no larger than 65504, where half precision has its 11 bits. s is a constant for the gradient, which is the identity
- * (Bengio et al. 2013, arXiv 1308.3432), without a mask. Ternary weights with one scale for all of a tensor, as BitNet has them, are
+ * with |s| no smaller than 2^-14 and no larger than 65504, where half precision has its 11 bits. With scales: kept the weights are those of a file,
+ * numbers code s already, and s is read off them: where a stands above it is their smallest magnitude but 0. s is a constant for the gradient, which is
+ * the identity (Bengio et al. 2013, arXiv 1308.3432), without a mask. Ternary weights with one scale for all of a tensor, as BitNet has them, are
  * {use: ternary, scale_grid: fp16}; they fit TQ1_0, TQ2_0 and Q2_0 too. Left out: learned scales, and types with a minimum beside the scale (Q4_1, the K family). */
 #include "kernels/ggml.h"
 #include "base/half.h"
 #include "qat/blocks.h"
 
 #define TYPES "Q8_0|Q4_0|Q2_0|Q1_0|TQ1_0|TQ2_0"
-enum { Q8_0, Q4_0, Q2_0, Q1_0, TQ1_0, TQ2_0, SYMMETRIC }; /* SYMMETRIC: Q4_0 with 15 levels */
+enum { Q8_0, Q4_0, Q2_0, Q1_0, TQ1_0, TQ2_0, SYMMETRIC, KEPT = 8 }; /* SYMMETRIC: Q4_0 with 15 levels; KEPT is added to a type */
 static const int ids[] = {QT_GGML_Q8_0, QT_GGML_Q4_0, QT_GGML_Q2_0, QT_GGML_Q1_0, QT_GGML_TQ1_0, QT_GGML_TQ2_0, QT_GGML_Q4_0};
 
 typedef struct cfg {
-    int type, ends;
+    int type, ends, scales;
 } cfg;
 static const qt_field fields[] = {QT_F_ENUM(cfg, type, NULL, TYPES, "block type of the tensor in a GGUF file"),
                                   QT_F_ENUM(cfg, ends, "signed", "signed|symmetric", "Q4_0: the largest weight has code -8, or codes -7 to 7"),
+                                  QT_F_ENUM(cfg, scales, "measured", "measured|kept", "kept: of imported weights, that are on the grid and stay so"),
                                   {NULL}};
 
 static R mean_abs(const R *x, int64_t n)
@@ -40,9 +42,19 @@ static R on_grid(R s)
     return (R)qt_half_to_float(qt_half_from_float(fabsf(f) < fabsf(least) ? least : fabsf(f) > 65504 ? most : f));
 }
 
+/* The scale of numbers that are on the grid: their smallest magnitude but 0. Where it is that of code 2 alone, they are the same with code 1. */
+static R kept_scale(const qt_blocks *b, const R *x, R m)
+{
+    R s = 0;
+    for (int64_t i = 0; i < b->block; i++)
+        if (x[i] != 0 && (s == 0 || fabs((double)x[i]) < (double)s)) s = (R)fabs((double)x[i]);
+    return b->choice == KEPT + Q2_0 && m < -s ? -s : s;
+}
+
 static R scale_of(const qt_blocks *b, const R *x)
 {
     const R m = qt_block_extreme(x, b->block);
+    if (b->choice >= KEPT) return kept_scale(b, x, m);
     switch (b->choice) {
     case Q8_0: return on_grid((R)fabs(m) / 127);
     case Q4_0: return on_grid(m / -8);
@@ -60,17 +72,22 @@ QT_CLONES static void codes_of(R *restrict code, const R *restrict x, int64_t n,
 static R encode_block(const qt_blocks *b, const R *x, R *code)
 {
     const R s = scale_of(b, x);
-    if (b->choice != Q1_0) codes_of(code, x, b->block, s, b->qn, b->qp);
+    if (s == 0) memset(code, 0, (size_t)b->block * sizeof *code);
+    else if (b->choice % KEPT != Q1_0) codes_of(code, x, b->block, s, b->qn, b->qp);
     else
         for (int64_t i = 0; i < b->block; i++) code[i] = x[i] < 0 ? -1 : 1;
     return s;
 }
 
-static int choice_of(const cfg *c) { return c->type == Q4_0 && c->ends ? SYMMETRIC : c->type; }
+static int choice_of(const cfg *c)
+{
+    if (c->scales && c->type >= Q2_0) return c->type + KEPT; /* those of Q8_0 and Q4_0 are measured at the largest number, which keeps them */
+    return c->type == Q4_0 && c->ends ? SYMMETRIC : c->type;
+}
 
 static qt_blocks blocks_of(int choice, qt_role role)
 {
-    const qt_ggml *t = qt_ggml_of(ids[choice]);
+    const qt_ggml *t = qt_ggml_of(ids[choice % KEPT]);
     R              lo = choice == SYMMETRIC ? -7 : choice == Q8_0 ? -127 : (R)t->lo;
     return (qt_blocks){encode_block, t->block, lo, (R)t->hi, choice, role};
 }

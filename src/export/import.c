@@ -1,0 +1,271 @@
+/* GGUF files as run directories, for `init` of further training, adapters, generation and export. The recipe is written from the keys, a quantizer
+ * for each layer from its tensor's type (quantizer ggml, scales: kept) with the activations that ggml multiplies it with, and attention in half
+ * precision as llama.cpp has it. Weights are kept as the numbers code * scale; that their codes come out again is checked before the directory counts.
+ * data.path is a text that holds no text yet: the place for one's own. The tokenizer is taken over where its ids are ours: bytes, or merges of them.
+ * Left out: other architectures, biases, scaled rotary angles, other tokenizers. */
+#include "export/import.h"
+#include "base/bpe.h"
+#include "base/gguf.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct importer {
+    qt_gguf    *g;
+    qt_arena    arena;
+    const char *dir, *arch;
+    qt_run     *run;
+} importer;
+
+static const char *in_dir(importer *im, const char *name)
+{
+    const char *s = qt_arena_sprintf(&im->arena, "%s/%s", im->dir, name);
+    return s ? s : "";
+}
+
+/* ---- the recipe ---------------------------------------------------------------------------------------------------------------------- */
+
+static qt_err key_int(importer *im, const char *name, int64_t *v)
+{
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", im->arch, name);
+    return qt_gguf_int(im->g, key, v);
+}
+
+static bool has_key(const importer *im, const char *name)
+{
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", im->arch, name);
+    return qt_gguf_find(im->g, key) != NULL;
+}
+
+static qt_err key_real(importer *im, const char *name, double *v)
+{
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", im->arch, name);
+    return qt_gguf_real(im->g, key, v);
+}
+
+/* A number of single precision with the fewest digits that give it. */
+static void print_real(FILE *f, const char *name, double v)
+{
+    char text[40];
+    for (int digits = 1; digits < 10; digits++)
+        if (snprintf(text, sizeof text, "%.*g", digits, v) && (float)strtod(text, NULL) == (float)v) break;
+    fprintf(f, ", %s: %s", name, text);
+}
+
+static qt_err print_model(importer *im, FILE *f, int64_t vocab)
+{
+    static const char *const sizes[][2] = {
+        {"embedding_length", "d_model"}, {"block_count", "n_layer"}, {"attention.head_count", "n_head"}, {"feed_forward_length", "d_ff"}};
+    int64_t v;
+    double  eps, base = 10000;
+    fprintf(f, "model: {arch: %s, vocab: %lld", im->arch, (long long)vocab);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        QT_TRY(key_int(im, sizes[i][0], &v));
+        fprintf(f, ", %s: %lld", sizes[i][1], (long long)v);
+    }
+    if (has_key(im, "attention.head_count_kv")) {
+        QT_TRY(key_int(im, "attention.head_count_kv", &v));
+        fprintf(f, ", n_kv_head: %lld", (long long)v);
+    }
+    QT_TRY(key_real(im, "attention.layer_norm_rms_epsilon", &eps));
+    if (has_key(im, "rope.freq_base")) QT_TRY(key_real(im, "rope.freq_base", &base));
+    print_real(f, "norm_eps", eps), print_real(f, "rope_base", base);
+    fprintf(f, ", tied: %s, fp16: true}\n", qt_gguf_find_tensor(im->g, "output.weight") ? "false" : "true");
+    return QT_OK;
+}
+
+static void print_rule(FILE *f, const qt_gguf_tensor *t)
+{
+    const bool ternary = t->type->id == QT_GGML_TQ1_0 || t->type->id == QT_GGML_TQ2_0;
+    fprintf(f, "  - {match: %.*s, weights: {use: ggml, type: %s, scales: kept}", (int)strlen(t->name) - 7, t->name, t->type->name);
+    if (strcmp(t->name, "token_embd.weight")) fprintf(f, ", activations: %s", ternary ? "q8_k" : "q8_0");
+    fprintf(f, "}\n");
+}
+
+static void print_quant(const importer *im, FILE *f)
+{
+    int n = 0;
+    for (int64_t i = 0; i < im->g->n_tensors; i++) {
+        const qt_gguf_tensor *t = &im->g->tensor[i];
+        const size_t          len = strlen(t->name);
+        if (!t->type->pack || len < 8 || strcmp(t->name + len - 7, ".weight")) continue;
+        if (!n++) fprintf(f, "quant:\n");
+        print_rule(f, t);
+    }
+}
+
+static qt_err print_recipe(importer *im, FILE *f, int64_t vocab, const char *tokens)
+{
+    int64_t context;
+    QT_TRY(key_int(im, "context_length", &context));
+    fprintf(f, "# Imported from %s\nrecipe: 1\nname: imported\n", im->g->file);
+    QT_TRY(print_model(im, f, vocab));
+    print_quant(im, f);
+    fprintf(f, "data: {use: text, path: '%s', tokens: '%s', seq_len: %lld, batch_size: 1, test_fraction: 0.5}\ntrain: {steps: 1}\n", in_dir(im, "text.txt"), tokens,
+            (long long)(context < 1 ? 1 : context < 512 ? context : 512));
+    return QT_OK;
+}
+
+/* ---- the vocabulary ------------------------------------------------------------------------------------------------------------------ */
+
+/* The id of a token that is spelled so, among the first n. */
+static int64_t find_token(const qt_gguf_key *tokens, int64_t n, const char *s, size_t len)
+{
+    const uint8_t *p = tokens->p;
+    for (int64_t i = 0; i < n; i++) {
+        size_t      have;
+        const char *t = qt_gguf_next_str(&p, &have);
+        if (have == len && !memcmp(t, s, len)) return i;
+    }
+    return -1;
+}
+
+static qt_err read_merges(importer *im, const qt_gguf_key *tokens, const qt_gguf_key *merges, qt_bpe **b)
+{
+    int32_t       *pair = qt_arena_alloc(&im->arena, (size_t)(2 * merges->n) * sizeof *pair);
+    const uint8_t *p = merges->p;
+    if (!pair) return QT_EMEM;
+    for (uint64_t k = 0; k < merges->n; k++) {
+        size_t      n;
+        const char *s = qt_gguf_next_str(&p, &n), *blank = memchr(s, ' ', n);
+        int64_t     l = blank ? find_token(tokens, 256 + (int64_t)k, s, (size_t)(blank - s)) : -1;
+        int64_t     r = blank ? find_token(tokens, 256 + (int64_t)k, blank + 1, n - (size_t)(blank + 1 - s)) : -1;
+        QT_CHECK(l > 0 && r > 0, QT_EDATA, "%s: merge %lld is none of two tokens before it; a vocabulary with ids of another order cannot be imported", im->g->file,
+                 (long long)k);
+        pair[2 * k] = (int32_t)l, pair[2 * k + 1] = (int32_t)r;
+    }
+    return qt_bpe_make(im->g->file, (int64_t)merges->n, pair, b);
+}
+
+/* "bytes", or the file that it has written. */
+static qt_err import_vocab(importer *im, int64_t *vocab, const char **file)
+{
+    const qt_gguf_key *tokens = qt_gguf_find(im->g, "tokenizer.ggml.tokens"), *merges = qt_gguf_find(im->g, "tokenizer.ggml.merges");
+    qt_bpe            *b;
+    *file = "bytes";
+    QT_CHECK(tokens && tokens->array && tokens->type == QT_GGUF_STR && tokens->n >= 256 && tokens->n <= 1 << 16, QT_EDATA,
+             "%s: has no vocabulary of 256 to 65536 tokens", im->g->file);
+    QT_CHECK(find_token(tokens, 256, "A", 1) == 'A' && find_token(tokens, 256, "\u0120", 2) == ' ', QT_EDATA,
+             "%s: its tokens are not bytes, and merges of bytes, in their order; other tokenizers cannot be imported", im->g->file);
+    *vocab = (int64_t)tokens->n;
+    if (!merges || !merges->n) return QT_OK;
+    QT_CHECK(merges->array && merges->type == QT_GGUF_STR && merges->n <= tokens->n - 256, QT_EDATA, "%s: has more merges than tokens", im->g->file);
+    QT_TRY(read_merges(im, tokens, merges, &b));
+    *file = in_dir(im, "vocab.bpe");
+    qt_err e = qt_bpe_save(b, *file);
+    qt_bpe_free(b);
+    return e;
+}
+
+/* ---- values -------------------------------------------------------------------------------------------------------------------------- */
+
+static qt_err read_param(importer *im, const qt_param *p)
+{
+    const qt_gguf_tensor *t = qt_gguf_find_tensor(im->g, p->t.name);
+    const qt_tensor      *w = &p->t;
+    QT_CHECK(t, QT_EDATA, "%s: has no tensor %s", im->g->file, w->name);
+    bool same = t->rank == w->rank;
+    for (int d = 0; same && d < w->rank; d++) same = t->dim[d] == w->dim[w->rank - 1 - d];
+    QT_CHECK(same, QT_EDATA, "%s: tensor %s has another shape than the keys say", im->g->file, w->name);
+    QT_CHECK(qt_ggml_read(t->type, w->n, t->data, w->data), QT_EDATA, "%s: tensor %s is of type %s, which cannot be read", im->g->file, w->name, t->type->name);
+    return QT_OK;
+}
+
+/* A quantizer must give the numbers of the file again. */
+static qt_err check_site(importer *im, qt_site *q, const qt_tensor *w)
+{
+    qt_arena a = {0};
+    qt_codes c = {0};
+    R       *y = qt_arena_alloc(&a, (size_t)w->n * sizeof *y);
+    qt_err   e = y ? q->quant->encode(q, w, &a, &c) : QT_EMEM;
+    if (e == QT_OK) {
+        qt_codes_decode(&c, y);
+        for (int64_t i = 0; e == QT_OK && i < w->n; i++)
+            if (y[i] != w->data[i])
+                e = qt_fail(QT_ECLAIM, "%s: tensor %s: the scale of number %lld cannot be told from its block; import it as floats, with ~quant", im->g->file, w->name,
+                            (long long)i);
+    }
+    qt_arena_free(&a);
+    return e;
+}
+
+static qt_err read_values(importer *im)
+{
+    const qt_store *s = im->run->store;
+    const qt_model *m = im->run->model;
+    for (int i = 0; i < s->n; i++) QT_TRY(read_param(im, s->p[i]));
+    QT_CHECK(im->g->n_tensors == s->n, QT_EDATA, "%s: %lld tensors, and a model of its architecture has %d", im->g->file, (long long)im->g->n_tensors, s->n);
+    for (int i = 0; i < m->n; i++)
+        if (m->m[i].weight) QT_TRY(check_site(im, m->m[i].weight, m->m[i].p[0]));
+    return QT_OK;
+}
+
+/* ---- the directory ------------------------------------------------------------------------------------------------------------------- */
+
+static void remove_all(importer *im)
+{
+    static const char *const own[] = {"import.yaml", "text.txt", "vocab.bpe", "recipe.yaml", "resolved.yaml", "ckpt/last.h5", "LOCK", "ckpt"};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) remove(in_dir(im, own[i]));
+    rmdir(im->dir);
+}
+
+/* Two windows of the longest length at least: `eval` then has something to read. */
+static qt_err write_text(importer *im)
+{
+    static const char line[] = "In place of these lines put a text of your own: `qtape eval` reads it, and training would go on with it.\n";
+    const size_t      n = sizeof line - 1, lines = 24;
+    char             *text = qt_arena_alloc(&im->arena, n * lines);
+    if (!text) return QT_EMEM;
+    for (size_t i = 0; i < lines; i++) memcpy(text + i * n, line, n);
+    return qt_file_write(in_dir(im, "text.txt"), text, n * lines);
+}
+
+static qt_err write_recipe(importer *im)
+{
+    char       *recipe = NULL;
+    const char *tokens;
+    int64_t     vocab = 0;
+    size_t      n = 0;
+    QT_TRY(write_text(im));
+    QT_TRY(import_vocab(im, &vocab, &tokens));
+    FILE *f = open_memstream(&recipe, &n);
+    if (!f) return qt_fail(QT_EMEM, "out of memory");
+    qt_err e = print_recipe(im, f, vocab, tokens);
+    fclose(f);
+    if (e == QT_OK) e = qt_file_write(in_dir(im, "import.yaml"), recipe, n);
+    free(recipe);
+    return e;
+}
+
+static qt_err make(importer *im, qt_sets sets)
+{
+    qt_recipe *rc;
+    QT_TRY(qt_gguf_str(im->g, "general.architecture", &im->arch));
+    QT_CHECK(!strcmp(im->arch, "llama") || !strcmp(im->arch, "bitnet"), QT_EDATA, "%s: architecture '%s'; llama and bitnet can be imported", im->g->file, im->arch);
+    QT_TRY(write_recipe(im));
+    QT_TRY(qt_recipe_load(&im->arena, in_dir(im, "import.yaml"), sets.n, sets.word, NULL, &rc));
+    QT_TRY(qt_run_new(rc, im->dir, NULL, true, QT_PROGRESS_QUIET, &im->run));
+    QT_TRY(read_values(im));
+    QT_TRY(qt_ckpt_save(im->run, in_dir(im, "ckpt/last.h5")));
+    unlink(in_dir(im, "import.yaml"));
+    return qt_file_write(in_dir(im, "DONE"), "", 0);
+}
+
+qt_err qt_import_gguf(const char *file, const char *dir, qt_sets sets)
+{
+    importer    im = {.dir = dir};
+    struct stat st;
+    QT_CHECK(stat(dir, &st), QT_EUSAGE, "%s: is there already", dir);
+    QT_TRY(qt_gguf_open(file, &im.g));
+    qt_err e = qt_folder_make(dir);
+    if (e == QT_OK) e = make(&im, sets);
+    qt_run_free(im.run);
+    if (e != QT_OK) remove_all(&im);
+    qt_gguf_free(im.g);
+    qt_arena_free(&im.arena);
+    return e;
+}
