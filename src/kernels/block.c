@@ -36,7 +36,7 @@ static void portable(const product *p, int64_t M)
 #define AVX2 __attribute__((target("avx2,fma")))
 #define INLINE static inline __attribute__((always_inline, target("avx2,fma")))
 
-enum { MR = 6, NR = 16, HALF = 8 };
+enum { MR = 6, NR = 16, HALF = 8, WIDE = 64 };
 
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
@@ -71,9 +71,26 @@ INLINE void tile(const product *p, int64_t i, int64_t j, const int m, const bool
     }
 }
 
+/* One row of C alone would wait for its two sums at each step, so 64 columns go on together. */
+INLINE void wide_tile(const product *p, int64_t i, int64_t j)
+{
+    const float *a = p->A + i * p->row, *b = p->B + j;
+    float       *c = p->C + i * p->ldc + j;
+    __m256       s[WIDE / HALF];
+    for (int r = 0; r < WIDE / HALF; r++) s[r] = _mm256_setzero_ps();
+    for (int64_t k = 0; k < p->K; k++, a += p->col, b += p->ldb) {
+        const __m256 v = _mm256_broadcast_ss(a);
+#pragma GCC unroll 8
+        for (int r = 0; r < WIDE / HALF; r++) s[r] = _mm256_fmadd_ps(v, _mm256_loadu_ps(b + r * HALF), s[r]);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < WIDE / HALF; r++) _mm256_storeu_ps(c + r * HALF, p->add ? _mm256_add_ps(_mm256_loadu_ps(c + r * HALF), s[r]) : s[r]);
+}
+
 INLINE void rows(const product *p, int64_t i, const int m)
 {
     int64_t j = 0;
+    for (; m == 1 && j + WIDE <= p->N; j += WIDE) wide_tile(p, i, j);
     for (; j + NR <= p->N; j += NR) tile(p, i, j, m, true);
     if (j < p->N) tile(p, i, j, m, false);
 }

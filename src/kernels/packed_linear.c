@@ -156,25 +156,31 @@ QT_CLONES static int32_t pack_block(int8_t *d, int T, int unit, const uint8_t *q
     return sum;
 }
 
+/* Row m of x, or a row of zeros that fills the last tile. */
+static void pack_row(const plan *p, const qt_icodes *x, int64_t m)
+{
+    int64_t  x_blocks = p->blocks / (p->K / block_of(x, p->K)); /* blocks to a scale of x */
+    int      unit = p->table ? 1 : QUAD;
+    int64_t  m0 = m / p->tile * p->tile, i = m - m0, T = tile_at(p, m0), k = m < p->M ? first_scale(x, m, p->K) : 0;
+    int64_t  whole = p->vectors * p->codes, len = m < p->M ? p->len : 0;
+    int8_t  *d = p->x + m0 * p->row_vectors * p->codes + i * unit;
+    int32_t *sum = p->sum + m0 * p->blocks + i, *lift = p->lift + m0 * p->blocks + i;
+    R       *scale = p->scale + m0 * p->blocks + i;
+    if (i >= T) return;
+    for (int64_t b = 0; b < p->blocks; b++) {
+        sum[b * T] = pack_block(d + b * whole * T, (int)T, unit, (const uint8_t *)x->q + m * p->K + b * p->len, len, whole, p->c);
+        lift[b * T] = (int32_t)((uint32_t)p->w->lo * (uint32_t)sum[b * T]);
+        scale[b * T] = x->scale[x->count == 1 ? 0 : k + b / x_blocks];
+    }
+    p->shift[m] = p->c - (x->zero ? x->zero[k] : 0);
+}
+
 static void pack(const plan *p, const qt_icodes *x)
 {
-    int64_t max = p->tile, x_blocks = p->blocks / (p->K / block_of(x, p->K)); /* blocks to a scale of x */
-    int     unit = p->table ? 1 : QUAD;
-    QT_FOR_EACH(m, p->rows, p->rows * p->K > 1 << 17)
-    {
-        int64_t  m0 = m / max * max, i = m - m0, T = tile_at(p, m0), k = m < p->M ? first_scale(x, m, p->K) : 0;
-        int64_t  whole = p->vectors * p->codes, len = m < p->M ? p->len : 0; /* rows of zeros fill the last tile */
-        int8_t  *d = p->x + m0 * p->row_vectors * p->codes + i * unit;
-        int32_t *sum = p->sum + m0 * p->blocks + i, *lift = p->lift + m0 * p->blocks + i;
-        R       *scale = p->scale + m0 * p->blocks + i;
-        if (i >= T) continue;
-        for (int64_t b = 0; b < p->blocks; b++) {
-            sum[b * T] = pack_block(d + b * whole * T, (int)T, unit, (const uint8_t *)x->q + m * p->K + b * p->len, len, whole, p->c);
-            lift[b * T] = (int32_t)((uint32_t)p->w->lo * (uint32_t)sum[b * T]);
-            scale[b * T] = x->scale[x->count == 1 ? 0 : k + b / x_blocks];
-        }
-        p->shift[m] = p->c - (x->zero ? x->zero[k] : 0);
-    }
+    const bool many = p->rows * p->K > 1 << 17 && qt_threads() > 1;
+    for (int64_t m = 0; !many && m < p->rows; m++) pack_row(p, x, m);
+    if (!many) return;
+    QT_FOR_EACH(m, p->rows, true) pack_row(p, x, m);
 }
 
 /* ---- a chunk of weight rows against a tile ---- */
@@ -198,15 +204,30 @@ typedef struct chunk {
     R        scale[ROWS], mul[ROWS], offset[ROWS]; /* scale of its first block */
 } chunk;
 
-static void chunk_rows(chunk *c)
+/* Scales and zero points of the rows. */
+QT_CLONES static void chunk_scales(chunk *c)
 {
-    const plan      *p = c->p;
     const qt_icodes *w = c->w;
-    for (int64_t r = 0; r < c->panels * LANES; r++) {
-        int64_t  n = qt_min_i64(c->n + r, p->N - 1), k = c->first[r] = first_scale(w, n, p->K);
-        uint32_t z = w->zero ? (uint32_t)w->zero[k] : 0;
-        c->scale[r] = w->scale[k], c->zero[r] = z, c->all[r] = (uint32_t)p->w->sum[n] - (uint32_t)p->K * z;
-        c->mul[r] = c->e->mul ? c->e->mul[n] : 1, c->offset[r] = qt_iend_offset(c->e, n);
+    for (int64_t r = 0; r < c->rows; r++) {
+        int64_t k = c->first[r] = w->count == 1 ? 0 : first_scale(w, c->n + r, c->p->K);
+        c->scale[r] = w->scale[k], c->zero[r] = w->zero ? (uint32_t)w->zero[k] : 0;
+    }
+}
+
+/* The other numbers of the rows; all of them again behind the last row. */
+QT_CLONES static void chunk_rows(chunk *c)
+{
+    const int32_t *sum = c->p->w->sum + c->n;
+    const R       *mul = c->e->mul ? c->e->mul + c->n : NULL;
+    const uint32_t K = (uint32_t)c->p->K;
+    const int64_t  last = c->rows - 1;
+    chunk_scales(c);
+    for (int64_t r = 0; r <= last; r++) c->all[r] = (uint32_t)sum[r] - K * c->zero[r];
+    for (int64_t r = 0; r <= last; r++) c->mul[r] = mul ? mul[r] : 1;
+    for (int64_t r = 0; r <= last; r++) c->offset[r] = qt_iend_offset(c->e, c->n + r);
+    for (int64_t r = c->rows; r < c->panels * LANES; r++) {
+        c->first[r] = c->first[last], c->scale[r] = c->scale[last], c->zero[r] = c->zero[last];
+        c->all[r] = c->all[last], c->mul[r] = c->mul[last], c->offset[r] = c->offset[last];
     }
 }
 
@@ -257,6 +278,8 @@ static void scales(const chunk *c, int64_t r, int64_t b, int64_t n, numbers *sca
 {
     const int64_t each = c->w->count == 1 ? c->p->blocks : c->p->blocks / (c->p->K / block_of(c->w, c->p->K)); /* blocks to a scale */
     const R      *from[LANES];
+    for (int64_t i = 0; c->w->count == 1 && i < n; i++) scale[i] = *c->w->scale - (numbers){0};
+    if (c->w->count == 1) return;
     for (int l = 0; l < LANES; l++) from[l] = c->w->scale + c->first[r + l] + b / each;
     if (each == 1)
         c->path->interleave(from, n, (R *)scale);
@@ -379,7 +402,8 @@ static void linear_table(const plan *p, const qt_packed_path *path, const qt_ico
                                                .rows = p->table_rows},
                         work, sum);
             for (int64_t n = 0; n < rows; n += ROWS) {
-                chunk c = {.p = p, .path = path, .w = w, .e = end, .n = n0 + n, .rows = qt_min_i64(ROWS, rows - n)};
+                chunk c;
+                c.p = p, c.path = path, c.w = w, c.e = end, c.n = n0 + n, c.rows = qt_min_i64(ROWS, rows - n);
                 c.panels = QT_CHUNKS(c.rows, LANES);
                 table_finish(&c, sum, n, m, tiles, y);
             }
@@ -389,27 +413,34 @@ static void linear_table(const plan *p, const qt_packed_path *path, const qt_ico
 
 /* ---- the product ---- */
 
+/* Rows [n, n + rows) of the weights against all rows of x. */
+static void linear_chunk(const plan *p, const qt_packed_path *path, const qt_icodes *w, const qt_iend *end, int64_t n, int64_t rows, R *y)
+{
+    int32_t sum[SUMS * LANES];
+    R       part[ROWS * MAX_T];
+    chunk   c; /* its arrays are filled as far as they are read */
+    c.p = p, c.path = path, c.w = w, c.e = end, c.n = n, c.rows = rows, c.panels = (rows + LANES - 1) / LANES;
+    chunk_rows(&c);
+    for (c.m = 0; c.m < p->M; c.m += c.T) {
+        c.T = tile_at(p, c.m);
+        (p->blocks == 1 ? one_block : many_blocks)(&c, sum, part);
+        store(&c, part, y);
+    }
+}
+
+/* Alone, a thread goes without a team: to make and to end one costs as much as a small product. */
 static void linear(const plan *p, const qt_packed_path *path, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, R *y)
 {
     const int64_t size = qt_min_i64(qt_max_i64(up(p->N / 16, LANES), LANES), ROWS);
+    const bool    many = p->rows * p->N * p->K > 1 << 20 && qt_threads() > 1;
     pack(p, x);
     if (p->table) {
         linear_table(p, path, w, end, y);
         return;
     }
-    QT_FOR_EACH(i, QT_CHUNKS(p->N, size), p->rows * p->N * p->K > 1 << 20)
-    {
-        int32_t sum[SUMS * LANES];
-        R       part[ROWS * MAX_T];
-        chunk   c = {.p = p, .path = path, .w = w, .e = end, .n = i * size, .rows = qt_min_i64(size, p->N - i * size)};
-        c.panels = (c.rows + LANES - 1) / LANES;
-        chunk_rows(&c);
-        for (; c.m < p->M; c.m += c.T) {
-            c.T = tile_at(p, c.m);
-            (p->blocks == 1 ? one_block : many_blocks)(&c, sum, part);
-            store(&c, part, y);
-        }
-    }
+    for (int64_t n = 0; !many && n < p->N; n += size) linear_chunk(p, path, w, end, n, qt_min_i64(size, p->N - n), y);
+    if (!many) return;
+    QT_FOR_EACH(i, QT_CHUNKS(p->N, size), true) linear_chunk(p, path, w, end, i * size, qt_min_i64(size, p->N - i * size), y);
 }
 
 /* ---- layouts that do not suit: unpacked, a piece of the rows at a time ---- */

@@ -9,6 +9,7 @@
 #include "base/par.h"
 #include "nn/nn.h"
 #include <math.h>
+#include <string.h>
 
 enum { ROPE_NONE, ROPE_INTERLEAVED, ROPE_HALF };
 
@@ -98,14 +99,28 @@ void qt_model_forget(qt_model *m, int64_t n)
 
 bool qt_attention_causal(const qt_module *m) { return ((const config *)m->cfg)->causal; }
 
+QT_CLONES static void keep_row(R *restrict y, int64_t step, const R *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i * step] = x[i];
+}
+
+QT_CLONES static void keep_half(R *restrict y, const R *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = (R)qt_half_round((float)x[i]);
+}
+
 /* Adds k and v [1, T, width] to what is kept. */
 static void remember(qt_kv *kv, const qt_tensor *k, const qt_tensor *v, bool fp16)
 {
+    enum { PIECE = 256 };
+    R half[PIECE];
     for (int64_t t = 0; t < k->dim[1]; t++, kv->n++)
-        for (int64_t i = 0; i < kv->width; i++) {
-            R a = k->data[t * kv->width + i], b = v->data[t * kv->width + i];
-            kv->k[i * kv->room + kv->n] = fp16 ? (R)qt_half_round((float)a) : a;
-            kv->v[kv->n * kv->width + i] = fp16 ? (R)qt_half_round((float)b) : b;
+        for (int64_t i = 0; i < kv->width; i += PIECE) {
+            const int64_t n = qt_min_i64(PIECE, kv->width - i), at = t * kv->width + i;
+            R            *value = kv->v + kv->n * kv->width + i;
+            if (fp16) keep_half(half, k->data + at, n), keep_half(value, v->data + at, n);
+            else memcpy(value, v->data + at, (size_t)n * sizeof(R));
+            keep_row(kv->k + i * kv->room + kv->n, kv->room, fp16 ? half : k->data + at, n);
         }
 }
 

@@ -100,13 +100,19 @@ QT_CLONES static void round_run(R *x, int64_t n)
     for (int64_t i = 0; i < n; i++) x[i] = (R)qt_half_round((float)x[i]);
 }
 
+static void round_part(R *to, const R *x, int64_t n)
+{
+    memcpy(to, x, (size_t)n * sizeof(R));
+    round_run(to, n);
+}
+
 static R *round_all(R *to, const R *x, int64_t n)
 {
-    QT_FOR_CHUNKS(b, e, n, QT_GRAIN)
-    {
-        memcpy(to + b, x + b, (size_t)(e - b) * sizeof(R));
-        round_run(to + b, e - b);
+    if (n <= QT_GRAIN) {
+        round_part(to, x, n);
+        return to;
     }
+    QT_FOR_CHUNKS(b, e, n, QT_GRAIN) round_part(to + b, x + b, e - b);
     return to;
 }
 
@@ -182,15 +188,21 @@ static void block_forward(const plan *p, const block *k, const R *kt, R *s, R *y
     qt_block_product(k->rows, D, k->keys, s, W, 1, p->v + k->kv, wk, y + k->q, wq, false);
 }
 
+/* Block j of all: of sequences, of their heads, of the rows of these. */
+static void one_block(const plan *p, int64_t j, R *work, R *y)
+{
+    const int64_t n = blocks(p), b = j / n / p->H, h = j / n % p->H;
+    const block   k = block_at(p, b, h, j % n);
+    block_forward(p, &k, p->kt + (b * p->KV + h * p->KV / p->H) * p->D * p->wide, work, y);
+}
+
 static void all_blocks(const plan *p, R *y)
 {
-    const int64_t n = blocks(p), size = p->D * p->wide;
-    QT_FOR_EACH(j, p->B * p->H * n, p->B * p->H * p->Tq * p->Tk > QT_GRAIN)
-    {
-        const int64_t b = j / n / p->H, h = j / n % p->H;
-        const block   k = block_at(p, b, h, j % n);
-        block_forward(p, &k, p->kt + (b * p->KV + h * p->KV / p->H) * size, p->own + omp_get_thread_num() * p->each, y);
-    }
+    const int64_t n = p->B * p->H * blocks(p);
+    const bool    many = p->B * p->H * p->Tq * p->Tk > QT_GRAIN && qt_threads() > 1;
+    for (int64_t j = 0; !many && j < n; j++) one_block(p, j, p->own, y);
+    if (!many) return; /* without a team of threads */
+    QT_FOR_EACH(j, n, true) one_block(p, j, p->own + omp_get_thread_num() * p->each, y);
 }
 
 static void forward(qt_node *nd)

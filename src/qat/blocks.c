@@ -39,21 +39,27 @@ QT_CLONES static void store_bytes(uint8_t *restrict q, const R *restrict code, i
     for (int64_t i = 0; i < n; i++) q[i] = (uint8_t)(qt_bits_of_code(code[i]) - (qt_real_bits)base);
 }
 
+static void blocks_run(const qt_blocks *b, const R *x, R *y, int64_t from, int64_t to)
+{
+    R code[QT_BLOCK_LONGEST]; /* each thread's own */
+    for (int64_t at = from; at < to; at += b->block) {
+        R scale = b->encode(b, x + at, code);
+        store(y + at, code, b->block, scale);
+        if (!b->bytes.q) continue;
+        store_bytes(b->bytes.q + at, code, b->block, b->bytes.base);
+        b->bytes.scale[at / b->block] = scale;
+    }
+}
+
 void qt_blocks_forward(qt_node *nd)
 {
-    const qt_blocks *b = nd->arg;
-    const R         *x = nd->in[0]->data;
-    R               *y = nd->out->data;
-    QT_FOR_CHUNKS(from, to, nd->out->n, QT_GRAIN) {
-        R code[QT_BLOCK_LONGEST]; /* each thread's own */
-        for (int64_t at = from; at < to; at += b->block) {
-            R scale = b->encode(b, x + at, code);
-            store(y + at, code, b->block, scale);
-            if (!b->bytes.q) continue;
-            store_bytes(b->bytes.q + at, code, b->block, b->bytes.base);
-            b->bytes.scale[at / b->block] = scale;
-        }
+    const R *x = nd->in[0]->data;
+    R       *y = nd->out->data;
+    if (nd->out->n <= QT_GRAIN) {
+        blocks_run(nd->arg, x, y, 0, nd->out->n); /* as when one token is generated: without a team of threads */
+        return;
     }
+    QT_FOR_CHUNKS(from, to, nd->out->n, QT_GRAIN) blocks_run(nd->arg, x, y, from, to);
 }
 
 qt_err qt_blocks_encode(const qt_site *q, const qt_blocks *b, const qt_tensor *x, qt_arena *a, double bits, qt_codes *c)
