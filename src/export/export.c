@@ -51,6 +51,17 @@ void qt_export_str(FILE *f, const char *s)
     putc('"', f);
 }
 
+void qt_export_real(FILE *f, double v, bool single)
+{
+    char text[40];
+    for (int digits = 1; digits < 18; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, v);
+        const double back = strtod(text, NULL);
+        if (single ? (float)back == (float)v : back == v) break;
+    }
+    fputs(text, f);
+}
+
 static void json_layers(FILE *f, const qt_snapshot *s)
 {
     fprintf(f, " \"layers\": [");

@@ -41,6 +41,8 @@ qt_err   qt_snapshot_recipe(qt_snapshot *s, char **text);
 qt_err qt_export_run(const qt_exporter *x, qt_run *r, const void *cfg, const char *file, qt_exported *out);
 /* For describe: a string in quotes. */
 void   qt_export_str(FILE *f, const char *s);
+/* v with the fewest digits that give it again, as a double or, if single, as a number of single precision. */
+void   qt_export_real(FILE *f, double v, bool single);
 
 #define QT_E(name) extern const qt_exporter qt_exporter_##name;
 #include "export/exporters.def"

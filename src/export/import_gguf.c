@@ -1,28 +1,19 @@
 /* GGUF files as run directories, for `init` of further training, adapters, generation and export. The recipe is written from the keys, a quantizer
  * for each layer from its tensor's type (quantizer ggml, scales: kept) with the activations that ggml multiplies it with, and attention in half
  * precision as llama.cpp has it. Weights are kept as the numbers code * scale; that their codes come out again is checked before the directory counts.
- * data.path is a text that holds no text yet: the place for one's own. The tokenizer is taken over where its ids are ours: bytes, or merges of them.
+ * The tokenizer is taken over where its ids are ours: bytes, or merges of them.
  * Left out: other architectures, biases, scaled rotary angles, other tokenizers. */
-#include "export/import.h"
+#include "export/importer.h"
+#include "export/export.h"
 #include "base/bpe.h"
 #include "base/gguf.h"
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 typedef struct importer {
+    qt_importer base;
     qt_gguf    *g;
-    qt_arena    arena;
-    const char *dir, *arch;
-    qt_run     *run;
+    const char *arch;
 } importer;
-
-static const char *in_dir(importer *im, const char *name)
-{
-    const char *s = qt_arena_sprintf(&im->arena, "%s/%s", im->dir, name);
-    return s ? s : "";
-}
 
 /* ---- the recipe ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -47,15 +38,6 @@ static qt_err key_real(importer *im, const char *name, double *v)
     return qt_gguf_real(im->g, key, v);
 }
 
-/* A number of single precision with the fewest digits that give it. */
-static void print_real(FILE *f, const char *name, double v)
-{
-    char text[40];
-    for (int digits = 1; digits < 10; digits++)
-        if (snprintf(text, sizeof text, "%.*g", digits, v) && (float)strtod(text, NULL) == (float)v) break;
-    fprintf(f, ", %s: %s", name, text);
-}
-
 static qt_err print_model(importer *im, FILE *f, int64_t vocab)
 {
     static const char *const sizes[][2] = {
@@ -73,7 +55,8 @@ static qt_err print_model(importer *im, FILE *f, int64_t vocab)
     }
     QT_TRY(key_real(im, "attention.layer_norm_rms_epsilon", &eps));
     if (has_key(im, "rope.freq_base")) QT_TRY(key_real(im, "rope.freq_base", &base));
-    print_real(f, "norm_eps", eps), print_real(f, "rope_base", base);
+    fprintf(f, ", norm_eps: "), qt_export_real(f, eps, true);
+    fprintf(f, ", rope_base: "), qt_export_real(f, base, true);
     fprintf(f, ", tied: %s, fp16: true}\n", qt_gguf_find_tensor(im->g, "output.weight") ? "false" : "true");
     return QT_OK;
 }
@@ -98,18 +81,6 @@ static void print_quant(const importer *im, FILE *f)
     }
 }
 
-static qt_err print_recipe(importer *im, FILE *f, int64_t vocab, const char *tokens)
-{
-    int64_t context;
-    QT_TRY(key_int(im, "context_length", &context));
-    fprintf(f, "# Imported from %s\nrecipe: 1\nname: imported\n", im->g->file);
-    QT_TRY(print_model(im, f, vocab));
-    print_quant(im, f);
-    fprintf(f, "data: {use: text, path: '%s', tokens: '%s', seq_len: %lld, batch_size: 1, test_fraction: 0.5}\ntrain: {steps: 1}\n", in_dir(im, "text.txt"), tokens,
-            (long long)(context < 1 ? 1 : context < 512 ? context : 512));
-    return QT_OK;
-}
-
 /* ---- the vocabulary ------------------------------------------------------------------------------------------------------------------ */
 
 /* The id of a token that is spelled so, among the first n. */
@@ -126,7 +97,7 @@ static int64_t find_token(const qt_gguf_key *tokens, int64_t n, const char *s, s
 
 static qt_err read_merges(importer *im, const qt_gguf_key *tokens, const qt_gguf_key *merges, qt_bpe **b)
 {
-    int32_t       *pair = qt_arena_alloc(&im->arena, (size_t)(2 * merges->n) * sizeof *pair);
+    int32_t       *pair = qt_arena_alloc(&im->base.arena, (size_t)(2 * merges->n) * sizeof *pair);
     const uint8_t *p = merges->p;
     if (!pair) return QT_EMEM;
     for (uint64_t k = 0; k < merges->n; k++) {
@@ -155,7 +126,7 @@ static qt_err import_vocab(importer *im, int64_t *vocab, const char **file)
     if (!merges || !merges->n) return QT_OK;
     QT_CHECK(merges->array && merges->type == QT_GGUF_STR && merges->n <= tokens->n - 256, QT_EDATA, "%s: has more merges than tokens", im->g->file);
     QT_TRY(read_merges(im, tokens, merges, &b));
-    *file = in_dir(im, "vocab.bpe");
+    *file = qt_importer_path(&im->base, "vocab.bpe");
     qt_err e = qt_bpe_save(b, *file);
     qt_bpe_free(b);
     return e;
@@ -193,10 +164,11 @@ static qt_err check_site(importer *im, qt_site *q, const qt_tensor *w)
     return e;
 }
 
-static qt_err read_values(importer *im)
+static qt_err read_values(qt_importer *base)
 {
-    const qt_store *s = im->run->store;
-    const qt_model *m = im->run->model;
+    importer       *im = (importer *)base;
+    const qt_store *s = base->run->store;
+    const qt_model *m = base->run->model;
     for (int i = 0; i < s->n; i++) QT_TRY(read_param(im, s->p[i]));
     QT_CHECK(im->g->n_tensors == s->n, QT_EDATA, "%s: %lld tensors, and a model of its architecture has %d", im->g->file, (long long)im->g->n_tensors, s->n);
     for (int i = 0; i < m->n; i++)
@@ -204,68 +176,28 @@ static qt_err read_values(importer *im)
     return QT_OK;
 }
 
-/* ---- the directory ------------------------------------------------------------------------------------------------------------------- */
+/* ---- the whole ----------------------------------------------------------------------------------------------------------------------- */
 
-static void remove_all(importer *im)
+static qt_err print_recipe(qt_importer *base, FILE *f)
 {
-    static const char *const own[] = {"import.yaml", "text.txt", "vocab.bpe", "recipe.yaml", "resolved.yaml", "ckpt/last.h5", "LOCK", "ckpt"};
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++) remove(in_dir(im, own[i]));
-    rmdir(im->dir);
-}
-
-/* Two windows of the longest length at least: `eval` then has something to read. */
-static qt_err write_text(importer *im)
-{
-    static const char line[] = "In place of these lines put a text of your own: `qtape eval` reads it, and training would go on with it.\n";
-    const size_t      n = sizeof line - 1, lines = 24;
-    char             *text = qt_arena_alloc(&im->arena, n * lines);
-    if (!text) return QT_EMEM;
-    for (size_t i = 0; i < lines; i++) memcpy(text + i * n, line, n);
-    return qt_file_write(in_dir(im, "text.txt"), text, n * lines);
-}
-
-static qt_err write_recipe(importer *im)
-{
-    char       *recipe = NULL;
+    importer   *im = (importer *)base;
     const char *tokens;
-    int64_t     vocab = 0;
-    size_t      n = 0;
-    QT_TRY(write_text(im));
-    QT_TRY(import_vocab(im, &vocab, &tokens));
-    FILE *f = open_memstream(&recipe, &n);
-    if (!f) return qt_fail(QT_EMEM, "out of memory");
-    qt_err e = print_recipe(im, f, vocab, tokens);
-    fclose(f);
-    if (e == QT_OK) e = qt_file_write(in_dir(im, "import.yaml"), recipe, n);
-    free(recipe);
-    return e;
-}
-
-static qt_err make(importer *im, qt_sets sets)
-{
-    qt_recipe *rc;
+    int64_t     vocab = 0, context;
     QT_TRY(qt_gguf_str(im->g, "general.architecture", &im->arch));
     QT_CHECK(!strcmp(im->arch, "llama") || !strcmp(im->arch, "bitnet"), QT_EDATA, "%s: architecture '%s'; llama and bitnet can be imported", im->g->file, im->arch);
-    QT_TRY(write_recipe(im));
-    QT_TRY(qt_recipe_load(&im->arena, in_dir(im, "import.yaml"), sets.n, sets.word, NULL, &rc));
-    QT_TRY(qt_run_new(rc, im->dir, NULL, true, QT_PROGRESS_QUIET, &im->run));
-    QT_TRY(read_values(im));
-    QT_TRY(qt_ckpt_save(im->run, in_dir(im, "ckpt/last.h5")));
-    unlink(in_dir(im, "import.yaml"));
-    return qt_file_write(in_dir(im, "DONE"), "", 0);
+    QT_TRY(import_vocab(im, &vocab, &tokens));
+    QT_TRY(key_int(im, "context_length", &context));
+    QT_TRY(print_model(im, f, vocab));
+    print_quant(im, f);
+    qt_importer_print_data(base, f, tokens, context);
+    return QT_OK;
 }
 
 qt_err qt_import_gguf(const char *file, const char *dir, qt_sets sets)
 {
-    importer    im = {.dir = dir};
-    struct stat st;
-    QT_CHECK(stat(dir, &st), QT_EUSAGE, "%s: is there already", dir);
+    importer im = {{file, dir, print_recipe, read_values, {0}, NULL}, NULL, NULL};
     QT_TRY(qt_gguf_open(file, &im.g));
-    qt_err e = qt_folder_make(dir);
-    if (e == QT_OK) e = make(&im, sets);
-    qt_run_free(im.run);
-    if (e != QT_OK) remove_all(&im);
+    qt_err e = qt_importer_go(&im.base, sets);
     qt_gguf_free(im.g);
-    qt_arena_free(&im.arena);
     return e;
 }
