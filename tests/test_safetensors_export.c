@@ -316,7 +316,7 @@ static void test_refused(void **state)
     put_file("config.json", "{\"hidden_size\": 4");
     refused("m.safetensors", QT_ERECIPE, "config.json:2:1: did not find expected");
     put_file("config.json", "{\"hidden_size\": 64, \"num_attention_heads\": 4, \"num_key_value_heads\": 2}");
-    refused("m.safetensors", QT_EDATA, "lm_head.weight [256, 32], expected [256, 64]");
+    refused("m.safetensors", QT_EDATA, "model.embed_tokens.weight [256, 32], expected [256, 64], model.layers.0.input_layernorm.weight [32], expected [64]");
     assert_int_equal(remove("config.json"), 0);
     refused("m.safetensors", QT_ERECIPE, "n_head");
     put_file("x.safetensors", "short");
