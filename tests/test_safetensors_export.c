@@ -317,6 +317,8 @@ static void test_refused(void **state)
     refused("m.safetensors", QT_ERECIPE, "config.json:2:1: did not find expected");
     put_file("config.json", "{\"hidden_size\": 64, \"num_attention_heads\": 4, \"num_key_value_heads\": 2}");
     refused("m.safetensors", QT_EDATA, "model.embed_tokens.weight [256, 32], expected [256, 64], model.layers.0.input_layernorm.weight [32], expected [64]");
+    put_file("config.json", "{\"hidden_size\": 65536, \"num_attention_heads\": 4, \"num_hidden_layers\": 2}");
+    refused("m.safetensors", QT_EDATA, " bytes of data, and config.json describes a model of 8.59e+09 numbers or more");
     assert_int_equal(remove("config.json"), 0);
     refused("m.safetensors", QT_ERECIPE, "n_head");
     put_file("x.safetensors", "short");

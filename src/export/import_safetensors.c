@@ -109,10 +109,22 @@ static void print_model(const importer *im, FILE *f)
     fprintf(f, ", tied: %s}\n", tied ? "true" : "false");
 }
 
+/* A configuration of a far larger model than the file holds is refused before memory is taken for it; a smaller misfit is left to check_tensors. */
+static qt_err check_size(const importer *im)
+{
+    const double d = (double)size_of(im, "hidden_size", NULL, 0), ff = (double)size_of(im, "intermediate_size", NULL, 0);
+    const double n = (double)size_of(im, "vocab_size", NULL, 0) * d + (double)size_of(im, "num_hidden_layers", NULL, 0) * d * (d + 3 * ff);
+    double       bytes = 0;
+    for (int64_t i = 0; i < im->f->n; i++) bytes += (double)(im->f->tensor[i].end - im->f->tensor[i].begin);
+    QT_CHECK(n <= 16 * bytes, QT_EDATA, "%s: has %.0f bytes of data, and config.json describes a model of %.3g numbers or more", im->f->file, bytes, n);
+    return QT_OK;
+}
+
 static qt_err print_recipe(qt_importer *base, FILE *f)
 {
     importer *im = (importer *)base;
     QT_TRY(read_config(im));
+    QT_TRY(check_size(im));
     read_meta(im);
     print_model(im, f);
     const int64_t context = size_of(im, "max_position_embeddings", NULL, 0);
