@@ -14,7 +14,7 @@ run()
     name=$1
     shift
     if try "$@"; then ran=$((ran + 1))
-    elif grep -q 'qtape data get' "$tmp/out"; then only="$only $name"
+    elif grep -q 'qtape data ' "$tmp/out"; then only="$only $name"
     else fail "$name: $*"
     fi
 }
@@ -25,7 +25,8 @@ for recipe in $(find recipes -name '*.yaml' ! -path 'recipes/models/*' | sort); 
         recipes/smoke/*) run "$recipe" "$QTAPE_BIN" reproduce "$recipe" --run "$tmp/smoke/$(basename "$recipe" .yaml)" ;;
         *)
             init=$(grep -q '^init:' "$recipe" && echo '~init')
-            run "$recipe" "$QTAPE_BIN" train "$recipe" '~train.epochs' train.steps=2 $init --run "$tmp/steps/$recipe" --quiet
+            epochs=$("$QTAPE_BIN" show "$recipe" | grep -q 'epochs:' && echo '~train.epochs')
+            run "$recipe" "$QTAPE_BIN" train "$recipe" $epochs train.steps=2 $init --run "$tmp/steps/$recipe" --quiet
             ;;
     esac
 done
