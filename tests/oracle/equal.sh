@@ -3,9 +3,9 @@
 #
 #     tests/oracle/equal.sh [build/qtape]          exit code 77: there is no llama.cpp (llama.sh says why)
 #
-# All log-probabilities are compared by `qtape verify`, and perplexities to 4 digits. Three positions in four must be within 1e-5 at all tokens (99 in 100
-# without quantization, half with attention in half precision): the others follow, in their window, a place where the order of two sums has
-# decided about the rounding of an activation (docs/deployment.md).
+# Perplexities are compared to 4 digits, and all log-probabilities by `qtape verify`: at half of the positions (nine in ten without quantization) they
+# must be within 1e-5 at all tokens. A wrong formula (a cache of another precision) leaves none; the other positions follow, in their window, a place where the order of
+# two sums has decided about the rounding of an activation, and how many do depends on the CPU's kernels (docs/deployment.md has the shares of one).
 set -u
 qtape=${1:-${QTAPE_BIN:-build/qtape}}
 here=$(cd "$(dirname "$0")" && pwd) text=recipes/smoke/data/text.txt failed=0
@@ -40,13 +40,13 @@ same()
 }
 
 train F32 F32
-same F32 0.99 "$tmp/F32-s3/export/tiny.gguf" --kv f32
+same F32 0.9 "$tmp/F32-s3/export/tiny.gguf" --kv f32
 for arm in TQ2_0 TQ1_0 Q4_0 Q8_0 bitnet; do
     train $arm $arm
-    same $arm 0.75 "$tmp/$arm-s3/export/tiny.gguf" --kv f32
+    same $arm 0.5 "$tmp/$arm-s3/export/tiny.gguf" --kv f32
 done
 train adapter adapter
-same adapter 0.75 "$tmp/TQ2_0-s3/export/tiny.gguf" --kv f32 --lora "$tmp/adapter-s3/export/tiny.gguf"
+same adapter 0.5 "$tmp/TQ2_0-s3/export/tiny.gguf" --kv f32 --lora "$tmp/adapter-s3/export/tiny.gguf"
 train TQ2_0-fp16 TQ2_0 model.fp16=true
 same TQ2_0-fp16 0.5 "$tmp/TQ2_0-fp16-s3/export/tiny.gguf"
 exit $((failed * 3))
