@@ -3,9 +3,10 @@
 #
 #     tests/oracle/equal.sh [build/qtape]          exit code 77: there is no llama.cpp (llama.sh says why)
 #
-# Perplexities are compared to 4 digits, and all log-probabilities by `qtape verify`: at half of the positions (nine in ten without quantization) they
-# must be within 1e-5 at all tokens. A wrong formula (a cache of another precision) leaves none; the other positions follow, in their window, a place where the order of
-# two sums has decided about the rounding of an activation, and how many do depends on the CPU's kernels (docs/deployment.md has the shares of one).
+# Perplexities are compared to 4 digits, and all log-probabilities by `qtape verify`: at half of the positions (nine in ten without quantization)
+# they must be within 1e-5 at all tokens. A wrong formula (a cache of another precision) leaves none; the other positions follow, in their
+# window, a place where the order of two sums has decided about the rounding of an activation, and how many do depends on the CPU's kernels
+# (docs/deployment.md has the shares of one).
 set -u
 qtape=${1:-${QTAPE_BIN:-build/qtape}}
 here=$(cd "$(dirname "$0")" && pwd) text=recipes/smoke/data/text.txt failed=0
