@@ -27,8 +27,8 @@ typedef struct qt_module {
     void       *cfg;
     const char *path;                 /* "fc1", "blk.0.conv1" */
     qt_pos      pos;
-    int         n_in, in[QT_MODULE_IN]; /* indices of the modules it reads; -1 is the model's input */
-    const char *in_name[QT_MODULE_IN];           /* their paths, for messages; NULL is the model's input */
+    int         n_in, in[QT_MODULE_IN];      /* indices of the modules it reads; -1 is the model's input */
+    const char *in_name[QT_MODULE_IN];       /* their paths, for messages; NULL is the model's input */
     qt_shape    in_shape[QT_MODULE_IN], out_shape;
     qt_tensor  *p[QT_MODULE_PARAMS];  /* by the layer's own order (weight, bias, ...) */
     qt_site    *weight, *act, *gradq; /* quantizer sites, NULL where not quantized */
