@@ -189,6 +189,16 @@ static void test_failed_claim(void **state)
     free(out);
 }
 
+static void test_measure(void **state)
+{
+    char *out;
+    (void)state;
+    replaced("quant.fc1.weight.scale", "measure.bits4.accuracy");
+    assert_int_equal(reproduce("root", &out), QT_ERECIPE);
+    assert_errors("demo.yaml:14:56: claims[2].metric: nothing in arm 'ternary' measures 'bits4.accuracy' (arm 'ternary')");
+    free(out);
+}
+
 /* An arm that diverges is shown, has no accuracy, and does not stop the others. */
 static void test_diverged(void **state)
 {
@@ -239,7 +249,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup(f, clear)
     const struct CMUnitTest tests[] = {
         T(test_arithmetic),   T(test_gaps), T(test_every_seed), T(test_nan),      T(test_statistics), T(test_reproduce),
-        T(test_failed_claim), T(test_diverged),   T(test_fallback), T(test_no_recipe),
+        T(test_failed_claim), T(test_measure), T(test_diverged),   T(test_fallback), T(test_no_recipe),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }

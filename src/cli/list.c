@@ -10,11 +10,11 @@
 static const qt_desc *const none[] = {NULL};
 static const qt_kind        recipes = {"recipes", "recipe", "recipe files: below ./recipes, or where qtape was installed", none};
 const qt_kind *const        qt_kinds[] = {&qt_ops,    &qt_quants,    &qt_layers,   &qt_archs, &qt_losses, &qt_metrics,  &qt_optims,
-                                          &qt_schedules, &qt_datasets, &qt_phases, &qt_exporters, &qt_codecs, &qt_commands, &recipes, NULL};
+                                          &qt_schedules, &qt_datasets, &qt_phases, &qt_steppers, &qt_exporters, &qt_codecs, &qt_commands, &recipes, NULL};
 
 qt_err qt_kind_find(const char *word, const qt_kind **k)
 {
-    const char *names[16] = {NULL};
+    const char *names[32] = {NULL};
     int         n = 0;
     for (; qt_kinds[n]; n++) {
         names[n] = qt_kinds[n]->name;

@@ -113,6 +113,17 @@ qt_err qt_site_make(qt_store *s, const char *path, qt_role role, int axis, int t
     return e;
 }
 
+int qt_site_precisions(const qt_site *q, qt_precision list[QT_MAX_PRECISIONS]) { return q->quant->precisions ? q->quant->precisions(q, list) : 0; }
+
+bool qt_site_switch(qt_site *q, qt_precision p)
+{
+    qt_precision list[QT_MAX_PRECISIONS];
+    int          n = qt_site_precisions(q, list);
+    for (int i = 0; i < n; i++)
+        if (list[i].bits == p.bits && list[i].asymmetric == p.asymmetric && list[i].channel == p.channel) return q->now = p, true;
+    return false;
+}
+
 qt_site *qt_site_new(qt_store *s, const char *path, qt_role role, const char *spec, const qt_tensor *like)
 {
     int64_t  dim[QT_MAX_DIM];

@@ -35,6 +35,14 @@ typedef struct qt_codes {
     const qt_scale_codes *scale_codes; /* of which scale was decoded (double quantization), or NULL */
 } qt_codes;
 
+/* One of the precisions that a quantizer holds and a site can be switched between while it runs. */
+typedef struct qt_precision {
+    int  bits;       /* 0: as configured, the highest */
+    bool asymmetric; /* a zero point or offset is used, where the quantizer has both forms */
+    bool channel;    /* one scale a channel, where it has both forms */
+} qt_precision;
+enum { QT_MAX_PRECISIONS = 32 };
+
 enum { QT_SITE_PARAMS = 6 };
 struct qt_quant;
 struct qt_shiftq;
@@ -55,6 +63,7 @@ struct qt_site {
     bool        observing;             /* calibration or training before the freeze */
     qt_span     freeze_at;             /* own freezing point, or unset: schedule.freeze_observers_at counts */
     bool        bypass;                /* calibration: observe, do not quantize */
+    qt_precision now;                  /* what it is switched to */
     int64_t     step;                  /* training step of the last apply, for what draws random numbers */
     const qt_tensor *last_x;           /* input of the last apply, for quant events; valid until the tape is reset */
     const qt_tensor *last_y;
@@ -69,6 +78,7 @@ typedef struct qt_quant {
     void      (*after_step)(qt_site *, int64_t step);                  /* OPTIONAL: guards, annealing */
     qt_err    (*encode)(qt_site *, const qt_tensor *, qt_arena *, qt_codes *); /* REQUIRED: integers; decode == apply bit for bit */
     double    (*bits)(const qt_site *);                                /* REQUIRED: stored bits of one code */
+    int       (*precisions)(const qt_site *, qt_precision list[QT_MAX_PRECISIONS]); /* OPTIONAL: what it can be switched to, highest bits first; the count */
     /* promises that the conformance suite checks */
     bool        idempotent, monotone, zero_to_zero;
     int64_t   (*zero_group)(const qt_site *);                          /* OPTIONAL: weights a group, each with a real zero point */
@@ -92,6 +102,10 @@ qt_err  qt_site_count(const qt_site *q, qt_granularity g, const qt_ints *axis, i
 /* A site from a parsed configuration. Added to the store, which owns it. spec: {use: lsq, num_bits: 4}. */
 qt_err  qt_site_make(qt_store *s, const char *path, qt_role role, int axis, int token_rank, int rank, const int64_t *dim,
                      const qt_yaml *spec, const char *spec_path, qt_site **out);
+/* The precisions of a site, highest bits first; 0 if its quantizer has one only. */
+int     qt_site_precisions(const qt_site *q, qt_precision list[QT_MAX_PRECISIONS]);
+/* Switches a site to a precision. False, and nothing changes, if it has no such one; a site with one only stays at it. */
+bool    qt_site_switch(qt_site *q, qt_precision p);
 /* Values of codes into y[n]. The one decoding rule. */
 void    qt_codes_decode(const qt_codes *c, R *y);
 /* Bits that the codes and their scales take in storage (scales as fp32, or as they are coded). */

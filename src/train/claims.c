@@ -5,7 +5,8 @@
  * over: ARM beside either arm makes it a gap: the arm's value minus that one's. The means over the seeds are compared; with every_seed: true,
  * the values of each seed. Metrics: test.accuracy (the default), test.loss, train.loss (the mean of the last epoch's step events),
  * val.accuracy, val.loss, test.perplexity and val.perplexity of text, another metric of the recipe as test.NAME, bits_per_weight, bytes,
- * params, seconds, samples_per_s or tokens_per_s, peak_rss_mb, and quant.SITE.FIELD of a site's last quant event. */
+ * params, seconds, samples_per_s or tokens_per_s, peak_rss_mb, quant.SITE.FIELD of a site's last quant event, and measure.PATH.NAME of the last
+ * event in which a phase or the stepper has measured that. */
 #include "train/train.h"
 #include <math.h>
 #include <string.h>
@@ -90,6 +91,7 @@ static qt_err check_metric(const qt_recipe *r, const qt_yaml *map, const char *p
         if (!strcmp(known[i], metric)) return QT_OK;
     if (!strncmp(metric, "quant.", 6) && dot && dot > metric + 6 && is_quant_field(dot + 1)) return QT_OK;
     if (!strncmp(metric, "codec.", 6) && dot && dot > metric + 6 && is_codec_field(dot + 1)) return QT_OK;
+    if (!strncmp(metric, "measure.", 8) && dot > metric + 8) return QT_OK; /* check_measure looks at the arm's own phases */
     if (r->metric && dot && !strcmp(dot + 1, r->metric->d.name) &&
         (dot == metric + 4 ? !strncmp(metric, "test", 4) : dot == metric + 3 && !strncmp(metric, "val", 3)))
         return QT_OK;
@@ -160,6 +162,28 @@ static qt_err check_site(const qt_recipe *r, const qt_yaml *map, const char *pat
                       near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
+/* Does one of the patterns a|b|c match? */
+static bool one_matches(const char *patterns, const char *word)
+{
+    char one[256];
+    for (const char *s = patterns; s && *s; s += strcspn(s, "|"), s += *s == '|') {
+        snprintf(one, sizeof one, "%.*s", (int)strcspn(s, "|"), s);
+        if (qt_match(one, word)) return true;
+    }
+    return false;
+}
+
+/* "measure.PATH.NAME" of a metric that is about arm: does one of its phases, or its stepper, measure that? */
+static qt_err check_measure(const qt_recipe *r, const qt_yaml *map, const char *path, const char *arm, const char *metric)
+{
+    const qt_yaml *y = qt_yaml_get(map, "metric");
+    if (!metric || strncmp(metric, "measure.", 8) || strcmp(arm, r->arm ? r->arm : "base")) return QT_OK;
+    for (int i = 0; i < r->n_phases; i++)
+        if (one_matches(r->phase[i].phase->gives, metric + 8)) return QT_OK;
+    if (one_matches(r->stepper->gives, metric + 8)) return QT_OK;
+    return qt_fail_at(QT_ERECIPE, y ? y->pos : map->pos, "%s.metric: nothing in arm '%s' measures '%s'", path, arm, metric + 8);
+}
+
 /* A metric that text has and other data have not, or the other way round. */
 static qt_err check_kind(const qt_recipe *r, const qt_yaml *map, const char *path, const char *metric, bool text)
 {
@@ -182,6 +206,8 @@ qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s, bool text)
         snprintf(path, sizeof path, "claims[%d]", i);
         if (check_kind(r, r->claims->item[i], path, c.metric, text) != QT_OK) e = QT_ERECIPE;
         if (b.arm && check_kind(r, r->claims->item[i], path, b.metric, text) != QT_OK) e = QT_ERECIPE;
+        if (check_measure(r, r->claims->item[i], path, c.arm, c.metric) != QT_OK) e = QT_ERECIPE;
+        if (b.arm && check_measure(r, r->claims->item[i], path, b.arm, b.metric ? b.metric : c.metric) != QT_OK) e = QT_ERECIPE;
         if (check_site(r, r->claims->item[i], path, c.arm, c.metric, s) != QT_OK) e = QT_ERECIPE;
         if (b.arm && check_site(r, r->claims->item[i], path, b.arm, b.metric ? b.metric : c.metric, s) != QT_OK) e = QT_ERECIPE;
     }

@@ -148,6 +148,15 @@ void qt_metrics_codec(qt_run *r, const char *name, const qt_codec_stats *s)
     end(&l, r, -1);
 }
 
+void qt_metrics_measure(qt_run *r, const char *path, int n, const char *const *name, const double *v)
+{
+    line l;
+    begin(&l, r, "measure", NULL);
+    add_text(&l, "path", path);
+    for (int i = 0; i < n; i++) add_real(&l, name[i], v[i]);
+    end(&l, r, -1);
+}
+
 /* ---- the file -------------------------------------------------------------------------------------------------------------- */
 
 qt_err qt_metrics_open(qt_run *r)

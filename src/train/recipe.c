@@ -10,7 +10,7 @@ typedef struct top {
     int64_t        recipe, seed;
     const char    *name, *doc, *paper;
     int            engine;
-    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *memory, *lora, *schedule, *optim, *lr_schedule, *train, *init, *phases, *export, *arms,
+    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *memory, *lora, *schedule, *optim, *lr_schedule, *train, *step, *init, *phases, *export, *arms,
         *seeds, *claims;
 } top;
 
@@ -34,6 +34,7 @@ static const qt_field top_fields[] = {
     QT_F_TREE(top, optim, "~", "an optimizer (default: adam)"),
     QT_F_TREE(top, lr_schedule, "~", "how the learning rate goes (default: constant)"),
     QT_F_TREE(top, train, "~", "length of the training, evaluation, saving"),
+    QT_F_TREE(top, step, "~", "a stepper: how a batch becomes a step of the optimizer (default: plain)"),
     QT_F_TREE(top, init, "~", "where start values come from: arm, run or checkpoint"),
     QT_F_TREE(top, phases, "~", "list of phases (default: train)"),
     QT_F_TREE(top, export, "~", "list of {format: NAME, ...}: files of deployment to write when the run ends"),
@@ -239,6 +240,15 @@ static qt_err read_desc(qt_recipe *r, const qt_kind *k, const qt_yaml *y, const 
     return y ? qt_desc_read(r->arena, k, y, path, NULL, d, cfg) : QT_OK;
 }
 
+static qt_err read_stepper(qt_recipe *r, const qt_yaml *y)
+{
+    const qt_desc *d = &qt_stepper_plain.d;
+    QT_TRY(read_desc(r, &qt_steppers, y, "step", &d, &r->stepper_cfg));
+    r->stepper = (const qt_stepper *)d;
+    if (y) r->stepper_pos = y->pos;
+    return QT_OK;
+}
+
 static qt_err check_phases(const qt_recipe *r)
 {
     qt_err e = QT_OK;
@@ -263,6 +273,7 @@ static qt_err read_sections(qt_recipe *r)
     gather(&e, qt_fields_read(t.train, "train", train_fields, NULL, &r->train));
     gather(&e, read_length(r, t.train));
     gather(&e, qt_fields_read(t.schedule, "schedule", schedule_fields, NULL, &r->schedule));
+    gather(&e, read_stepper(r, t.step));
     gather(&e, read_init(r, t.init));
     gather(&e, read_list(t.tags, "tags", true));
     gather(&e, read_list(t.seeds, "seeds", false));
@@ -335,6 +346,7 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section, bool claims)
     if (r->model) gather(&e, qt_model_build(r->arena, s, r->model, r->quant, in, info->classes, &m));
     if (m && e == QT_OK) gather(&e, qt_lora_apply(r->arena, r->lora, m));
     if (m && info->known && e == QT_OK) gather(&e, qt_memory_build(r->arena, r->memory, m));
+    if (m && info->known && e == QT_OK && r->stepper->make) gather(&e, r->stepper->make(r->arena, r->stepper_cfg, m, r->stepper_pos));
     for (int i = 0; m && info->known && e == QT_OK && i < r->n_exports; i++)
         if (r->export[i].exporter->check) gather(&e, r->export[i].exporter->check(r, m, r->export[i].cfg, r->export[i].pos));
     for (int i = 0; m && info->known && e == QT_OK && i < r->n_phases; i++)

@@ -179,6 +179,7 @@ static qt_err run_one(bench *b, int arm, int seed)
 /* A metric of one run; NaN where there is none. */
 static qt_err value_of(const bench *b, int arm, int seed, const char *metric, double *v)
 {
+    static const char *const about[] = {"quant", "codec", "measure"}; /* metrics EVENT.PATH.KEY */
     const char    *dir = run_dir(b, arm, seed), *dot = strrchr(metric, '.'), *event = "final", *key = dot ? dot + 1 : metric, *path = NULL;
     const qt_yaml *y;
     *v = NAN;
@@ -186,11 +187,14 @@ static qt_err value_of(const bench *b, int arm, int seed, const char *metric, do
     if (!strcmp(metric, "train.first_loss")) return qt_metrics_first_loss(b->arena, dir, v);
     if (!strcmp(metric, "train.loss")) return qt_metrics_train_loss(b->arena, dir, v);
     if (!strncmp(metric, "val.", 4)) event = "eval";
-    if (!strncmp(metric, "quant.", 6)) event = "quant", path = qt_arena_sprintf(b->arena, "%.*s", (int)(dot - metric) - 6, metric + 6);
-    if (!strncmp(metric, "codec.", 6)) event = "codec", path = qt_arena_sprintf(b->arena, "%.*s", (int)(dot - metric) - 6, metric + 6);
+    for (int i = 0; i < 3; i++) {
+        size_t n = strlen(about[i]) + 1;
+        if (strncmp(metric, about[i], n - 1) || metric[n - 1] != '.') continue;
+        event = about[i], path = qt_arena_sprintf(b->arena, "%.*s", (int)(dot - metric) - (int)n, metric + n);
+        if (!path) return QT_EMEM;
+    }
     QT_TRY(qt_metrics_last(b->arena, dir, event, path, &y));
-    if (path && !y && *event == 'c') QT_FAIL(QT_ERECIPE, "claims: %s has no codec '%s' in a phase codec_noise", dir, path);
-    if (path && !y) QT_FAIL(QT_ERECIPE, "claims: %s has no quantizer at '%s'", dir, path);
+    if (path && !y) QT_FAIL(QT_ERECIPE, "claims: %s/metrics.jsonl has no %s event of '%s'", dir, event, path);
     qt_yaml_real(qt_yaml_get(y, key), v);
     return QT_OK;
 }

@@ -69,9 +69,11 @@ static qt_err build(qt_run *r)
     QT_TRY(qt_model_build(&r->arena, r->store, rc->model, rc->quant, in, info->classes, &r->model));
     QT_TRY(qt_lora_apply(&r->arena, rc->lora, r->model));
     QT_TRY(qt_memory_build(&r->arena, rc->memory, r->model));
+    if (rc->stepper->make) QT_TRY(rc->stepper->make(&r->arena, rc->stepper_cfg, r->model, rc->stepper_pos));
     QT_TRY(qt_optimizer_make(&r->arena, r->store, rc->optim, &r->optim));
     QT_TRY(qt_lr_make(&r->arena, rc->lr_schedule, &r->lr));
     QT_TRY(qt_store_seal(r->store, qt_optimizer_slots(r->optim)));
+    if (rc->stepper->begin) QT_TRY(rc->stepper->begin(r, rc->stepper_cfg, &r->stepper));
     if (!(r->tape = qt_tape_new())) return QT_EMEM;
     qt_tape_simulate(r->tape, r->recipe->engine_float);
     r->tape->thrifty = r->model->thrifty;

@@ -36,6 +36,7 @@ typedef struct qt_train_cfg { int64_t steps, epochs, eval_every, save_every, kee
 typedef struct qt_schedule_cfg { qt_span fake_quant_after, freeze_observers_at, freeze_bn_at, weight_decay_until; } qt_schedule_cfg;
 
 struct qt_phase;
+struct qt_stepper;
 struct qt_exporter;
 enum { QT_MAX_PHASES = 8, QT_MAX_EXPORTS = 8 };
 
@@ -62,6 +63,9 @@ typedef struct qt_recipe {
     const qt_metric *metric;         /* reported beside loss and accuracy, or NULL */
     int             n_phases;
     struct { const struct qt_phase *phase; void *cfg; qt_pos pos; } phase[QT_MAX_PHASES];
+    const struct qt_stepper *stepper; /* how a batch becomes a step */
+    void            *stepper_cfg;
+    qt_pos           stepper_pos;
     int              n_exports;
     struct { const struct qt_exporter *exporter; void *cfg; qt_pos pos; } export[QT_MAX_EXPORTS]; /* made when the run ends */
     const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *seeds, *claims, *memory;
@@ -113,6 +117,7 @@ typedef struct qt_run {
     double       busy;            /* of these, in training steps: without evaluation and saving */
     double       began;           /* clock when this process began to train */
     double       saved_mb;        /* what the layers kept for backward in the last step */
+    void        *stepper;         /* the stepper's own state */
     qt_saved     saved;           /* what the layers kept for backward, in the step in which that was most */
     double       best;            /* best val (or test) metric so far: accuracy, or minus the loss */
     bool         has_best;
@@ -136,10 +141,45 @@ typedef struct qt_phase {
     qt_err (*check)(const qt_recipe *, int i); /* OPTIONAL: phase i of a recipe, whose sections have been read */
     qt_err (*suits)(const void *cfg, const qt_data_info *data, qt_pos pos); /* OPTIONAL: does it go with such data? */
     qt_err (*check_model)(qt_arena *a, const void *cfg, const qt_model *m); /* OPTIONAL: against the model of a recipe */
+    const char *gives; /* OPTIONAL: what it measures (qt_metrics_measure), as patterns PATH.NAME with | between them */
 } qt_phase;
 #define QT_P(name) extern const qt_phase qt_phase_##name;
 #include "train/phases.def"
 #undef QT_P
+
+/* ---- step.c, step_*.c: how a batch becomes a step of the optimizer ---------------------------------------------------------------- */
+
+typedef struct qt_outcome {
+    bool   measure;            /* accuracy is wanted */
+    double loss, accuracy, lr; /* of the batch; lr as scheduled */
+} qt_outcome;
+
+typedef struct qt_stepper {
+    qt_desc d;
+    const char *gives; /* OPTIONAL: as a phase's */
+    /* OPTIONAL: before the store is sealed, and when a recipe is checked: does it suit the model? Adds what must survive a resume as
+     * QT_BUFFER parameters. a keeps cfg and m. Errors at pos */
+    qt_err (*make)(qt_arena *a, void *cfg, qt_model *m, qt_pos pos);
+    /* OPTIONAL: once the store is sealed: scratch memory from the run's arena into *state */
+    qt_err (*begin)(qt_run *r, const void *cfg, void **state);
+    /* The step; factor is that of the learning rate. Fills in loss and accuracy. A warm one allocates nothing */
+    qt_err (*step)(qt_run *r, const void *cfg, void *state, const qt_batch *b, double factor, qt_outcome *o);
+} qt_stepper;
+extern const qt_kind qt_steppers;
+#define QT_STEPPER(name) extern const qt_stepper qt_stepper_##name;
+#include "train/steppers.def"
+#undef QT_STEPPER
+
+/* An empty tape in training mode at the run's step. */
+void   qt_step_open(qt_run *r);
+/* qt_step_open, the batch through the model, its loss with the penalties: QT_EDIVERGED if it is not finite. qt_backward comes next. */
+qt_err qt_step_forward(qt_run *r, const qt_batch *b, qt_tensor **out, qt_tensor **loss);
+/* Loss and, where wanted, accuracy of a forward pass. */
+void   qt_step_note(const qt_batch *b, const qt_tensor *out, const qt_tensor *loss, qt_outcome *o);
+/* QT_EDIVERGED, saying where, unless the loss and all gradients are finite. */
+qt_err qt_step_finite(qt_run *r, double loss);
+/* qt_step_finite, the optimizer's step, which leaves gradients of zero, and the quantizers' guards. */
+qt_err qt_step_update(qt_run *r, double factor, double loss);
 
 /* What an export has made. */
 typedef struct qt_exported {
@@ -240,6 +280,8 @@ void   qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_re
 void   qt_metrics_quant(qt_run *r, const qt_site *q, const qt_site_stats *s);
 void   qt_metrics_noise(qt_run *r, const qt_site *q, const qt_site_stats *s, const qt_noise *n); /* of a grad site */
 void   qt_metrics_codec(qt_run *r, const char *name, const qt_codec_stats *s);
+/* Event `measure`: n numbers by name about path; claims speak of them as measure.PATH.NAME. The last event of a path counts. */
+void   qt_metrics_measure(qt_run *r, const char *path, int n, const char *const *name, const double *v);
 /* Loss of the first `step` event; NaN if there is none. */
 qt_err qt_metrics_first_loss(qt_arena *a, const char *dir, double *loss);
 /* Last event of a kind ("final", "eval", "quant" with its path) of a run directory, as a tree; NULL if there is none. */

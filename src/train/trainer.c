@@ -1,93 +1,17 @@
-/* Phase `train`: the loop. A step takes a batch, runs the model and the loss on the tape, runs backward, and lets the optimizer move the
- * store. All that a step depends on is the store, the optimizer's state and the step's number (data order, dropout, learning rate and
- * schedule are functions of it), which is why a run that was stopped goes on with the same bits. A warm step allocates nothing. */
-#include "base/par.h"
+/* Phase `train`: the loop. A stepper makes a step of the optimizer from each batch (step.c). All that a step depends on is the store, the
+ * optimizer's state and the step's number (data order, dropout, learning rate and schedule are functions of it), which is why a run that was
+ * stopped goes on with the same bits. A warm step allocates nothing. */
 #include "train/train.h"
 #include <math.h>
 #include <unistd.h>
 
-/* ---- divergence ------------------------------------------------------------------------------------------------------------ */
-
-/* Says where the first number that is not finite stands: in forward order, or, if only gradients are, in the order of backward. */
-static qt_err diverged(const qt_run *r, double loss)
-{
-    const char    *which;
-    const qt_node *nd = qt_tape_nonfinite(r->tape, &which);
-    int64_t        step = r->step + 1;
-    if (nd)
-        QT_FAIL(QT_EDIVERGED,
-                "diverged at step %lld: loss is %g; the first tensor that is not finite is the %s of %s in layer '%s' (a smaller optim.lr or "
-                "clip_grad_norm may help)",
-                (long long)step, loss, which, nd->op->d.name, nd->path ? nd->path : "loss");
-    for (int i = 0; i < r->store->n; i++) {
-        const qt_param *p = r->store->p[i];
-        if (p->t.data && !qt_all_finite(p->t.data, p->t.n))
-            QT_FAIL(QT_EDIVERGED, "diverged at step %lld: loss is %g; parameter '%s' is not finite", (long long)step, loss, p->t.name);
-        if (p->t.grad && !qt_all_finite(p->t.grad, p->t.n))
-            QT_FAIL(QT_EDIVERGED, "diverged at step %lld: loss is %g; the gradient of parameter '%s' is not finite", (long long)step, loss,
-                    p->t.name);
-    }
-    QT_FAIL(QT_EDIVERGED, "diverged at step %lld: loss is %g", (long long)step, loss);
-}
-
-static bool gradients_finite(const qt_store *s)
-{
-    int bad = 0;
-    QT_FOR_EACH (i, QT_CHUNKS(s->size, QT_GRAIN), s->size > 4 * QT_GRAIN) {
-        if (!qt_all_finite(s->grad + i * QT_GRAIN, qt_min_i64(QT_GRAIN, s->size - i * QT_GRAIN))) {
-            QT_PRAGMA(omp atomic write)
-            bad = 1;
-        }
-    }
-    return !bad;
-}
-
 /* ---- one step -------------------------------------------------------------------------------------------------------------- */
 
-typedef struct outcome {
-    double loss, accuracy, lr;
-} outcome;
-
-/* The forward pass again on a tape that keeps everything, so that what went wrong can be seen. */
-static void once_more(qt_run *r, const qt_batch *b)
+static qt_err train_step(qt_run *r, const qt_batch *b, bool measure, qt_outcome *o)
 {
-    qt_tensor *out;
-    qt_tape_reset(r->tape);
-    r->tape->thrifty = false;
-    qt_run_forward(r, b, &out);
-}
-
-static void account(qt_run *r)
-{
-    qt_saved s = qt_tape_saved(r->tape);
-    r->saved_mb = (double)s.bytes / 1e6;
-    if (s.bytes > r->saved.bytes) r->saved = s;
-}
-
-static void after_step(qt_run *r)
-{
-    for (int i = 0; i < r->store->n_site; i++)
-        if (r->store->site[i]->quant->after_step) r->store->site[i]->quant->after_step(r->store->site[i], r->step);
-}
-
-static qt_err train_step(qt_run *r, const qt_batch *b, bool measure, outcome *o)
-{
-    qt_tensor *out, *loss;
-    double     factor = qt_lr_factor(&r->lr, r->step, r->steps);
-    qt_tape_reset(r->tape);
-    qt_tape_mode(r->tape, true, true);
-    r->tape->step = r->step;
-    loss = qt_model_penalty(r->tape, r->model, qt_run_forward(r, b, &out));
-    QT_TRY(qt_tape_error(r->tape));
-    o->loss = (double)loss->data[0], o->lr = qt_optimizer_lr(r->optim) * factor;
-    if (!isfinite(o->loss) && r->tape->thrifty) once_more(r, b);
-    if (!isfinite(o->loss)) return diverged(r, o->loss);
-    account(r);
-    if (measure && b->y && !b->ids) o->accuracy = qt_run_metric(&qt_metric_accuracy, out, b) / (double)b->n;
-    QT_TRY(qt_backward(r->tape, loss));
-    if (!gradients_finite(r->store)) return diverged(r, o->loss);
-    QT_TRY(qt_optimizer_step(r->optim, factor));
-    after_step(r);
+    double factor = qt_lr_factor(&r->lr, r->step, r->steps);
+    o->measure = measure, o->lr = qt_optimizer_lr(r->optim) * factor;
+    QT_TRY(r->recipe->stepper->step(r, r->recipe->stepper_cfg, r->stepper, b, factor, o));
     r->step++;
     return QT_OK;
 }
@@ -123,7 +47,7 @@ static qt_err evaluate(qt_run *r)
 
 static bool every(int64_t step, int64_t period) { return period > 0 && step % period == 0; }
 
-static qt_err between(qt_run *r, const outcome *o, double rate)
+static qt_err between(qt_run *r, const qt_outcome *o, double rate)
 {
     const qt_train_cfg *t = &r->recipe->train;
     int64_t             eval_every = t->eval_every < 0 ? r->steps_per_epoch : t->eval_every;
@@ -158,7 +82,7 @@ static void add_step(speed *s, double seconds, int64_t items)
 static qt_err loop(qt_run *r)
 {
     const qt_batch *b;
-    outcome         o = {0};
+    qt_outcome      o = {0};
     speed           s = {0};
     int64_t         per_sample = qt_run_items(r) / qt_data_batch_size(r->data);
     while (r->step < r->steps) {
