@@ -286,11 +286,47 @@ static void print_number(FILE *f, const char *key, double v)
     else fprintf(f, ", \"%s\": null", key);
 }
 
+/* What was run, and with what: the environment of the first run that has one. */
+static void print_origin(FILE *f, const bench *b)
+{
+    char  *env;
+    size_t n;
+    if (b->recipe->doc) fprintf(f, ",\n \"doc\": "), print_string(f, b->recipe->doc);
+    if (b->recipe->paper) fprintf(f, ",\n \"paper\": "), print_string(f, b->recipe->paper);
+    fprintf(f, ",\n \"file\": "), print_string(f, b->recipe->file);
+    for (int i = 0; i < b->n_arms * b->n_seeds; i++) {
+        const char *file = qt_arena_sprintf(b->arena, "%s/env.json", run_dir(b, i / b->n_seeds, i % b->n_seeds)), *end;
+        if (!file || !qt_file_exists(file) || qt_file_read(b->arena, file, &env, &n) != QT_OK || !(end = strrchr(env, '}'))) continue;
+        fprintf(f, ",\n \"env\": %.*s", (int)(end - env) + 1, env);
+        return;
+    }
+}
+
+/* The values of each seed, of what has any. */
+static void print_values(FILE *f, const bench *b, const row *w)
+{
+    const struct { const char *name; const qt_sample *s; } all[] = {
+        {"accuracy", &w->accuracy}, {"perplexity", &w->perplexity}, {"loss", &w->loss}, {"bytes", &w->bytes}, {"seconds", &w->seconds}};
+    const char *sep = "";
+    fprintf(f, ", \"values\": {");
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (!w->diverged && isnan(all[i].s->v[0])) continue;
+        fprintf(f, "%s\"%s\": [", sep, all[i].name), sep = ", ";
+        for (int k = 0; k < b->n_seeds; k++) {
+            if (isfinite(all[i].s->v[k])) fprintf(f, "%s%.9g", k ? ", " : "", all[i].s->v[k]);
+            else fprintf(f, "%snull", k ? ", " : "");
+        }
+        fprintf(f, "]");
+    }
+    fprintf(f, "}");
+}
+
 static void print_json(FILE *f, const bench *b, const row *rows, const qt_verdict *v, int n, const char *verdict)
 {
     fprintf(f, "{\"recipe\": "), print_string(f, b->recipe->name), fprintf(f, ", \"seeds\": [");
     for (int k = 0; k < b->n_seeds; k++) fprintf(f, "%s%lld", k ? ", " : "", (long long)b->seed[k]);
-    fprintf(f, "],\n \"arms\": [");
+    fprintf(f, "]"), print_origin(f, b);
+    fprintf(f, ",\n \"arms\": [");
     for (int i = 0; i < b->n_arms; i++) {
         const row *w = &rows[i];
         fprintf(f, "%s{\"arm\": ", i ? ",\n  " : ""), print_string(f, arm_name(b, i));
@@ -299,7 +335,7 @@ static void print_json(FILE *f, const bench *b, const row *rows, const qt_verdic
         print_number(f, "loss", qt_sample_mean(&w->loss)), print_number(f, "bits_per_weight", qt_sample_mean(&w->bits)),
             print_number(f, "bytes", qt_sample_mean(&w->bytes));
         print_number(f, "seconds", qt_sample_mean(&w->seconds)), print_number(f, w->tokens ? "tokens_per_s" : "samples_per_s", qt_sample_mean(&w->rate));
-        fprintf(f, ", \"diverged\": %s}", w->diverged ? "true" : "false");
+        fprintf(f, ", \"diverged\": %s", w->diverged ? "true" : "false"), print_values(f, b, w), fprintf(f, "}");
     }
     fprintf(f, "],\n \"claims\": [");
     for (int i = 0; i < n; i++) {
