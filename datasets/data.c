@@ -251,6 +251,12 @@ const qt_data_info *qt_data_info_of(const qt_data *d)
 int64_t             qt_data_batch_size(const qt_data *d) { return d->cfg.batch_size; }
 int64_t             qt_data_size(const qt_data *d, qt_split s) { return d->part[s].n; }
 
+int64_t qt_data_domains(const qt_data *d)
+{
+    const source *s = d->part[QT_TRAIN].source;
+    return s && s->set->domains ? s->set->domains(s->state) : 1;
+}
+
 /* ---- opening ---------------------------------------------------------------------------------------------------------------------- */
 
 static qt_err open_source(source *s, uint64_t seed)

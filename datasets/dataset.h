@@ -31,6 +31,7 @@ typedef struct qt_dataset {
     qt_err (*get)(void *state, qt_split s, int64_t i, qt_rng *draw, R *x, int32_t *y, R *t);
     /* REQUIRED where info.ids, instead of get: x[dim[0]] ids and the target y[dim[0]] of each, QT_IGNORE where none counts */
     qt_err (*tokens)(void *state, qt_split s, int64_t i, qt_rng *draw, int32_t *x, int32_t *y);
+    int64_t (*domains)(const void *state);                                   /* OPTIONAL: training sample i is of domain i mod so many */
     void   (*close)(void *state);
     qt_err (*fetch)(const void *cfg);                                        /* OPTIONAL: `qtape data get NAME` */
     const char *(*find)(qt_arena *a, const void *cfg);                       /* OPTIONAL: folder that holds the files, NULL if there is none */
@@ -63,13 +64,15 @@ int64_t  qt_data_batch_size(const qt_data *d);
 /* Opens the files. A missing file is QT_EIO with the `qtape data get` line that mends it. */
 qt_err   qt_data_open(qt_data *d, uint64_t seed);
 int64_t  qt_data_size(const qt_data *d, qt_split s);
+/* Domains of the training data; 1 where a set knows none. */
+int64_t  qt_data_domains(const qt_data *d);
 /* Sample i of a split of the section, as qt_dataset.get; may be called from several threads. */
 qt_err   qt_data_get(qt_data *d, qt_split s, int64_t i, qt_rng *draw, R *x, int32_t *y, R *t);
 qt_err   qt_data_tokens(qt_data *d, qt_split s, int64_t i, qt_rng *draw, int32_t *x, int32_t *y);
 void     qt_data_close(qt_data *d);
 
-/* Training order: epoch e is a permutation drawn from stream "data/epoch/e"; incomplete last batches are dropped (unless the split is
- * smaller than a batch). Starts at batch `start` counted over all epochs, so a resumed run continues where it was. */
+/* Training order: epoch e is a permutation drawn from stream "data/epoch/e", within each domain where there are several, so that n samples in a
+ * row hold equal shares of n domains; incomplete last batches are dropped (unless the split is smaller than a batch). Starts at batch `start` counted over all epochs, so a resumed run continues where it was. */
 qt_err   qt_loader_train(qt_data *d, uint64_t seed, int64_t start, qt_loader **out);
 /* One pass over a split in order, all samples, no augmentation. */
 qt_err   qt_loader_eval(qt_data *d, qt_split s, int64_t batch_size, qt_loader **out);

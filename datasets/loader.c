@@ -1,7 +1,7 @@
 /* The loader: a thread makes batches ahead of the training into a ring of buffers and never allocates. What is in batch k is a function of
  * the recipe's seed and k alone: with B batches an epoch, batch k is number k mod B of epoch e = k / B, whose order is the permutation
  *     for i = n-1 ... 1: swap order[i], order[u],  u uniform in 0..i     (Fisher-Yates; Durstenfeld, CACM 7, 1964, algorithm 235)
- * with u from stream "data/epoch/e", and sample number j of the epoch draws its augmentation from numbers 64 j, 64 j + 1, ... of stream
+ * with u from stream "data/epoch/e" (of D domains each is permuted by itself, on the places d, d + D, d + 2 D, ... where it lay), and sample number j of the epoch draws its augmentation from numbers 64 j, 64 j + 1, ... of stream
  * "data/augment/e"; what a whole epoch shares is drawn from its last number. So a resumed run continues at any batch without replaying the ones before. */
 #include "dataset.h"
 #include <pthread.h>
@@ -33,13 +33,15 @@ struct qt_loader {
 
 static void shuffle(qt_loader *l, int64_t epoch)
 {
-    qt_rng r = qt_rng_named(l->seed, "data/epoch/%lld", (long long)epoch);
+    qt_rng  r = qt_rng_named(l->seed, "data/epoch/%lld", (long long)epoch);
+    int64_t D = qt_data_domains(l->data);
     for (int64_t i = 0; i < l->n; i++) l->order[i] = (int32_t)i;
-    for (int64_t i = l->n - 1; i > 0; i--) {
-        int64_t u = (int64_t)qt_rng_below(&r, (uint64_t)i + 1);
-        int32_t v = l->order[i];
-        l->order[i] = l->order[u], l->order[u] = v;
-    }
+    for (int64_t d = 0; d < D; d++)
+        for (int64_t k = (l->n - 1 - d) / D; k > 0; k--) {
+            int64_t u = (int64_t)qt_rng_below(&r, (uint64_t)k + 1) * D + d, i = k * D + d;
+            int32_t v = l->order[i];
+            l->order[i] = l->order[u], l->order[u] = v;
+        }
     l->epoch = epoch;
 }
 
