@@ -228,6 +228,30 @@ static void test_fallback(void **state)
     free(out);
 }
 
+/* The points of a sweep are arms, and results.json says where they lie. */
+static void test_sweep(void **state)
+{
+    qt_arena a = {0};
+    char    *out, *json;
+    size_t   n;
+    (void)state;
+    put_file("demo.yaml",
+             "recipe: 1\nmodel: [flatten, {use: linear, out: 10, name: fc}]\ndata: {use: digits, batch_size: 32}\noptim: adam\ntrain: {steps: 2}\n"
+             "sweep: {bits: {float: {}, two: {quant: [{match: fc, weights: {use: lsq, num_bits: 2}}]}}, optim.lr: [1e-2, 0.2]}\n"
+             "claims: [{say: smaller, arm: two-0.2, metric: bits_per_weight, at_most: {arm: float-0.2, times: 0.1}}]\n");
+    assert_ok(reproduce("grid", &out));
+    assert_non_null(strstr(out, "| float-1e-2 |     1 | "));
+    assert_non_null(strstr(out, "- PASS  smaller: two-0.2 "));
+    assert_ok(qt_file_read(&a, "grid/results.json", &json, &n));
+    assert_non_null(strstr(json, "\"axes\": [{\"axis\": \"bits\", \"labels\": [\"float\", \"two\"]}, {\"axis\": \"optim.lr\", \"labels\": [\"1e-2\", \"0.2\"]}]"));
+    assert_non_null(strstr(json, "{\"arm\": \"two-1e-2\", \"point\": [\"two\", \"1e-2\"], "));
+    qt_reproduce_opts o = {.run_root = "no", .progress = QT_PROGRESS_QUIET, .max_runs = 3};
+    assert_int_equal(qt_reproduce("demo.yaml", &o, stdout), QT_ERECIPE);
+    assert_errors("demo.yaml:6:8: 4 arms and 1 seed are 4 runs, more than 3 (--max-runs 4 allows them)");
+    assert_false(qt_file_exists("no"));
+    free(out), qt_arena_free(&a);
+}
+
 static void test_no_recipe(void **state)
 {
     qt_reproduce_opts o = {.progress = QT_PROGRESS_QUIET};
@@ -249,7 +273,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup(f, clear)
     const struct CMUnitTest tests[] = {
         T(test_arithmetic),   T(test_gaps), T(test_every_seed), T(test_nan),      T(test_statistics), T(test_reproduce),
-        T(test_failed_claim), T(test_measure), T(test_diverged),   T(test_fallback), T(test_no_recipe),
+        T(test_failed_claim), T(test_measure), T(test_diverged),   T(test_fallback), T(test_sweep), T(test_no_recipe),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }

@@ -93,18 +93,86 @@ static void test_include(void **state)
     assert_int_equal(load_ok("one.yaml", 0, NULL, NULL)->train.steps, 9);
 }
 
-/* An arm of a base keeps its !unset; an arm of the same name is replaced; !unset takes one away. */
+/* Arms merge as all maps do: changes by their paths. An arm of a base keeps its !unset; !unset takes an arm away. */
 static void test_include_arms(void **state)
 {
     (void)state;
-    put_file("base.yaml", BASE "quant: [{match: fc, weights: ternary}]\narms: {a: {quant: !unset}, b: {seed: 7}, c: {}}\n");
-    put_file("r.yaml", "include: [base.yaml]\narms: {b: {seed: 8}, c: !unset, d: {seed: 9}}\n");
-    qt_recipe *r = load_ok("r.yaml", 0, NULL, NULL);
+    put_file("base.yaml", BASE "quant: [{match: fc, weights: ternary}]\n"
+                               "arms: {a: {quant: !unset}, b: {seed: 7, train: {steps: 5, log_every: 2}}, c: {}}\n");
+    put_file("r.yaml", "include: [base.yaml]\narms: {b: {seed: 8, train: {steps: 6}, quant: !unset}, c: !unset, d: {seed: 9}}\n");
+    qt_recipe *r = load_ok("r.yaml", 0, NULL, NULL), *b = load_ok("r.yaml", 0, NULL, "b");
     assert_int_equal(r->arms->n, 3);
     assert_non_null(r->quant);
     assert_null(load_ok("r.yaml", 0, NULL, "a")->quant);
-    assert_int_equal(load_ok("r.yaml", 0, NULL, "b")->seed, 8);
+    assert_int_equal(b->seed, 8);
+    assert_int_equal(b->train.steps, 6);
+    assert_int_equal(b->train.log_every, 2);
+    assert_null(b->quant);
     assert_int_equal(load_ok("r.yaml", 0, NULL, "d")->seed, 9);
+    refuses("include: [base.yaml]\narms: {e: !unset}\n", 0, NULL, NULL, "r.yaml:2:11: e: there is no 'e' to take away");
+}
+
+/* ---- sweeps ---------------------------------------------------------------------------------------------------------------- */
+
+#define SWEEP \
+    "recipe: 1\nvars: {w: 2}\nmodel: [flatten, {use: linear, out: \"${w}\", name: fc}, {use: linear, out: 10}]\n" \
+    "data: {use: digits, batch_size: 32}\ntrain: {steps: 4}\noptim: adam\nquant: [{match: fc, weights: {use: lsq, num_bits: 4}}]\n"
+
+static void test_sweep(void **state)
+{
+    static const char *const want[] = {"plain",    "w4-float-1e-3", "w4-float-3", "w4-two-1e-3", "w4-two-3",
+                                       "w8-float-1e-3", "w8-float-3", "w8-two-1e-3", "w8-two-3"};
+    const char *label[QT_MAX_AXES];
+    int64_t     v;
+    (void)state;
+    put_file("r.yaml", SWEEP "arms: {plain: ~}\nsweep:\n  width: {w4: {vars.w: 4}, w8: {vars.w: 8}}\n"
+                             "  bits: {float: {quant: !unset}, two: {\"quant[0].weights.num_bits\": 2}}\n  optim.lr: [1e-3, 3]\n"
+                             "claims: [{say: a, arm: w8-two-3, at_least: 0}]\n");
+    qt_recipe *r = load_ok("r.yaml", 0, NULL, NULL), *one = load_ok("r.yaml", 0, NULL, "w8-two-3");
+    assert_int_equal(r->arms->n, 9);
+    for (int i = 0; i < 9; i++) assert_string_equal(r->arms->key[i], want[i]);
+    assert_true(qt_yaml_int(qt_yaml_get(qt_yaml_get(one->tree, "vars"), "w"), &v) && v == 8);
+    assert_true(qt_yaml_int(qt_yaml_get(qt_yaml_get(one->quant->item[0], "weights"), "num_bits"), &v) && v == 2);
+    assert_string_equal(text_at(one, "optim", "lr"), "3");
+    assert_null(load_ok("r.yaml", 0, NULL, "w4-float-1e-3")->quant);
+    assert_true(qt_sweep_point(r->sweep, "w8-float-1e-3", label));
+    assert_string_equal(label[0], "w8");
+    assert_string_equal(label[1], "float");
+    assert_string_equal(label[2], "1e-3");
+    assert_false(qt_sweep_point(r->sweep, "plain", label) || qt_sweep_point(r->sweep, "w8-float", label) || qt_sweep_point(NULL, "w8", label));
+    /* an including recipe takes labels away, and adds some */
+    put_file("s.yaml", "include: [r.yaml]\nclaims: []\nsweep: {width: {w4: !unset, w6: {vars.w: 6}}, bits: !unset, optim.lr: [2]}\n");
+    r = load_ok("s.yaml", 0, NULL, NULL);
+    assert_int_equal(r->arms->n, 3);
+    assert_string_equal(r->arms->key[1], "w8-2");
+    assert_string_equal(r->arms->key[2], "w6-2");
+    assert_ok(qt_recipe_limit(r, 100, 300));
+    assert_int_equal(qt_recipe_limit(r, 101, 300), QT_ERECIPE);
+    assert_errors("s.yaml:3:8: 3 arms and 101 seeds are 303 runs, more than 300 (--max-runs 303 allows them)");
+}
+
+static void test_sweep_errors(void **state)
+{
+    (void)state;
+    refuses(BASE "sweep: [a]\n", 0, NULL, NULL, "r.yaml:7:8: sweep: expected a map of 1 to 8 axes, found a list");
+    refuses(BASE "sweep: {}\n", 0, NULL, NULL, "r.yaml:7:8: sweep: expected a map of 1 to 8 axes, found none");
+    refuses(BASE "sweep: {seed: []}\n", 0, NULL, NULL, "r.yaml:7:15: sweep.seed: expected a map of name: changes, or a list of values, found none");
+    refuses(BASE "sweep: {seed: 3}\n", 0, NULL, NULL,
+            "r.yaml:7:15: sweep.seed: expected a map of name: changes, or a list of values, found a number");
+    refuses(BASE "sweep: {seed: [1, 1]}\n", 0, NULL, NULL, "r.yaml:7:19: sweep.seed: 1 stands here twice");
+    refuses(BASE "sweep: {quant: [[{match: fc}]]}\n", 0, NULL, NULL,
+            "r.yaml:7:17: sweep.quant: a list has no name of its own; write {NAME: {quant: ...}}");
+    refuses(BASE "sweep: {a: {b: 3}}\n", 0, NULL, NULL, "r.yaml:7:16: sweep.a.b: expected a map of path: value, found a number");
+    refuses(BASE "arms: {a-b: {}}\nsweep: {x: {a: {}}, y: {b: {}}}\n", 0, NULL, NULL, "r.yaml:8:8: sweep: there is another arm 'a-b'");
+    /* an error of one label is told once, though it is in many arms */
+    refuses(BASE "sweep: {x: {a: {seedd: 3}, b: {}}, y: {c: {}, d: {}, e: {}}}\n", 0, NULL, NULL,
+            "r.yaml:7:24: seedd: unknown key, did you mean 'seed'? (arm 'a-c')");
+    refuses(BASE "claims: [{say: a, arm: w2-a, at_least: 0}]\nsweep: {x: {w1: {}, w2: {}}, y: {b: {}}}\n", 0, NULL, NULL,
+            "r.yaml:7:24: claims[0].arm: unknown arm 'w2-a', did you mean 'w2-b'?");
+    char many[4096] = BASE "sweep:\n";
+    for (int i = 0; i < 8; i++) snprintf(many + strlen(many), sizeof many - strlen(many), "  a%d: {a: {}, b: {}, c: {}, d: {}, e: {}, f: {}}\n", i);
+    refuses(many, 0, NULL, NULL, "r.yaml:11:7: sweep: more than 1024 points");
+    refuses(BASE "seeds: [1, 2, 1]\n", 0, NULL, NULL, "r.yaml:7:15: seeds[2]: seed 1 stands here twice");
 }
 
 static void test_variables(void **state)
@@ -416,7 +484,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, clear, clear)
     const struct CMUnitTest tests[] = {
-        T(test_defaults), T(test_include), T(test_include_arms), T(test_variables), T(test_overrides), T(test_arms), T(test_fallback), T(test_resolved),
+        T(test_defaults), T(test_include), T(test_include_arms), T(test_sweep), T(test_sweep_errors), T(test_variables), T(test_overrides), T(test_arms), T(test_fallback), T(test_resolved),
         T(test_files), T(test_include_cycle), T(test_include_position), T(test_top_level), T(test_one_pass), T(test_train), T(test_init), T(test_shapes), T(test_unknown_shape),
         T(test_variable_errors), T(test_override_errors), T(test_arm_errors), T(test_claim_errors),
     };

@@ -3,7 +3,9 @@
 #include <string.h>
 
 static const qt_option options[] = {
-    {"arm", 0, "NAME", "check with this arm applied (all arms are checked where the command line changes nothing)"}, {0}};
+    {"arm", 0, "NAME", "check with this arm applied (all arms are checked where the command line changes nothing)"},
+    {"max-runs", 0, "N", "refuse a recipe of more runs, arms times seeds (default: 300)"},
+    {0}};
 
 static bool says(const qt_yaml *match, const char *word)
 {
@@ -81,9 +83,14 @@ static qt_err summary(qt_arena *a, qt_recipe *r)
 
 static qt_err run(const qt_args *a)
 {
-    qt_arena   arena = {0};
-    qt_recipe *r;
-    qt_err     e = qt_recipe_load(&arena, a->word[0], a->n - 1, a->word + 1, qt_arg(&qt_command_check, a, "arm"), &r);
+    const qt_command *c = &qt_command_check;
+    const char       *runs = qt_arg(c, a, "max-runs");
+    int64_t           most = QT_MAX_RUNS;
+    qt_arena          arena = {0};
+    qt_recipe        *r;
+    if (runs) QT_TRY(qt_arg_int("max-runs", runs, 1, 1 << 20, &most));
+    qt_err e = qt_recipe_load(&arena, a->word[0], a->n - 1, a->word + 1, qt_arg(c, a, "arm"), &r);
+    if (e == QT_OK) e = qt_recipe_limit(r, 0, most);
     if (e == QT_OK) e = summary(&arena, r);
     qt_arena_free(&arena);
     return e;
@@ -91,7 +98,7 @@ static qt_err run(const qt_args *a)
 
 const qt_command qt_command_check = {
     {"check", "check a recipe without training: every error at its file:line:col"},
-    "RECIPE [key=value ...] [~key ...] [--arm NAME]",
+    "RECIPE [key=value ...] [~key ...] [--arm NAME] [--max-runs N]",
     "Reads the recipe, its includes and overrides, builds the model and every arm, and reports all errors in\n"
     "one pass: unknown keys, values out of bounds, shapes that do not chain, rules that match nothing. No data\n"
     "are read and nothing is written. A good recipe is answered with what it quantizes and what it keeps.\n\n"

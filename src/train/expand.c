@@ -3,7 +3,8 @@
  *   2. the arm: a map of path -> value; a map is merged key by key, anything else replaces, `!unset` removes.
  *   3. the command line: key=value replaces what is at the path (the value is YAML), ~key removes it.
  *   4. ${name} inside any scalar. A scalar that is nothing but ${name} becomes what the variable is, a number or even a list.
- * Every node keeps the place it was written at, so that later errors point there. The arms themselves stay as written. */
+ * Every node keeps the place it was written at, so that later errors point there. The arms themselves stay as written; the points of a
+ * `sweep` join them (sweep.c) before one is applied. */
 #include "train/train.h"
 #include <limits.h>
 #include <stdlib.h>
@@ -43,24 +44,48 @@ static const char *beside(qt_arena *a, const char *file, const char *name)
 
 static bool unset(const qt_yaml *y) { return y->tag && !strcmp(y->tag, "!unset"); }
 
-/* Arms may hold !unset of their own, so they are joined by name and left alone inside. */
+/* Adds a child with the place of its key. */
+static qt_err put(qt_arena *a, qt_yaml *map, const char *key, qt_pos at, qt_yaml *value)
+{
+    QT_TRY(qt_yaml_put(a, map, key, value));
+    return map->key_pos[qt_yaml_find(map, key)] = at, QT_OK;
+}
+
+/* Changes `above` over `below`, maps key by key. In the first `names` levels !unset takes a name away; further down it is itself a change. */
+static qt_err overlay(qt_arena *a, const qt_yaml *below, const qt_yaml *above, int names, qt_yaml **out)
+{
+    const qt_yaml *under = below && below->kind == QT_YAML_MAP ? below : NULL;
+    if (above->kind != QT_YAML_MAP) return (*out = qt_yaml_copy(a, above)) ? QT_OK : QT_EMEM;
+    if (!(*out = qt_yaml_map(a, above->pos))) return QT_EMEM;
+    for (int i = 0; under && i < under->n; i++) {
+        const qt_yaml *over = qt_yaml_get(above, under->key[i]);
+        if (!names || !over || !unset(over)) QT_TRY(put(a, *out, under->key[i], under->key_pos[i], under->item[i]));
+    }
+    for (int i = 0; i < above->n; i++) {
+        const qt_yaml *there = qt_yaml_get(under, above->key[i]);
+        qt_yaml       *value;
+        if (names && unset(above->item[i]) && !there)
+            return qt_fail_at(QT_ERECIPE, above->item[i]->pos, "%s: there is no '%s' to take away", above->key[i], above->key[i]);
+        if (names && unset(above->item[i])) continue;
+        QT_TRY(overlay(a, there, above->item[i], names > 1 ? names - 1 : 0, &value));
+        QT_TRY(put(a, *out, above->key[i], above->key_pos[i], value));
+    }
+    return QT_OK;
+}
+
+/* Two files, one over the other. The changes of arms (named one level deep) and sweeps (two) may hold !unset of their own. */
 static qt_err join(qt_arena *a, const qt_yaml *base, const qt_yaml *over, qt_yaml **out)
 {
-    const qt_yaml *below = qt_yaml_get(base, "arms"), *above = qt_yaml_get(over, "arms");
-    qt_yaml       *arms;
+    static const char *const changes[] = {"arms", "sweep"};
     if (!(*out = qt_yaml_merge(a, base, over))) return QT_EMEM;
-    if (!above || above->kind != QT_YAML_MAP || unset(above)) return QT_OK;
-    if (!(arms = qt_yaml_map(a, above->pos))) return QT_EMEM;
     for (int k = 0; k < 2; k++) {
-        const qt_yaml *from = k ? above : below;
-        for (int i = 0; from && from->kind == QT_YAML_MAP && i < from->n; i++)
-            QT_TRY(unset(from->item[i]) ? qt_yaml_remove(a, arms, from->key[i], from->item[i]->pos)
-                                        : qt_yaml_put(a, arms, from->key[i], from->item[i]));
-        for (int i = 0; from && from->kind == QT_YAML_MAP && i < from->n; i++)
-            for (int j = 0; j < arms->n; j++)
-                if (!strcmp(arms->key[j], from->key[i])) arms->key_pos[j] = from->key_pos[i];
+        const qt_yaml *above = qt_yaml_get(over, changes[k]);
+        qt_yaml       *value;
+        if (!above || unset(above)) continue;
+        QT_TRY(overlay(a, qt_yaml_get(base, changes[k]), above, k + 1, &value));
+        QT_TRY(qt_yaml_put(a, *out, changes[k], value));
     }
-    return qt_yaml_put(a, *out, "arms", arms);
+    return QT_OK;
 }
 
 static qt_err load(qt_arena *a, const char *file, qt_pos at, const chain *up, qt_yaml **out);
@@ -264,7 +289,7 @@ static qt_err expand_variables(qt_arena *a, qt_yaml *root)
     if (vars->kind != QT_YAML_MAP) return qt_fail_at(QT_ERECIPE, vars->pos, "vars: expected a map of name: value, found %s", qt_yaml_kind_name(vars));
     for (int i = 0; i < vars->n; i++) e = substitute(a, &vars->item[i], vars, i) == QT_OK ? e : QT_ERECIPE;
     for (int i = 0; i < root->n; i++)
-        if (strcmp(root->key[i], "vars") && strcmp(root->key[i], "arms"))
+        if (strcmp(root->key[i], "vars") && strcmp(root->key[i], "arms") && strcmp(root->key[i], "sweep"))
             e = substitute(a, &root->item[i], vars, vars->n) == QT_OK ? e : QT_ERECIPE;
     return e;
 }
@@ -273,6 +298,7 @@ qt_err qt_recipe_tree(qt_arena *a, const char *file, qt_sets sets, const char *a
 {
     qt_err e = load(a, file, (qt_pos){0}, NULL, out);
     if (!*out) return e;
+    if (qt_sweep_expand(a, *out) != QT_OK) return QT_ERECIPE;
     if (arm && apply_arm(a, *out, arm) != QT_OK) e = QT_ERECIPE;
     for (int i = 0; i < sets.n; i++) e = apply_word(a, *out, sets.word[i], i + 1) == QT_OK ? e : QT_ERECIPE;
     return expand_variables(a, *out) == QT_OK ? e : QT_ERECIPE;

@@ -45,6 +45,12 @@ static message *split(const char *text, int *n)
 
 static bool same_line(const message *a, const message *b) { return a->n == b->n && !strncmp(a->line, b->line, a->n); }
 
+/* Has another arm said so already? */
+static bool told(const message *old, const message *m)
+{
+    return old->n > m->n && !strncmp(old->line, m->line, m->n) && !strncmp(old->line + m->n, " (arm '", 7);
+}
+
 static bool same_place(const message *a, const message *b)
 {
     return a->file && b->file && a->row == b->row && a->col == b->col && a->file_n == b->file_n && !strncmp(a->file, b->file, a->file_n);
@@ -64,7 +70,7 @@ void qt_messages_merge(char *before, bool places, const char *arm)
     for (int i = 0; i < n_old; i++) give(&old[i], NULL);
     for (int i = 0; i < n_new; i++) {
         bool known = false;
-        for (int k = 0; k < n_old; k++) known |= same_line(&old[k], &fresh[i]) || (places && same_place(&old[k], &fresh[i]));
+        for (int k = 0; k < n_old; k++) known |= same_line(&old[k], &fresh[i]) || told(&old[k], &fresh[i]) || (places && same_place(&old[k], &fresh[i]));
         if (!known) give(&fresh[i], arm);
     }
     qt_free(old), qt_free(fresh), qt_free(before), qt_free(now);

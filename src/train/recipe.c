@@ -11,7 +11,7 @@ typedef struct top {
     const char    *name, *doc, *paper;
     int            engine;
     const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *memory, *lora, *schedule, *optim, *lr_schedule, *train, *step, *init, *phases, *export, *arms,
-        *seeds, *claims;
+        *sweep, *seeds, *claims;
 } top;
 
 static const qt_field top_fields[] = {
@@ -39,6 +39,7 @@ static const qt_field top_fields[] = {
     QT_F_TREE(top, phases, "~", "list of phases (default: train)"),
     QT_F_TREE(top, export, "~", "list of {format: NAME, ...}: files of deployment to write when the run ends"),
     QT_F_TREE(top, arms, "~", "map of name -> {path: value}: variants that `reproduce` compares"),
+    QT_F_TREE(top, sweep, "~", "axes of a grid of arms: map of axis -> {label: {path: value}}, or path -> [values]"),
     QT_F_TREE(top, seeds, "~", "list of the seeds that `reproduce` runs (default: the seed)"),
     QT_F_TREE(top, claims, "~", "list of what the arms must show"),
     {NULL},
@@ -115,7 +116,7 @@ static qt_err read_top(qt_recipe *r, top *t)
         gather(&e, qt_fail_at(QT_ERECIPE, qt_yaml_get(r->tree, "name")->pos, "name: '%s' cannot be the name of a folder", r->name));
     r->doc = t->doc, r->paper = t->paper, r->seed = t->seed, r->engine_float = t->engine == 1;
     r->model = t->model, r->quant = t->quant, r->lora = t->lora, r->data = t->data, r->optim = t->optim, r->lr_schedule = t->lr_schedule;
-    r->arms = t->arms, r->seeds = t->seeds, r->claims = t->claims, r->memory = t->memory;
+    r->arms = t->arms, r->sweep = t->sweep, r->seeds = t->seeds, r->claims = t->claims, r->memory = t->memory;
     return e;
 }
 
@@ -218,6 +219,17 @@ static qt_err read_list(const qt_yaml *y, const char *path, bool words)
     return e;
 }
 
+static qt_err read_seeds(const qt_yaml *y)
+{
+    qt_err  e = read_list(y, "seeds", false);
+    int64_t v, w;
+    for (int i = 0; e == QT_OK && y && i < y->n; i++)
+        for (int k = 0; k < i; k++)
+            if (qt_yaml_int(y->item[i], &v) && qt_yaml_int(y->item[k], &w) && v == w)
+                gather(&e, qt_fail_at(QT_ERECIPE, y->item[i]->pos, "seeds[%d]: seed %lld stands here twice", i, (long long)v));
+    return e;
+}
+
 static qt_err read_fallback(qt_recipe *r)
 {
     const qt_yaml *y = qt_yaml_get(r->data, "fallback"), *batch = qt_yaml_get(r->data, "batch_size");
@@ -276,7 +288,7 @@ static qt_err read_sections(qt_recipe *r)
     gather(&e, read_stepper(r, t.step));
     gather(&e, read_init(r, t.init));
     gather(&e, read_list(t.tags, "tags", true));
-    gather(&e, read_list(t.seeds, "seeds", false));
+    gather(&e, read_seeds(t.seeds));
     gather(&e, read_desc(r, &qt_losses, t.loss, "loss", &loss, &r->loss_cfg));
     gather(&e, read_desc(r, &qt_metrics, t.metric, "metric", &metric, &metric_cfg));
     r->loss = (const qt_loss *)loss, r->metric = (const qt_metric *)metric;
@@ -300,6 +312,15 @@ int qt_recipe_seeds(const qt_recipe *r, int64_t v[64])
     if (!r->seeds) return v[0] = r->seed, 1;
     for (int i = 0; i < r->seeds->n; i++) qt_yaml_int(r->seeds->item[i], &v[i]);
     return r->seeds->n;
+}
+
+qt_err qt_recipe_limit(const qt_recipe *r, int seeds, int64_t most)
+{
+    const qt_yaml *y = r->sweep ? r->sweep : r->arms ? r->arms : r->tree;
+    int64_t        own[64], n = seeds ? seeds : qt_recipe_seeds(r, own), arms = r->arms ? r->arms->n : 1;
+    if (arms * n <= most) return QT_OK;
+    return qt_fail_at(QT_ERECIPE, y->pos, "%lld arms and %lld seed%s are %lld runs, more than %lld (--max-runs %lld allows them)", (long long)arms,
+                      (long long)n, n > 1 ? "s" : "", (long long)(arms * n), (long long)most, (long long)(arms * n));
 }
 
 /* ---- the deep check -------------------------------------------------------------------------------------------------------- */

@@ -7,17 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_ARMS = 64 };
-
 typedef struct bench {
     qt_arena                 *arena;
     const qt_reproduce_opts  *o;
     qt_recipe                *recipe;  /* without an arm */
     const char               *root;
     int                       n_arms, n_seeds;
-    const char               *arm[MAX_ARMS];
+    const char               *arm[QT_MAX_ARMS];
     int64_t                   seed[64];
-    bool                      diverged[MAX_ARMS][64];
+    bool                      diverged[QT_MAX_ARMS][64];
     bool                      fallback;
 } bench;
 
@@ -64,21 +62,22 @@ static qt_err find_recipe(qt_arena *a, const char *word, const char **file)
 /* The arm that another one begins with, NULL if none. */
 static const char *source_of(const bench *b, const char *arm)
 {
-    qt_recipe *r;
-    return qt_recipe_load(b->arena, b->recipe->file, 0, NULL, arm, &r) == QT_OK ? r->init.arm : NULL;
+    const char *set = "seed=1"; /* with a word of the command line other arms are not checked once more */
+    qt_recipe  *r;
+    return qt_recipe_load(b->arena, b->recipe->file, 1, &set, arm, &r) == QT_OK ? r->init.arm : NULL;
 }
 
 /* Arms in the order of the file, but an arm after the one it begins with. */
 static qt_err order_arms(bench *b)
 {
     const qt_yaml *arms = b->recipe->arms;
-    bool           placed[MAX_ARMS] = {false}, moved = true;
-    const char    *source[MAX_ARMS];
+    bool           placed[QT_MAX_ARMS] = {false}, moved = true;
+    const char    *source[QT_MAX_ARMS];
     if (!arms || !arms->n) {
         b->arm[b->n_arms++] = NULL;
         return QT_OK;
     }
-    QT_CHECK(arms->n <= MAX_ARMS, QT_ERECIPE, "%s: more than %d arms", b->recipe->file, MAX_ARMS);
+    QT_CHECK(arms->n <= QT_MAX_ARMS, QT_ERECIPE, "%s: more than %d arms", b->recipe->file, QT_MAX_ARMS);
     for (int i = 0; i < arms->n; i++) source[i] = source_of(b, arms->key[i]);
     while (moved) {
         moved = false;
@@ -321,15 +320,36 @@ static void print_values(FILE *f, const bench *b, const row *w)
     fprintf(f, "}");
 }
 
+/* The axes of a sweep with their labels, for plots. */
+static void print_axes(FILE *f, const qt_yaml *sweep)
+{
+    if (sweep) fprintf(f, ",\n \"axes\": [");
+    for (int k = 0; sweep && k < sweep->n; k++) {
+        fprintf(f, "%s{\"axis\": ", k ? ", " : ""), print_string(f, sweep->key[k]), fprintf(f, ", \"labels\": [");
+        for (int i = 0; i < sweep->item[k]->n; i++) fprintf(f, "%s", i ? ", " : ""), print_string(f, sweep->item[k]->key[i]);
+        fprintf(f, "]}");
+    }
+    if (sweep) fprintf(f, "]");
+}
+
+static void print_point(FILE *f, const qt_yaml *sweep, const char *arm)
+{
+    const char *label[QT_MAX_AXES];
+    if (!qt_sweep_point(sweep, arm, label)) return;
+    fprintf(f, ", \"point\": [");
+    for (int k = 0; k < sweep->n; k++) fprintf(f, "%s", k ? ", " : ""), print_string(f, label[k]);
+    fprintf(f, "]");
+}
+
 static void print_json(FILE *f, const bench *b, const row *rows, const qt_verdict *v, int n, const char *verdict)
 {
     fprintf(f, "{\"recipe\": "), print_string(f, b->recipe->name), fprintf(f, ", \"seeds\": [");
     for (int k = 0; k < b->n_seeds; k++) fprintf(f, "%s%lld", k ? ", " : "", (long long)b->seed[k]);
-    fprintf(f, "]"), print_origin(f, b);
+    fprintf(f, "]"), print_origin(f, b), print_axes(f, b->recipe->sweep);
     fprintf(f, ",\n \"arms\": [");
     for (int i = 0; i < b->n_arms; i++) {
         const row *w = &rows[i];
-        fprintf(f, "%s{\"arm\": ", i ? ",\n  " : ""), print_string(f, arm_name(b, i));
+        fprintf(f, "%s{\"arm\": ", i ? ",\n  " : ""), print_string(f, arm_name(b, i)), print_point(f, b->recipe->sweep, arm_name(b, i));
         if (w->classes) print_number(f, "accuracy", qt_sample_mean(&w->accuracy)), print_number(f, "accuracy_sd", qt_sample_sd(&w->accuracy));
         if (w->tokens) print_number(f, "perplexity", qt_sample_mean(&w->perplexity));
         print_number(f, "loss", qt_sample_mean(&w->loss)), print_number(f, "bits_per_weight", qt_sample_mean(&w->bits)),
@@ -419,6 +439,7 @@ static qt_err reproduce(qt_arena *a, const char *file, const qt_reproduce_opts *
     if (!b) return QT_EMEM;
     b->arena = a, b->o = o;
     QT_TRY(qt_recipe_load(a, file, 0, NULL, NULL, &b->recipe));
+    QT_TRY(qt_recipe_limit(b->recipe, o->n_seeds, o->max_runs ? o->max_runs : QT_MAX_RUNS));
     b->root = root ? root : qt_arena_sprintf(a, "runs/%s", b->recipe->name);
     b->n_seeds = o->n_seeds ? o->n_seeds : qt_recipe_seeds(b->recipe, b->seed);
     if (o->n_seeds) memcpy(b->seed, o->seeds, (size_t)o->n_seeds * sizeof *o->seeds);

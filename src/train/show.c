@@ -20,7 +20,7 @@ static qt_err trimmed(const qt_recipe *r, int n, const char *const *drop, qt_yam
 
 qt_err qt_recipe_print(FILE *f, const qt_recipe *r, const qt_yaml *data)
 {
-    static const char *const drop[] = {"vars", "arms", "claims", "seeds", "tags", "doc", "paper"};
+    static const char *const drop[] = {"vars", "arms", "sweep", "claims", "seeds", "tags", "doc", "paper"};
     qt_yaml                 *y;
     QT_TRY(trimmed(r, sizeof drop / sizeof *drop, drop, &y));
     QT_TRY(qt_yaml_put(r->arena, y, "data", qt_yaml_copy(r->arena, data)));
@@ -185,9 +185,9 @@ static qt_err show_cost(FILE *f, qt_recipe *r)
 
 qt_err qt_recipe_show(FILE *f, qt_recipe *r, bool cost)
 {
-    static const char *const drop[] = {"vars"};
+    static const char *const drop[] = {"vars", "sweep"}; /* what they come to is there */
     qt_yaml                 *y;
-    QT_TRY(trimmed(r, 1, drop, &y));
+    QT_TRY(trimmed(r, 2, drop, &y));
     qt_yaml_print(f, y);
     return cost ? show_cost(f, r) : QT_OK;
 }

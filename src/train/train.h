@@ -22,6 +22,14 @@ typedef struct qt_sets {
  * *out is NULL if the files could not be read; after other errors it is the tree as far as it came. */
 qt_err qt_recipe_tree(qt_arena *a, const char *file, qt_sets sets, const char *arm, qt_yaml **out);
 
+/* ---- sweep.c: a grid of arms ------------------------------------------------------------------------------------------------------ */
+
+enum { QT_MAX_ARMS = 1024, QT_MAX_AXES = 8 };
+/* Adds an arm for each point of the section `sweep`, if there is one, whose lists of values become maps. */
+qt_err qt_sweep_expand(qt_arena *a, qt_yaml *root);
+/* The labels of an arm that is a point of the sweep, one an axis; false if it is none. */
+bool   qt_sweep_point(const qt_yaml *sweep, const char *arm, const char *label[QT_MAX_AXES]);
+
 /* ---- messages.c: the errors of a recipe, gathered over several readings of it ------------------------------------------------------ */
 
 /* Gives the messages `before` (of qt_error_take) back, and after them those of now that add something: that are not among `before`, nor
@@ -68,7 +76,7 @@ typedef struct qt_recipe {
     qt_pos           stepper_pos;
     int              n_exports;
     struct { const struct qt_exporter *exporter; void *cfg; qt_pos pos; } export[QT_MAX_EXPORTS]; /* made when the run ends */
-    const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *seeds, *claims, *memory;
+    const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *sweep, *seeds, *claims, *memory;
     const qt_yaml  *fallback;        /* data section to use when the files of `data` are missing, or NULL */
 } qt_recipe;
 
@@ -86,6 +94,9 @@ qt_err qt_recipe_print(FILE *f, const qt_recipe *r, const qt_yaml *data);
 qt_err qt_recipe_show(FILE *f, qt_recipe *r, bool cost);
 /* Whether one of the phases is `train`. */
 bool   qt_recipe_trains(const qt_recipe *r);
+/* QT_ERECIPE if its arms with so many seeds (0: its own) are more than `most` runs. */
+qt_err qt_recipe_limit(const qt_recipe *r, int seeds, int64_t most);
+enum { QT_MAX_RUNS = 300 }; /* unless the user says otherwise */
 /* The seeds of a recipe: its `seeds`, else its `seed`. v holds 64; the count is returned. */
 int    qt_recipe_seeds(const qt_recipe *r, int64_t v[64]);
 
@@ -361,6 +372,7 @@ typedef struct qt_reproduce_opts {
     int64_t       seeds[64];
     qt_progress   progress;
     int           threads;
+    int64_t       max_runs; /* a recipe of more is refused */
     volatile int *stop;
 } qt_reproduce_opts;
 qt_err qt_reproduce(const char *recipe, const qt_reproduce_opts *o, FILE *out);
