@@ -68,7 +68,7 @@ for c in $("$QTAPE_BIN" list commands | cut -d' ' -f1); do
     expect 0 "^usage: qtape $c" "$c" --help
     expect 0 '^exit codes:' help "$c"
 done
-for k in ops quants layers losses metrics optims schedules datasets phases exporters codecs commands recipes; do
+for k in ops quants layers losses metrics optims schedules datasets phases steppers exporters codecs regularizers commands recipes; do
     expect 0 . list $k
     out=$("$QTAPE_BIN" list $k --json)
     [[ $out == \[*\] ]] || say "list $k --json: no JSON array"

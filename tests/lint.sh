@@ -30,7 +30,7 @@ report "$(files src datasets | awk '
     }')"
 
 # Every descriptor and every field says what it is.
-for kind in ops quants layers losses metrics optims schedules datasets phases exporters codecs commands; do
+for kind in ops quants layers losses metrics optims schedules datasets phases steppers exporters codecs regularizers commands; do
     report "$("$QTAPE_BIN" list $kind --json | grep -E '"doc": (null|"")' | cut -c1-100 | sed "s/^/$kind without doc: /")"
 done
 

@@ -19,7 +19,8 @@ typedef struct qt_kind {
     const qt_desc *const *all;
 } qt_kind;
 
-extern const qt_kind qt_ops, qt_quants, qt_layers, qt_losses, qt_metrics, qt_optims, qt_schedules, qt_datasets, qt_phases, qt_steppers, qt_exporters, qt_codecs;
+extern const qt_kind qt_ops, qt_quants, qt_layers, qt_losses, qt_metrics, qt_optims, qt_schedules, qt_datasets, qt_phases, qt_steppers, qt_exporters,
+    qt_codecs, qt_regularizers;
 
 /* NULL if there is none; with pos.file or not, the message "unknown quant 'lqs', did you mean 'lsq'?" is then added. */
 const qt_desc *qt_desc_find(const qt_kind *k, const char *name, qt_pos pos);

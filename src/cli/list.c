@@ -10,7 +10,8 @@
 static const qt_desc *const none[] = {NULL};
 static const qt_kind        recipes = {"recipes", "recipe", "recipe files: below ./recipes, or where qtape was installed", none};
 const qt_kind *const        qt_kinds[] = {&qt_ops,    &qt_quants,    &qt_layers,   &qt_archs, &qt_losses, &qt_metrics,  &qt_optims,
-                                          &qt_schedules, &qt_datasets, &qt_phases, &qt_steppers, &qt_exporters, &qt_codecs, &qt_commands, &recipes, NULL};
+                                          &qt_schedules, &qt_datasets, &qt_phases, &qt_steppers, &qt_exporters, &qt_codecs, &qt_regularizers,
+                                          &qt_commands, &recipes, NULL};
 
 qt_err qt_kind_find(const char *word, const qt_kind **k)
 {
@@ -208,7 +209,7 @@ static qt_err run(const qt_args *a)
 const qt_command qt_command_list = {
     {"list", "list what there is: operations, quantizers, layers, data sets, recipes ..."},
     "KIND [NAME] [--json]",
-    "KIND is one of ops, quants, layers, losses, metrics, optims, schedules, datasets, phases, exporters, codecs, commands, recipes. With a NAME "
-    "its fields follow:\nname, type, default, bounds and meaning, as a recipe may give them.\n\n"
+    "KIND is one of ops, quants, layers, losses, metrics, optims, schedules, datasets, phases, steppers, exporters, codecs, regularizers,\n"
+    "commands, recipes. With a NAME its fields follow: name, type, default, bounds and meaning, as a recipe may give them.\n\n"
     "  qtape list quants\n  qtape list quants lsq\n  qtape list layers --json",
     options, 1, 2, run};

@@ -66,6 +66,14 @@ static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)
 
 static int64_t macs(const qt_module *m) { return m->p[0]->n * m->out_shape.dim[1] * m->out_shape.dim[2]; }
 
+bool qt_conv2d_walk(const qt_module *m, qt_walk *w)
+{
+    const config *c = m->cfg;
+    if (m->layer != &qt_layer_conv2d) return false;
+    *w = (qt_walk){c->stride, c->padding, c->dilation, c->groups, false};
+    return true;
+}
+
 const qt_layer qt_layer_conv2d = {
     .d = {"conv2d", "convolution of images", NULL, fields, sizeof(config)},
     .quantizes = true,

@@ -274,7 +274,7 @@ qt_tensor *qt_model_penalty(qt_tape *t, qt_model *m, qt_tensor *loss)
             if (site[k] && (k || !m->m[i].frozen) && site[k]->enabled && site[k]->quant->penalty) loss = qt_add(t, loss, site[k]->quant->penalty(t, site[k]));
     }
     t->path = path;
-    return loss;
+    return qt_regularize(t, m, loss);
 }
 
 /* ---- size ------------------------------------------------------------------------------------------------------------------ */

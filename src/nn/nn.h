@@ -80,6 +80,29 @@ typedef struct qt_metric {
     double (*value)(double sum, int64_t n);
 } qt_metric;
 
+/* A term of the loss that looks at weights. Its configuration begins with a qt_regularizer_base, its fields with QT_REGULARIZER_FIELDS. */
+typedef struct qt_regularizer {
+    qt_desc d;
+    qt_tensor *(*apply)(qt_tape *t, const void *cfg, const qt_module *m, qt_tensor *w); /* REQUIRED: w, the weight of m -> one number */
+    qt_err (*suits)(const void *cfg, const qt_module *m); /* OPTIONAL: can it look at this layer? */
+} qt_regularizer;
+
+/* The options that regularize.c handles for all of them. */
+typedef struct qt_regularizer_base {
+    const qt_yaml *match;
+    const char    *name;
+    double         weight;
+    int            reduce;
+    bool           fake_quant;
+} qt_regularizer_base;
+#define QT_REGULARIZER_FIELDS                                                                                                                \
+    {"match", QT_TREE, offsetof(qt_regularizer_base, match), NULL, 0, 0, NULL, "pattern or list of patterns of paths of layers with weights"}, \
+    {"name", QT_STR, offsetof(qt_regularizer_base, name), "~", 0, 0, NULL, "what metrics call it (default: the regularizer's)"},             \
+    {"weight", QT_REAL, offsetof(qt_regularizer_base, weight), NULL, 0, 1e9, NULL, "factor in the loss; 0: it is measured only"},             \
+    {"reduce", QT_ENUM, offsetof(qt_regularizer_base, reduce), "sum", 0, 0, "sum|mean", "over the layers"},                                   \
+    {"fake_quant", QT_BOOL, offsetof(qt_regularizer_base, fake_quant), "false", 0, 0, NULL,                                                   \
+     "look at the weight as its quantizer gives it; the gradient passes the quantizer"}
+
 /* A family of models, {arch: NAME, ...}: writes the list of layers that it stands for, as a recipe would. */
 typedef struct qt_arch {
     qt_desc d;
@@ -92,11 +115,22 @@ extern const qt_kind qt_archs;
 #define QT_L(name) extern const qt_layer qt_layer_##name;
 #define QT_LOSS(name) extern const qt_loss qt_loss_##name;
 #define QT_METRIC(name) extern const qt_metric qt_metric_##name;
+#define QT_REGULARIZER(name) extern const qt_regularizer qt_regularizer_##name;
 #include "nn/layers.def"
+#include "nn/regularizers.def"
 #undef QT_ARCH
 #undef QT_L
 #undef QT_LOSS
 #undef QT_METRIC
+#undef QT_REGULARIZER
+
+/* An element of the `regularize` section. */
+typedef struct qt_term {
+    const qt_regularizer *how;
+    const void           *cfg;
+    const char           *name;
+    int                   n, *module; /* the layers that it looks at */
+} qt_term;
 
 typedef struct qt_model {
     qt_store   *store;
@@ -110,6 +144,8 @@ typedef struct qt_model {
     int        *last;  /* [n] the last module that reads the result of each; -1: none, the model gives it */
     int         last_x; /* of the input */
     bool        thrifty; /* has a `memory` section: to be run on a thrifty tape */
+    qt_term    *term;  /* [n_terms] of the `regularize` section */
+    int         n_terms;
 } qt_model;
 
 /* Builds a model from the `model` list and the `quant` rules into an unsealed store. All errors of the sections are reported in one
@@ -128,6 +164,9 @@ qt_err qt_memory_build(qt_arena *a, const qt_yaml *memory, qt_model *m);
 typedef struct qt_memory { const struct qt_codec *codec; const void *cfg; const qt_yaml *match; } qt_memory;
 qt_err qt_memory_read(qt_arena *a, const qt_yaml *y, const char *path, const qt_model *m, qt_memory *out);
 qt_err qt_memory_savers(qt_arena *a, const qt_memory *how, bool store, qt_model *m);
+/* How a convolution walks over its image. False: m is none. */
+typedef struct qt_walk { int64_t stride, padding, dilation, groups; bool circular; } qt_walk;
+bool qt_conv2d_walk(const qt_module *m, qt_walk *w);
 /* Heads of the model's attention, the most of any layer; 1 if there is none. */
 int64_t qt_model_heads(const qt_model *m);
 /* For generation: memory for the keys and values of max tokens, in the arena, for each attention layer; from then on a forward pass goes on where
@@ -137,7 +176,12 @@ qt_err qt_model_keep(qt_arena *a, qt_model *m, int64_t max);
 void qt_model_forget(qt_model *m, int64_t n);
 /* Does a token see only itself and those before it? */
 bool qt_attention_causal(const qt_module *m);
-/* Sum of the quantizers' penalties added to loss. */
+/* regularize.c: the `regularize` section, after adapters have been put on. */
+qt_err qt_regularize_build(qt_arena *a, const qt_yaml *section, qt_model *m);
+/* The k-th layer's value of a term, without its weight; and all terms added to loss. */
+qt_tensor *qt_term_value(qt_tape *t, qt_model *m, const qt_term *r, int k);
+qt_tensor *qt_regularize(qt_tape *t, qt_model *m, qt_tensor *loss);
+/* Sum of the quantizers' penalties and of the regularizers' terms added to loss. */
 qt_tensor *qt_model_penalty(qt_tape *t, qt_model *m, qt_tensor *loss);
 /* Parameter k of a module: "path.name". */
 qt_err qt_module_param(qt_module *m, qt_store *s, int k, const char *name, qt_param_kind kind, qt_init init, int rank, const int64_t *dim);

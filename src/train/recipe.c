@@ -10,8 +10,8 @@ typedef struct top {
     int64_t        recipe, seed;
     const char    *name, *doc, *paper;
     int            engine;
-    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *memory, *lora, *schedule, *optim, *lr_schedule, *train, *step, *init, *phases, *export, *arms,
-        *sweep, *seeds, *claims;
+    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *memory, *regularize, *lora, *schedule, *optim, *lr_schedule, *train, *step, *init, *phases,
+        *export, *arms, *sweep, *seeds, *claims;
 } top;
 
 static const qt_field top_fields[] = {
@@ -29,6 +29,7 @@ static const qt_field top_fields[] = {
     QT_F_TREE(top, quant, "~", "ordered list of rules; the last that matches wins"),
     QT_F_TREE(top, lora, "~", "adapters on a frozen model: rank, alpha, dropout, targets, variant, pool, freeze, train"),
     QT_F_TREE(top, memory, "~", "how layers keep what backward reads: {codec: NAME, match: layers, ...}"),
+    QT_F_TREE(top, regularize, "~", "list of {use: NAME, match: layers, weight: W, ...}: terms of the loss that look at weights"),
     QT_F_ENUM(top, engine, "auto", "auto|float", "auto: integers where both operands are integers; float: simulate"),
     QT_F_TREE(top, schedule, "~", "when quantization begins and what freezes when"),
     QT_F_TREE(top, optim, "~", "an optimizer (default: adam)"),
@@ -116,7 +117,7 @@ static qt_err read_top(qt_recipe *r, top *t)
         gather(&e, qt_fail_at(QT_ERECIPE, qt_yaml_get(r->tree, "name")->pos, "name: '%s' cannot be the name of a folder", r->name));
     r->doc = t->doc, r->paper = t->paper, r->seed = t->seed, r->engine_float = t->engine == 1;
     r->model = t->model, r->quant = t->quant, r->lora = t->lora, r->data = t->data, r->optim = t->optim, r->lr_schedule = t->lr_schedule;
-    r->arms = t->arms, r->sweep = t->sweep, r->seeds = t->seeds, r->claims = t->claims, r->memory = t->memory;
+    r->arms = t->arms, r->sweep = t->sweep, r->seeds = t->seeds, r->claims = t->claims, r->memory = t->memory, r->regularize = t->regularize;
     return e;
 }
 
@@ -367,6 +368,7 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section, bool claims)
     if (r->model) gather(&e, qt_model_build(r->arena, s, r->model, r->quant, in, info->classes, &m));
     if (m && e == QT_OK) gather(&e, qt_lora_apply(r->arena, r->lora, m));
     if (m && info->known && e == QT_OK) gather(&e, qt_memory_build(r->arena, r->memory, m));
+    if (m && info->known && e == QT_OK) gather(&e, qt_regularize_build(r->arena, r->regularize, m));
     if (m && info->known && e == QT_OK && r->stepper->make) gather(&e, r->stepper->make(r->arena, r->stepper_cfg, m, r->stepper_pos));
     for (int i = 0; m && info->known && e == QT_OK && i < r->n_exports; i++)
         if (r->export[i].exporter->check) gather(&e, r->export[i].exporter->check(r, m, r->export[i].cfg, r->export[i].pos));

@@ -69,6 +69,7 @@ static qt_err build(qt_run *r)
     QT_TRY(qt_model_build(&r->arena, r->store, rc->model, rc->quant, in, info->classes, &r->model));
     QT_TRY(qt_lora_apply(&r->arena, rc->lora, r->model));
     QT_TRY(qt_memory_build(&r->arena, rc->memory, r->model));
+    QT_TRY(qt_regularize_build(&r->arena, rc->regularize, r->model));
     if (rc->stepper->make) QT_TRY(rc->stepper->make(&r->arena, rc->stepper_cfg, r->model, rc->stepper_pos));
     QT_TRY(qt_optimizer_make(&r->arena, r->store, rc->optim, &r->optim));
     QT_TRY(qt_lr_make(&r->arena, rc->lr_schedule, &r->lr));

@@ -76,7 +76,7 @@ typedef struct qt_recipe {
     qt_pos           stepper_pos;
     int              n_exports;
     struct { const struct qt_exporter *exporter; void *cfg; qt_pos pos; } export[QT_MAX_EXPORTS]; /* made when the run ends */
-    const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *sweep, *seeds, *claims, *memory;
+    const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *sweep, *seeds, *claims, *memory, *regularize;
     const qt_yaml  *fallback;        /* data section to use when the files of `data` are missing, or NULL */
 } qt_recipe;
 
