@@ -168,6 +168,56 @@ static void test_training(void **state)
     assert_int_equal(few, many);
 }
 
+static double measured(const char *dir, const char *path, const char *key)
+{
+    qt_arena       a = {0};
+    const qt_yaml *y;
+    double         v;
+    assert_ok(qt_metrics_last(&a, dir, "measure", path, &y));
+    assert_true(qt_yaml_real(qt_yaml_get(y, key), &v));
+    qt_arena_free(&a);
+    return v;
+}
+
+/* Values of a layer and of all, for claims; names with dots are found too. */
+static void test_measured(void **state)
+{
+    (void)state;
+    static R  w[16 * 64];
+    int64_t   n;
+    double    a, b, total = trained("m", 0, NULL, w, &n);
+    const char *dotted[] = {"model=[flatten, {name: g, repeat: 1, layers: [{use: linear, out: 16, name: a}]}, {use: linear, out: 10, name: b}]",
+                            "quant[0].match=g.0.a", "regularize[0].match=[g.0.a, b]", "regularize[1].match=g.0.a"};
+    a = measured("m", "orthogonal", "a"), b = measured("m", "orthogonal", "b");
+    assert_true(fabs(a + b - total) < 1e-6 * total);
+    assert_true(fabs(measured("m", "orthogonal", "total") - total) < 1e-6 * total);
+    qt_arena   arena = {0};
+    qt_recipe *r;
+    qt_run    *run;
+    qt_result  res;
+    assert_ok(qt_recipe_load(&arena, "r.yaml", 4, dotted, NULL, &r));
+    assert_ok(qt_run_new(r, "d", NULL, true, QT_PROGRESS_QUIET, &run));
+    assert_ok(qt_run_go(run, &res));
+    assert_true(measured("d", "orthogonal.g.0", "a") > 0);
+    assert_true(fabs(measured("d", "orthogonal.g.0", "a") + measured("d", "orthogonal", "b") - measured("d", "orthogonal", "total")) < 1e-4);
+    qt_run_free(run), qt_arena_free(&arena);
+}
+
+static void test_claims(void **state)
+{
+    (void)state;
+    qt_arena    a = {0};
+    qt_recipe  *r;
+    static char text[2000];
+    snprintf(text, sizeof text, "%sclaims:\n  - {say: s, arm: base, metric: measure.orthogonal.a, at_most: 1}\n"
+                                "  - {say: s, arm: base, metric: measure.sine.total, at_most: 1}\n"
+                                "  - {say: s, arm: base, metric: measure.sine.b, at_most: 1}\n", recipe);
+    put_file("c.yaml", text);
+    assert_int_equal(qt_recipe_load(&a, "c.yaml", 0, NULL, NULL, &r), QT_ERECIPE);
+    assert_errors("c.yaml:11:33: claims[2].metric: nothing in arm 'base' measures 'sine.b'");
+    qt_arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +225,8 @@ int main(void)
         cmocka_unit_test(test_loss),
         cmocka_unit_test(test_fake_quant),
         cmocka_unit_test(test_training),
+        cmocka_unit_test(test_measured),
+        cmocka_unit_test(test_claims),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }

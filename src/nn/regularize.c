@@ -4,7 +4,7 @@
  *
  * w being the layer's weight as the optimizer moves it or, with fake_quant, as its quantizer gives it; the gradient then passes the
  * quantizer as the layer's own does. The values are recorded on the tape behind the task's loss, so backward needs nothing more. A weight that two
- * layers share counts once, with the layer that owns it. */
+ * layers share counts once, with the layer that owns it. Evaluations measure every term without its W (train/measure.c). */
 #include "nn/build.h"
 #include <string.h>
 

@@ -6,7 +6,7 @@
  * the values of each seed. Metrics: test.accuracy (the default), test.loss, train.loss (the mean of the last epoch's step events),
  * val.accuracy, val.loss, test.perplexity and val.perplexity of text, another metric of the recipe as test.NAME, bits_per_weight, bytes,
  * params, seconds, samples_per_s or tokens_per_s, peak_rss_mb, quant.SITE.FIELD of a site's last quant event, and measure.PATH.NAME of the last
- * event in which a phase or the stepper has measured that. */
+ * event in which a phase, the stepper or a regularizer has measured that. */
 #include "train/train.h"
 #include <math.h>
 #include <string.h>
@@ -173,14 +173,14 @@ static bool one_matches(const char *patterns, const char *word)
     return false;
 }
 
-/* "measure.PATH.NAME" of a metric that is about arm: does one of its phases, or its stepper, measure that? */
-static qt_err check_measure(const qt_recipe *r, const qt_yaml *map, const char *path, const char *arm, const char *metric)
+/* "measure.PATH.NAME" of a metric that is about arm: does one of its phases, its stepper or a regularizer measure that? */
+static qt_err check_measure(const qt_recipe *r, const qt_model *m, const qt_yaml *map, const char *path, const char *arm, const char *metric)
 {
     const qt_yaml *y = qt_yaml_get(map, "metric");
     if (!metric || strncmp(metric, "measure.", 8) || strcmp(arm, r->arm ? r->arm : "base")) return QT_OK;
     for (int i = 0; i < r->n_phases; i++)
         if (one_matches(r->phase[i].phase->gives, metric + 8)) return QT_OK;
-    if (one_matches(r->stepper->gives, metric + 8)) return QT_OK;
+    if (one_matches(r->stepper->gives, metric + 8) || qt_term_measures(m, metric + 8)) return QT_OK;
     return qt_fail_at(QT_ERECIPE, y ? y->pos : map->pos, "%s.metric: nothing in arm '%s' measures '%s'", path, arm, metric + 8);
 }
 
@@ -195,9 +195,10 @@ static qt_err check_kind(const qt_recipe *r, const qt_yaml *map, const char *pat
                       text ? "text has" : "data other than text have", text ? "perplexity" : "accuracy", text ? "tokens" : "samples");
 }
 
-qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s, bool text)
+qt_err qt_claims_check_sites(const qt_recipe *r, const qt_model *m, bool text)
 {
-    qt_err e = QT_OK;
+    const qt_store *s = m->store;
+    qt_err          e = QT_OK;
     for (int i = 0; r->claims && i < r->claims->n; i++) {
         claim c = {0};
         bound b = {0};
@@ -206,8 +207,8 @@ qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s, bool text)
         snprintf(path, sizeof path, "claims[%d]", i);
         if (check_kind(r, r->claims->item[i], path, c.metric, text) != QT_OK) e = QT_ERECIPE;
         if (b.arm && check_kind(r, r->claims->item[i], path, b.metric, text) != QT_OK) e = QT_ERECIPE;
-        if (check_measure(r, r->claims->item[i], path, c.arm, c.metric) != QT_OK) e = QT_ERECIPE;
-        if (b.arm && check_measure(r, r->claims->item[i], path, b.arm, b.metric ? b.metric : c.metric) != QT_OK) e = QT_ERECIPE;
+        if (check_measure(r, m, r->claims->item[i], path, c.arm, c.metric) != QT_OK) e = QT_ERECIPE;
+        if (b.arm && check_measure(r, m, r->claims->item[i], path, b.arm, b.metric ? b.metric : c.metric) != QT_OK) e = QT_ERECIPE;
         if (check_site(r, r->claims->item[i], path, c.arm, c.metric, s) != QT_OK) e = QT_ERECIPE;
         if (b.arm && check_site(r, r->claims->item[i], path, b.arm, b.metric ? b.metric : c.metric, s) != QT_OK) e = QT_ERECIPE;
     }

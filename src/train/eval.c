@@ -210,6 +210,7 @@ qt_err qt_run_eval_event(qt_run *r, qt_split split, qt_result *res)
     QT_TRY(evaluate(r, split, true, res, NULL, NULL));
     qt_metrics_eval(r, "eval", split, res, (double)res->n / (qt_clock() - start));
     if (qt_data_size(r->data, QT_TRAIN) > 0) QT_TRY(qt_noise_events(r));
+    QT_TRY(qt_measure_terms(r));
     r->last_eval = *res, r->eval_step = r->step, r->eval_split = split;
     return QT_OK;
 }

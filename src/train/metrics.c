@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 typedef struct line {
-    char   text[2048];
+    char   text[1 << 16]; /* a number takes some 40 bytes: there may be hundreds of them */
     size_t n;
 } line;
 

@@ -374,7 +374,7 @@ static qt_err check_build(qt_recipe *r, const qt_yaml *section, bool claims)
         if (r->export[i].exporter->check) gather(&e, r->export[i].exporter->check(r, m, r->export[i].cfg, r->export[i].pos));
     for (int i = 0; m && info->known && e == QT_OK && i < r->n_phases; i++)
         if (r->phase[i].phase->check_model) gather(&e, r->phase[i].phase->check_model(r->arena, r->phase[i].cfg, m));
-    if (claims && m && info->known && e == QT_OK) gather(&e, qt_claims_check_sites(r, s, info->ids > 0));
+    if (claims && m && info->known && e == QT_OK) gather(&e, qt_claims_check_sites(r, m, info->ids > 0));
     if (m && info->known && e == QT_OK) gather(&e, qt_optimizer_make(r->arena, s, r->optim, &o));
     else if (r->optim) gather(&e, qt_desc_read(r->arena, &qt_optims, r->optim, "optim", NULL, &d, &cfg));
     for (int i = 0; data && info->known && i < r->n_phases; i++)

@@ -301,6 +301,14 @@ qt_err qt_metrics_last(qt_arena *a, const char *dir, const char *event, const ch
 qt_err qt_metrics_train_loss(qt_arena *a, const char *dir, double *mean);
 double qt_peak_rss_mb(void);
 
+/* ---- measure.c: `measure` events about layers -------------------------------------------------------------------------------------- */
+
+/* n numbers whose names begin with a layer's path ("blk.0.conv1", "conv1_max"): claims speak of them as measure.WHAT.NAME. */
+qt_err qt_measure_layers(qt_run *r, const char *what, int n, const char *const *name, const double *v);
+/* The terms of the `regularize` section, on the averaged weights where there are any; and is "NAME.LAYER" or "NAME.total" one of them? */
+qt_err qt_measure_terms(qt_run *r);
+bool   qt_term_measures(const qt_model *m, const char *metric);
+
 /* ---- progress.c: stderr and log.txt ---------------------------------------------------------------------------------------------- */
 
 void qt_run_log(qt_run *r, const char *fmt, ...) QT_PRINTF(2, 3);
@@ -358,7 +366,7 @@ typedef struct qt_verdict { bool pass; char text[512]; } qt_verdict;
 /* Syntax and references of the claims section. */
 qt_err qt_claims_check(const qt_recipe *r);
 /* Of claims that are right otherwise: does the model of this recipe's arm have the quantizers they speak of, and the data the metrics? */
-qt_err qt_claims_check_sites(const qt_recipe *r, const qt_store *s, bool text);
+qt_err qt_claims_check_sites(const qt_recipe *r, const qt_model *m, bool text);
 /* Judges claim i. */
 qt_err qt_claim_judge(const qt_recipe *r, int i, qt_lookup lookup, void *arg, qt_verdict *v);
 const char *qt_claim_say(const qt_recipe *r, int i);
