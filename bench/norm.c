@@ -1,4 +1,4 @@
-/* Speed of the L1 norms against the common (L2) ones, forward and backward, as ratios of medians measured in turns: one run of either, then
+/* Speed of the L1 norms, and of the one computed in integers, against the common (L2) ones, forward and backward, as ratios of medians measured in turns: one run of either, then
  * the other. The gradient of x is written, not added to, as in a network. Beside the ratios stands the traffic that no norm can avoid (x read,
  * y written; x and dy read, dx written: 20 bytes a number of float) over the time, and the speed of a plain copy of x, its bytes counted
  * twice. Usage: bench_norm [threads] */
@@ -38,6 +38,11 @@ static void fill(R *x, int64_t n, uint64_t stream)
 typedef qt_tensor *(*norm)(qt_tape *t, qt_tensor *x, qt_tensor *p[4]); /* p: weight, bias, running mean, running variance or deviation */
 static qt_tensor *batch(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return qt_batch_norm(t, x, p[0], p[1], p[2], p[3], true, 0.1, 1e-5); }
 static qt_tensor *l1_batch(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return qt_l1_batch_norm(t, x, p[0], p[1], p[2], p[3], true, 0.1, 1e-5); }
+static qt_tensor *l1_batch_int(qt_tape *t, qt_tensor *x, qt_tensor *p[4])
+{
+    static const qt_l1_codes_cfg how = {8, 8, 1};
+    return qt_l1_batch_norm_codes(t, x, p[0], p[1], p[2], p[3], &how, 0.1, 1e-5);
+}
 static qt_tensor *layer(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return qt_layer_norm(t, x, p[0], p[1], 1e-5); }
 static qt_tensor *l1_layer(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return qt_l1_layer_norm(t, x, p[0], p[1], 1e-5); }
 
@@ -94,7 +99,7 @@ static void compare(const char *name, norm l2, norm l1, int rank, const int64_t 
         }
     for (int p = 0; p < 3; p++)
         for (int k = 0; k < 2; k++) mid[p][k] = median(time[p][k]);
-    printf("%-10s %-20s %7.1f MB | ratio L1/L2 forward %5.2f backward %5.2f both %5.2f | GB/s L2 %5.1f L1 %5.1f copy %5.1f\n", name,
+    printf("%-11s %-20s %7.1f MB | ratio L1/L2 forward %5.2f backward %5.2f both %5.2f | GB/s L2 %5.1f L1 %5.1f copy %5.1f\n", name,
            qt_shape_str(m[0].x, shape), 1e-6 * bytes, mid[0][0] / mid[0][1], mid[1][0] / mid[1][1], mid[2][0] / mid[2][1],
            1e-9 * ARRAYS * bytes / mid[2][0], 1e-9 * ARRAYS * bytes / mid[2][1], 2e-9 * bytes / median(copied));
     fflush(stdout);
@@ -108,6 +113,7 @@ int main(int argc, char **argv)
     static const int64_t rows[][2] = {{128, 512}, {256, 512}}, tokens[][2] = {{2048, 128}, {8192, 256}};
     qt_set_threads(argc > 1 ? atoi(argv[1]) : 0);
     for (size_t i = 0; i < sizeof image / sizeof *image; i++) compare("batch norm", batch, l1_batch, 4, image[i], image[i][1]);
+    for (size_t i = 0; i < sizeof image / sizeof *image; i++) compare("in integers", batch, l1_batch_int, 4, image[i], image[i][1]);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) compare("batch norm", batch, l1_batch, 2, rows[i], rows[i][1]);
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) compare("layer norm", layer, l1_layer, 2, tokens[i], tokens[i][1]);
     return 0;

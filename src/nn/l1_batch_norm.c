@@ -1,21 +1,29 @@
 /* Batch normalization of channels by the mean absolute deviation: [C] or [C, H, W]. Without squares and roots it can be computed in integers,
  * and is smoother to train under few bits. The deviation of normal numbers is sqrt(2/pi) of their standard deviation, so the learned weight
  * starts there (gain_init) and what comes out has variance 1, as from batch_norm; from 1 it would have 1.57. weight and bias are learned;
- * running_mean and running_sigma are buffers, with frozen_stats as in batch_norm. Guo et al., arXiv 2411.10948. */
+ * running_mean and running_sigma are buffers, with frozen_stats as in batch_norm. l1_batch_norm_int is the same layer, in training computed in
+ * integers forward and backward (ops/l1_norm_int.c); in evaluation both are one affine map of each channel. Guo et al., arXiv 2411.10948. */
 #include "nn/nn.h"
 
 enum { WEIGHT, BIAS, MEAN, SIGMA };
 
 typedef struct config {
-    double eps, momentum, gain_init;
-    bool   affine;
+    double  eps, momentum, gain_init;
+    bool    affine;
+    int64_t num_bits, grad_bits; /* 0: numbers */
 } config;
 
-static const qt_field fields[] = {
-    QT_F_REAL(config, eps, "1e-5", 0, 1, "added to the mean absolute deviation"),
-    QT_F_REAL(config, momentum, "0.1", 0, 1, "share of the batch's statistics in the running ones"),
-    QT_F_REAL(config, gain_init, "0.7978845608028654", 0, 1e6, "the scale that training starts from, sqrt(2/pi)"),
-    QT_F_BOOL(config, affine, "true", "learn a scale and an offset for each channel"),
+#define FIELDS                                                                                                     \
+    QT_F_REAL(config, eps, "1e-5", 0, 1, "added to the mean absolute deviation"),                                  \
+    QT_F_REAL(config, momentum, "0.1", 0, 1, "share of the batch's statistics in the running ones"),               \
+    QT_F_REAL(config, gain_init, "0.7978845608028654", 0, 1e6, "the scale that training starts from, sqrt(2/pi)"), \
+    QT_F_BOOL(config, affine, "true", "learn a scale and an offset for each channel")
+
+static const qt_field fields[] = {FIELDS, {NULL}};
+static const qt_field int_fields[] = {
+    FIELDS,
+    QT_F_INT(config, num_bits, "8", 2, 8, "bits of the integers that are normalized"),
+    QT_F_INT(config, grad_bits, "8", 2, 8, "bits of the gradient"),
     {NULL},
 };
 
@@ -36,6 +44,10 @@ static qt_err build(qt_module *m, qt_store *s)
 static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
 {
     const config *c = m->cfg;
+    if (c->num_bits && t->train && !m->frozen_stats) {
+        const qt_l1_codes_cfg how = {(int)c->num_bits, (int)c->grad_bits, qt_hash(m->path)};
+        return qt_l1_batch_norm_codes(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[SIGMA], &how, c->momentum, c->eps);
+    }
     return qt_l1_batch_norm(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[SIGMA], !m->frozen_stats, c->momentum, c->eps);
 }
 
@@ -63,6 +75,15 @@ static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)
 const qt_layer qt_layer_l1_batch_norm = {
     .d = {"l1_batch_norm", "channels brought to mean 0 and mean absolute deviation 1 over the batch", "Guo et al., arXiv 2411.10948", fields,
           sizeof(config)},
+    .token_rank = 3,
+    .build = build,
+    .forward = forward,
+    .affine = affine,
+    .sizes = sizes,
+};
+
+const qt_layer qt_layer_l1_batch_norm_int = {
+    .d = {"l1_batch_norm_int", "l1_batch_norm, in training computed in integers", "Guo et al., arXiv 2411.10948", int_fields, sizeof(config)},
     .token_rank = 3,
     .build = build,
     .forward = forward,
