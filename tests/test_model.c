@@ -168,6 +168,7 @@ static void test_every_layer(void **state)
         {"rms_norm", {1, {6}}},
         {"l1_batch_norm", {3, {2, 5, 5}}},
         {"{use: l1_batch_norm, affine: false}", {1, {6}}},
+        {"l1_batch_norm_int", {3, {2, 5, 5}}},
         {"l1_layer_norm", {2, {3, 6}}},
         {"{use: l1_layer_norm, affine: false}", {1, {6}}},
         {"relu", {1, {6}}},
