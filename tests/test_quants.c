@@ -113,6 +113,7 @@ static void test_channels(void **state)
     channel_is_tensor(A, "{use: uniform, num_bits: 4, granularity: channel, observer: entropy}");
     channel_is_tensor(W, "{use: lsq, num_bits: 3, granularity: channel, grad_scale: none}");
     channel_is_tensor(A, "{use: lsq, num_bits: 3, granularity: channel, grad_scale: none, init: mse}");
+    channel_is_tensor(W, "{use: double_rounding, granularity: channel}");
     channel_is_tensor(A, "{use: lsq_plus, num_bits: 3, granularity: channel, grad_scale: none}");
     channel_is_tensor(W, "{use: lsq_plus, num_bits: 3, granularity: channel, grad_scale: none}");
     channel_is_tensor(W, "{use: binary, granularity: channel}");

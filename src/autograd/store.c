@@ -68,6 +68,23 @@ qt_tensor *qt_param_add(qt_store *s, const char *name, qt_param_kind kind, qt_in
     return &p->t;
 }
 
+/* A parameter's tensor is its first member. */
+qt_tensor *qt_param_row(qt_tape *t, qt_tensor *param, int k)
+{
+    qt_param  *p = (qt_param *)param;
+    qt_tensor *row;
+    if (!p->rows) return param;
+    QT_ASSERT(k >= 0 && k < p->rows);
+    if (!(row = qt_tape_alloc(t, sizeof *row))) return param;
+    *row = (qt_tensor){.data = param->data, .grad = param->grad, .n = param->n / p->rows, .rank = (int8_t)(param->rank - 1), .flags = param->flags,
+                       .name = param->name};
+    memcpy(row->dim, param->dim + 1, (size_t)row->rank * sizeof *row->dim);
+    if (row->data) row->data += k * row->n;
+    if (row->grad) row->grad += k * row->n;
+    if (t->grad && row->grad) p->used |= (uint64_t)1 << k;
+    return row;
+}
+
 void qt_store_init(const qt_store *s, const qt_param *p, R *x)
 {
     qt_rng r = qt_rng_named(s->seed, "init/%s", p->t.name);

@@ -15,7 +15,10 @@ typedef struct qt_param {
     bool          outside; /* has no place in the block of values: data is NULL */
     bool          base;   /* frozen for the whole run, its value given from elsewhere: it lies in a block of its own (or outside), without
                              gradient and slots, and no checkpoint holds it. Marked before the store is sealed */
+    int           rows;   /* a table of so many rows, one a precision, of which a forward pass uses one; 0: used whole */
+    uint64_t      used;   /* of a table: the rows that got a gradient since the optimizer's last step. The others rest in the next one */
 } qt_param;
+enum { QT_MAX_ROWS = 64 };
 
 struct qt_store {
     uint64_t   seed;
@@ -34,6 +37,8 @@ struct qt_store {
 qt_param *qt_store_param(const qt_store *s, const char *name);
 /* The parameter that a tensor is, NULL if it is none. */
 qt_param *qt_store_param_of(const qt_store *s, const qt_tensor *t);
+/* Row k of a parameter that is a table, as a tensor of the tape, and marks it as used where it wants a gradient. Of any other the whole. */
+qt_tensor *qt_param_row(qt_tape *t, qt_tensor *param, int k);
 /* Freezes a parameter, or thaws it (thawing takes the store's gradient block, freezing NULL). */
 void      qt_store_freeze(qt_param *p, R *grad_block);
 /* Seals for inference: no gradients, values all 0. Parameters that were marked `outside` before have none: weights that are integers only. */

@@ -25,4 +25,6 @@ void   qt_build_clear(qt_build *b);
 
 /* Reads the `quant` section and gives the modules their sites. all: m has all its modules, so that a rule that matches none is wrong. */
 qt_err qt_rules_apply(qt_arena *a, const qt_yaml *quant, qt_model *m, bool all);
+/* precision.c: do the layers with tables have a row for whatever the sites can be switched to? Leaves all at their highest. */
+qt_err qt_precisions_check(qt_model *m);
 #endif

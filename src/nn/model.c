@@ -200,7 +200,8 @@ static qt_err build_model(qt_build *b, const qt_yaml *quant, int64_t classes, qt
         e = qt_first(e, check_input(m));
         e = qt_first(e, check_classes(m, b->from, classes));
     }
-    return qt_first(e, qt_rules_apply(b->arena, quant, m, m->n && !b->partial));
+    e = qt_first(e, qt_rules_apply(b->arena, quant, m, m->n && !b->partial));
+    return e == QT_OK ? qt_precisions_check(m) : e;
 }
 
 qt_err qt_model_build(qt_arena *a, qt_store *s, const qt_yaml *model, const qt_yaml *quant, qt_shape in, int64_t classes, qt_model **out)

@@ -35,6 +35,7 @@ typedef struct qt_module {
     const qt_shiftq *trial;           /* the noise meter's: what takes the place of gradq's settings, or NULL */
     struct qt_saver *saver;           /* how the tensors that its backward reads are kept (memory.c), or NULL */
     bool        frozen_stats;         /* batch norm after freeze_bn_at */
+    int         row;                  /* of its parameters that are tables: the one of the precision now */
     struct qt_module *then[2];        /* a batch norm and a relu that follow and alone read this module's result, or NULL: evaluated in
                                          integers, the module does their work on its sums */
     struct qt_module *join, *relu;    /* of a batch norm: an add and then a relu, or one of them, that alone read what it gives; it does
@@ -60,6 +61,9 @@ typedef struct qt_layer {
     /* OPTIONAL: what the layer does in evaluation as an affine map of each channel, x mul + add; from the tape's memory */
     qt_err (*affine)(qt_tape *t, const qt_module *m, R **mul, R **add);
     bool    rectifies;  /* it is max(x, 0) */
+    /* OPTIONAL, of layers with tables of parameters: finds m->row for the bits of the nearest weights before and after it that can be
+     * switched, 0 where there is none */
+    qt_err (*follow)(qt_module *m, int before, int after);
     /* OPTIONAL, for probe: fills sizes in cfg from the shapes of given tensors (found by name, NULL if absent) */
     void   (*sizes)(void *cfg, const qt_tensor *weight, const qt_tensor *bias);
     int64_t (*macs)(const qt_module *m); /* OPTIONAL: multiply-adds a sample, for show --cost */
@@ -176,6 +180,12 @@ qt_err qt_model_keep(qt_arena *a, qt_model *m, int64_t max);
 void qt_model_forget(qt_model *m, int64_t n);
 /* Does a token see only itself and those before it? */
 bool qt_attention_causal(const qt_module *m);
+/* precision.c: switches all sites that have such a precision (bits 0: the highest of each), and what follows them. How many sites have switched. */
+int    qt_model_switch(qt_model *m, qt_precision p);
+/* After sites were switched one by one: layers with tables of parameters take the rows of their neighbours' bits. */
+qt_err qt_model_follow(qt_model *m);
+/* All precisions that some site can be switched to, highest bits first, into list; the count. */
+int    qt_model_precisions(const qt_model *m, qt_precision list[QT_MAX_PRECISIONS]);
 /* regularize.c: the `regularize` section, after adapters have been put on. */
 qt_err qt_regularize_build(qt_arena *a, const qt_yaml *section, qt_model *m);
 /* The k-th layer's value of a term, without its weight; and all terms added to loss. */

@@ -59,6 +59,8 @@ int64_t qt_optimizer_count(const qt_optimizer *o);  /* steps taken; part of a ch
 void    qt_optimizer_set_count(qt_optimizer *o, int64_t n);
 /* Whether steps decay weights; at first they do. */
 void    qt_optimizer_decays(qt_optimizer *o, bool on);
+/* A factor on the learning rate of quantizer parameters (steps, offsets, ranges) from now on; 1 at first. */
+void    qt_optimizer_quant_rate(qt_optimizer *o, double factor);
 /* Which store slot holds the weight EMA, -1 if there is none. After a step the slot is a whole set of values: averages of what is
  * trained, copies of the rest (running statistics, frozen parameters). */
 int     qt_optimizer_ema_slot(const qt_optimizer *o);

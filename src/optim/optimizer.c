@@ -19,6 +19,7 @@ struct qt_optimizer {
     int                  n, n_slots;
     int64_t              count;
     bool                 no_decay;
+    double               quant_rate; /* factor on the learning rate of quantizer parameters */
     qt_arena             own; /* of qt_optimizer_new */
 };
 
@@ -91,7 +92,7 @@ qt_err qt_optimizer_make(qt_arena *a, qt_store *s, const qt_yaml *section, qt_op
     qt_optimizer  *o = qt_arena_zalloc(a, sizeof *o);
     if (!o || (!section && !(section = qt_yaml_scalar(a, "adam", (qt_pos){NULL})))) return QT_EMEM;
     QT_TRY(qt_desc_read(a, &qt_optims, section, "optim", NULL, &d, &cfg));
-    o->optim = (const qt_optim *)d, o->cfg = cfg, o->store = s, o->n = s->n;
+    o->optim = (const qt_optim *)d, o->cfg = cfg, o->store = s, o->n = s->n, o->quant_rate = 1;
     o->of = qt_arena_zalloc(a, (size_t)s->n * sizeof *o->of);
     if (!o->of) return QT_EMEM;
     if (o->optim->check) QT_TRY(o->optim->check(cfg, section));
@@ -130,6 +131,7 @@ double  qt_optimizer_lr(const qt_optimizer *o) { return o->cfg->lr; }
 int64_t qt_optimizer_count(const qt_optimizer *o) { return o->count; }
 void    qt_optimizer_set_count(qt_optimizer *o, int64_t n) { o->count = n; }
 void    qt_optimizer_decays(qt_optimizer *o, bool on) { o->no_decay = !on; }
+void    qt_optimizer_quant_rate(qt_optimizer *o, double factor) { o->quant_rate = factor; }
 int     qt_optimizer_ema_slot(const qt_optimizer *o) { return o->cfg->ema > 0 ? o->n_slots : -1; }
 
 /* ---- stepping -------------------------------------------------------------------------------------------------------------- */
@@ -155,15 +157,35 @@ static void step_range(qt_optimizer *o, int64_t begin, int64_t end, setting c, d
     }
 }
 
-/* Parameters i..j-1 lie side by side with the same setting. */
+static setting setting_of(const qt_optimizer *o, int i)
+{
+    setting c = o->of[i];
+    if (o->store->p[i]->kind == QT_QUANT) c.lr *= o->quant_rate;
+    return c;
+}
+
+/* Parameters i..j-1 lie side by side with the same setting; tables stand alone. */
 static int range_end(const qt_optimizer *o, int i)
 {
     qt_param *const *p = o->store->p;
+    const setting    c = setting_of(o, i);
     int              j = i + 1;
-    while (j < o->n && trained(p[j]) && p[j]->at - (p[j - 1]->at + p[j - 1]->t.n) < 16 && p[j]->at > p[j - 1]->at && o->of[j].lr == o->of[i].lr &&
-           o->of[j].weight_decay == o->of[i].weight_decay)
+    while (j < o->n && !p[i]->rows && !p[j]->rows && trained(p[j]) && p[j]->at - (p[j - 1]->at + p[j - 1]->t.n) < 16 && p[j]->at > p[j - 1]->at &&
+           setting_of(o, j).lr == c.lr && setting_of(o, j).weight_decay == c.weight_decay)
         j++;
     return j;
+}
+
+/* A row that had no part in this step stays as it is, its moments too. */
+static void step_table(qt_optimizer *o, qt_param *p, setting c, double lr_factor)
+{
+    int64_t n = p->t.n / p->rows;
+    for (int k = 0; k < p->rows; k++) {
+        const int64_t at = p->at + k * n;
+        if (p->used >> k & 1) step_range(o, at, at + n, c, lr_factor);
+        else if (o->cfg->ema > 0 && o->count == 1) memcpy(o->store->slot[o->n_slots] + at, o->store->value + at, (size_t)n * sizeof(R));
+    }
+    p->used = 0;
 }
 
 qt_err qt_optimizer_step(qt_optimizer *o, double lr_factor)
@@ -174,11 +196,13 @@ qt_err qt_optimizer_step(qt_optimizer *o, double lr_factor)
     if (o->cfg->clip_grad_value > 0) qt_store_clip_value(s, o->cfg->clip_grad_value);
     o->count++;
     for (int i = 0, j; i < o->n; i = j) {
-        const qt_param *p = s->p[i];
+        qt_param *p = s->p[i];
         j = i + 1;
-        if (trained(p)) {
+        if (trained(p) && p->rows) {
+            step_table(o, p, setting_of(o, i), lr_factor);
+        } else if (trained(p)) {
             j = range_end(o, i);
-            step_range(o, p->at, s->p[j - 1]->at + s->p[j - 1]->t.n, o->of[i], lr_factor);
+            step_range(o, p->at, s->p[j - 1]->at + s->p[j - 1]->t.n, setting_of(o, i), lr_factor);
         } else if (o->cfg->ema > 0 && !p->base) {
             memcpy(s->slot[o->n_slots] + p->at, s->value + p->at, (size_t)p->t.n * sizeof(R));
         }

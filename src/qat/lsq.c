@@ -12,7 +12,8 @@
  * (numel: all its elements, the batch included). s starts at 2 mean|x|/sqrt(p), of a weight when it is first used, of an activation
  * in the first training batch; a tensor of zeros starts with p s = 1. s is used as max(|s|, 1e-8) and kept so after each step.
  *
- * Esser et al. 2020, "Learned Step Size Quantization" (ICLR, arXiv 1902.08153), eq. 1-3 and section 2.2. Left out: log s as parameter. */
+ * Esser et al. 2020, "Learned Step Size Quantization" (ICLR, arXiv 1902.08153), eq. 1-3 and section 2.2. With log s as the
+ * parameter ds is multiplied by s. With a list of bits each has steps of its own, and the site is switched between them while it runs. */
 #include "kernels/reduce.h"
 #include "qat/observer.h"
 #include "qat/steps.h"
@@ -20,9 +21,8 @@
 enum { SCALE, INITIALIZED }; /* parameters */
 
 typedef struct cfg {
-    int64_t num_bits;
-    qt_ints axis;
-    bool    is_signed, learn_scale;
+    qt_ints num_bits, axis;
+    bool    is_signed, learn_scale, log_scale;
     int     granularity, grad_scale, start;
     double  init_scale_mult;
 } cfg;
@@ -31,7 +31,7 @@ enum { GRAD_NONE, GRAD_FEATURES, GRAD_NUMEL };
 enum { MEAN_ABS, MSE };
 
 static const qt_field fields[] = {
-    QT_F_INT(cfg, num_bits, "8", 1, 16, "bits of a code"),
+    QT_F_INTS(cfg, num_bits, "8", 1, 16, "bits of a code; a list, highest first: each with steps of its own, to be switched between"),
     {"signed", QT_BOOL, offsetof(cfg, is_signed), "true", 0, 0, NULL, "codes -2^(b-1)..2^(b-1)-1; false: 0..2^b-1, for what is never negative"},
     QT_F_ENUM(cfg, granularity, "tensor", "tensor|channel", "what shares a step"),
     QT_F_INTS(cfg, axis, "[]", -QT_MAX_DIM, QT_MAX_DIM - 1, "channel axis; negative counts from the last; default: the layer's"),
@@ -40,11 +40,13 @@ static const qt_field fields[] = {
      "first step: 2 mean|x|/sqrt(p), or the one with the least squared error"},
     QT_F_REAL(cfg, init_scale_mult, "1", 1e-6, 1e6, "factor on the first step"),
     QT_F_BOOL(cfg, learn_scale, "true", "train the step; false: keep the first"),
+    QT_F_BOOL(cfg, log_scale, "false", "train log s instead of s; it is what the parameter holds then"),
     {0}};
 
 typedef struct arg {
     qt_grid grid; /* its scales are set by shape */
     double  g;
+    bool    log; /* in[1] are the steps' logarithms */
 } arg;
 
 /* ---- the op: in[0] is x, in[1] the steps ------------------------------------------------------------------------------------------ */
@@ -58,11 +60,20 @@ QT_CLONES static double gradients(R *restrict dx, const R *restrict dy, const R 
     }
 }
 
+/* The steps as scales of the grid. */
+static qt_err set_scales(const R *s, bool log, qt_arena *arena, qt_grid *g)
+{
+    if (!log) return qt_step_grid(s, arena, g);
+    QT_TRY(qt_grid_alloc(arena, g, false));
+    for (int64_t k = 0; k < g->layout.count; k++) g->scale[k] = (R)exp((double)s[k]);
+    return QT_OK;
+}
+
 static qt_err shape(qt_node *nd)
 {
     arg   *a = nd->arg;
     qt_cut c = qt_cut_of(a->grid.layout, nd->in[0]->n);
-    QT_TRY(qt_step_grid(nd->in[1]->data, &nd->tape->arena, &a->grid));
+    QT_TRY(set_scales(nd->in[1]->data, a->log, &nd->tape->arena, &a->grid));
     QT_TRY(qt_grid_shape(nd));
     return qt_wants_grad(nd->out) ? qt_node_save(nd, (size_t)c.pieces * sizeof(double)) : QT_OK; /* partial sums of ds */
 }
@@ -81,6 +92,7 @@ static void backward(const qt_node *nd)
     QT_FOR_EACH(j, c.pieces, c.many) {
         qt_piece p = qt_piece_of(&c, j);
         partial[j] = gradients(dx ? dx + p.at : NULL, dy + p.at, x + p.at, p.n, g->scale[p.k], g->qn, g->qp, mode);
+        if (a->log) partial[j] *= (double)g->scale[p.k];
     }
     qt_step_add(nd->in[1], &c, partial, a->g);
 }
@@ -106,21 +118,28 @@ static qt_err init(qt_site *q)
 {
     const cfg *c = q->cfg;
     int64_t    count;
-    if (c->is_signed && c->num_bits < 2) return qt_site_fail(q, "signed codes need num_bits of at least 2");
+    if (c->is_signed && c->num_bits.n && c->num_bits.v[c->num_bits.n - 1] < 2) return qt_site_fail(q, "signed codes need num_bits of at least 2");
+    QT_TRY(qt_site_bits_check(q, "num_bits", &c->num_bits, 1, 16));
     QT_TRY(qt_site_count(q, granularity_of(c), &c->axis, 0, &count));
-    QT_TRY(qt_site_param(q, SCALE, "scale", c->learn_scale ? QT_QUANT : QT_BUFFER, count, 1));
-    return qt_site_param(q, INITIALIZED, "initialized", QT_BUFFER, 1, 0);
+    QT_TRY(qt_site_table(q, SCALE, "scale", c->learn_scale ? QT_QUANT : QT_BUFFER, c->num_bits.n, count, c->log_scale ? 0 : 1));
+    return qt_site_param(q, INITIALIZED, "initialized", QT_BUFFER, c->num_bits.n, 0);
 }
 
-static qt_err arg_of(const qt_site *q, const qt_tensor *x, arg *a)
+static int     row_of(const qt_site *q) { return qt_site_bits_row(q, &((const cfg *)q->cfg)->num_bits); }
+static int64_t count_of(const qt_site *q) { return q->p[SCALE]->n / ((const cfg *)q->cfg)->num_bits.n; }
+static R      *scales_of(const qt_site *q, int row) { return q->p[SCALE]->data + row * count_of(q); }
+
+/* For the bits of a row. */
+static qt_err arg_of(const qt_site *q, const qt_tensor *x, int row, arg *a)
 {
     const cfg *c = q->cfg;
     qt_grid   *g = &a->grid;
     *g = (qt_grid){.mask = true, .role = q->role};
     QT_TRY(qt_site_layout(q, granularity_of(c), &c->axis, 0, x, &g->layout));
-    QT_CHECK(g->layout.count == q->p[SCALE]->n, QT_ESHAPE, "%s: the tensor has %lld channels, the site %lld steps", q->path,
-             (long long)g->layout.count, (long long)q->p[SCALE]->n);
-    qt_levels((int)c->num_bits, c->is_signed, false, &g->qn, &g->qp);
+    QT_CHECK(g->layout.count == count_of(q), QT_ESHAPE, "%s: the tensor has %lld channels, the site %lld steps", q->path,
+             (long long)g->layout.count, (long long)count_of(q));
+    qt_levels((int)c->num_bits.v[row], c->is_signed, false, &g->qn, &g->qp);
+    a->log = c->log_scale;
     int64_t N = c->grad_scale == GRAD_FEATURES && q->role != QT_ROLE_WEIGHT ? x->n / x->dim[0] : x->n;
     a->g = c->grad_scale == GRAD_NONE ? 1 : 1 / sqrt((double)N * (double)g->qp);
     return QT_OK;
@@ -133,14 +152,14 @@ static double mean_abs(const qt_tensor *x, qt_layout l, int64_t k)
     return sum / (double)(x->n / l.count);
 }
 
-/* The first steps, from x. */
-static qt_err start(qt_site *q, const qt_tensor *x, qt_arena *arena)
+/* The first steps of a row, from x. */
+static qt_err start(qt_site *q, const qt_tensor *x, int row, qt_arena *arena)
 {
     const cfg  *c = q->cfg;
     arg         a;
     qt_observer o = {QT_OBSERVE_MSE, true, .power = 2};
-    R          *s = q->p[SCALE]->data, *lo = NULL, *hi = NULL;
-    QT_TRY(arg_of(q, x, &a));
+    R          *s = scales_of(q, row), *lo = NULL, *hi = NULL;
+    QT_TRY(arg_of(q, x, row, &a));
     const qt_layout l = a.grid.layout;
     const double    qp = (double)a.grid.qp;
     o.qn = a.grid.qn, o.qp = a.grid.qp;
@@ -152,51 +171,57 @@ static qt_err start(qt_site *q, const qt_tensor *x, qt_arena *arena)
     for (int64_t k = 0; k < l.count; k++) {
         double first = c->start == MSE ? fmax(-(double)lo[k], (double)hi[k]) / qp : 2 * mean_abs(x, l, k) / sqrt(qp);
         s[k] = first > 0 ? (R)(first * c->init_scale_mult) : 1 / a.grid.qp;
+        if (c->log_scale) s[k] = (R)log((double)s[k]);
     }
-    q->p[INITIALIZED]->data[0] = 1;
+    q->p[INITIALIZED]->data[row] = 1;
     return QT_OK;
 }
 
-static bool started(const qt_site *q) { return q->p[INITIALIZED]->data[0] != 0; }
+static bool started(const qt_site *q, int row) { return q->p[INITIALIZED]->data[row] != 0; }
 
+/* Calibration, which quantizes nothing, shows x to all rows; training only to the one that it is switched to. */
 static void observe(qt_tape *t, qt_site *q, const qt_tensor *x)
 {
-    if (!started(q)) qt_tape_fail(t, start(q, x, &t->arena));
+    for (int row = 0; row < ((const cfg *)q->cfg)->num_bits.n; row++)
+        if (!started(q, row) && (q->bypass || row == row_of(q))) qt_tape_fail(t, start(q, x, row, &t->arena));
 }
 
 /* A weight can start at any time; an activation only in training, where x is a batch of the training set. */
 static qt_err ready(qt_site *q, const qt_tensor *x, qt_arena *arena, bool train, arg *a)
 {
-    if (!started(q) && !train && q->role != QT_ROLE_WEIGHT)
+    const int row = row_of(q);
+    if (!started(q, row) && !train && q->role != QT_ROLE_WEIGHT)
         return qt_fail(QT_EUSAGE, "%s: the step is not known yet; train or calibrate before evaluating", q->path);
-    if (!started(q)) QT_TRY(start(q, x, arena));
-    return arg_of(q, x, a);
+    if (!started(q, row)) QT_TRY(start(q, x, row, arena));
+    return arg_of(q, x, row, a);
 }
 
 static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 {
     arg a = {0};
     qt_tape_fail(t, ready(q, x, &t->arena, t->train, &a));
-    return QT_EMIT(t, &op, &a, sizeof a, x, q->p[SCALE]);
+    return QT_EMIT(t, &op, &a, sizeof a, x, qt_param_row(t, q->p[SCALE], row_of(q)));
 }
 
 static void after_step(qt_site *q, int64_t step)
 {
     (void)step;
-    for (int64_t k = 0; k < q->p[SCALE]->n; k++) q->p[SCALE]->data[k] = qt_step_guard(q->p[SCALE]->data[k]);
+    for (int64_t k = 0; k < q->p[SCALE]->n && !((const cfg *)q->cfg)->log_scale; k++)
+        q->p[SCALE]->data[k] = qt_step_guard(q->p[SCALE]->data[k]);
 }
 
-static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits; }
+static int    precisions(const qt_site *q, qt_precision *list) { return qt_site_bits_list(&((const cfg *)q->cfg)->num_bits, list); }
+static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits.v[row_of(q)]; }
 
 static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *codes)
 {
     arg a;
     QT_TRY(ready(q, x, arena, false, &a));
-    QT_TRY(qt_step_grid(q->p[SCALE]->data, arena, &a.grid));
+    QT_TRY(set_scales(scales_of(q, row_of(q)), a.log, arena, &a.grid));
     return qt_grid_encode(q, &a.grid, x, arena, bits(q), codes);
 }
 
 const qt_quant qt_quant_lsq = {
     {"lsq", "learned step size (LSQ)", "Esser et al. 2020, arXiv 1902.08153, eq. 1-3", fields, sizeof(cfg)},
-    init, observe, apply, .after_step = after_step, .encode = encode, .bits = bits, .idempotent = true, .monotone = true, .zero_to_zero = true,
-    .op = &op};
+    init, observe, apply, .after_step = after_step, .encode = encode, .bits = bits, .precisions = precisions, .idempotent = true, .monotone = true,
+    .zero_to_zero = true, .op = &op};

@@ -79,6 +79,15 @@ qt_err qt_site_param(qt_site *q, int k, const char *name, qt_param_kind kind, in
     return q->p[k] ? QT_OK : qt_store_param(q->store, full) ? QT_ERECIPE : QT_EMEM;
 }
 
+qt_err qt_site_table(qt_site *q, int k, const char *name, qt_param_kind kind, int rows, int64_t count, double value)
+{
+    QT_TRY(qt_site_param(q, k, name, kind, rows * count, value));
+    if (rows == 1) return QT_OK;
+    q->p[k]->rank = 2, q->p[k]->dim[0] = rows, q->p[k]->dim[1] = count;
+    qt_store_param_of(q->store, q->p[k])->rows = rows;
+    return QT_OK;
+}
+
 static void site_free(qt_site *q)
 {
     qt_arena_free(&q->arena);
@@ -114,6 +123,37 @@ qt_err qt_site_make(qt_store *s, const char *path, qt_role role, int axis, int t
 }
 
 int qt_site_precisions(const qt_site *q, qt_precision list[QT_MAX_PRECISIONS]) { return q->quant->precisions ? q->quant->precisions(q, list) : 0; }
+
+int qt_site_bits(const qt_site *q)
+{
+    qt_precision list[QT_MAX_PRECISIONS];
+    return !qt_site_precisions(q, list) ? 0 : q->now.bits ? q->now.bits : list[0].bits;
+}
+
+qt_err qt_site_bits_check(const qt_site *q, const char *name, const qt_ints *bits, int64_t lo, int64_t hi)
+{
+    if (!bits->n) return qt_site_fail(q, "%s: expected at least one number of bits", name);
+    for (int i = 0; i < bits->n; i++) {
+        if (bits->v[i] < lo || bits->v[i] > hi)
+            return qt_site_fail(q, "%s: expected %lld to %lld bits, found %lld", name, (long long)lo, (long long)hi, (long long)bits->v[i]);
+        if (i && bits->v[i] >= bits->v[i - 1]) return qt_site_fail(q, "%s: expected the highest first and none twice, as in [8, 4, 2]", name);
+    }
+    return QT_OK;
+}
+
+int qt_site_bits_row(const qt_site *q, const qt_ints *bits)
+{
+    for (int i = 0; i < bits->n; i++)
+        if (bits->v[i] == q->now.bits) return i;
+    return 0;
+}
+
+int qt_site_bits_list(const qt_ints *bits, qt_precision list[QT_MAX_PRECISIONS])
+{
+    if (bits->n < 2) return 0;
+    for (int i = 0; i < bits->n; i++) list[i] = (qt_precision){.bits = (int)bits->v[i]};
+    return bits->n;
+}
 
 bool qt_site_switch(qt_site *q, qt_precision p)
 {

@@ -93,6 +93,8 @@ typedef struct qt_quant {
 
 /* Adds parameter k of a site: "path.name", with kind QT_QUANT (learned) or QT_BUFFER (observed). count numbers, all `value`. */
 qt_err  qt_site_param(qt_site *q, int k, const char *name, qt_param_kind kind, int64_t count, double value);
+/* The same as a table of rows, one a precision: rows numbers by count. One row is no table. */
+qt_err  qt_site_table(qt_site *q, int k, const char *name, qt_param_kind kind, int rows, int64_t count, double value);
 /* QT_ERECIPE at the place of the site's rule, naming the site. */
 qt_err  qt_site_fail(const qt_site *q, const char *fmt, ...) QT_PRINTF(2, 3);
 /* The layout of x for a site; an empty axis list means the site's own channel axis. */
@@ -104,6 +106,13 @@ qt_err  qt_site_make(qt_store *s, const char *path, qt_role role, int axis, int 
                      const qt_yaml *spec, const char *spec_path, qt_site **out);
 /* The precisions of a site, highest bits first; 0 if its quantizer has one only. */
 int     qt_site_precisions(const qt_site *q, qt_precision list[QT_MAX_PRECISIONS]);
+/* Bits of the precision that a site is switched to; 0 if it has one only. */
+int     qt_site_bits(const qt_site *q);
+/* A quantizer's list of bits: QT_ERECIPE unless they fall, within lo..hi. Its place in the list, of the bits that the site is switched to;
+ * and the list as precisions. */
+qt_err  qt_site_bits_check(const qt_site *q, const char *name, const qt_ints *bits, int64_t lo, int64_t hi);
+int     qt_site_bits_row(const qt_site *q, const qt_ints *bits);
+int     qt_site_bits_list(const qt_ints *bits, qt_precision list[QT_MAX_PRECISIONS]);
 /* Switches a site to a precision. False, and nothing changes, if it has no such one; a site with one only stays at it. */
 bool    qt_site_switch(qt_site *q, qt_precision p);
 /* Values of codes into y[n]. The one decoding rule. */

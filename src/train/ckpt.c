@@ -160,6 +160,23 @@ static bool of_site(const qt_store *s, const qt_param *p)
     return false;
 }
 
+/* Of a table, one row under its name, as a model of one precision has it: every row begins with it. */
+static bool one_row(qt_h5 *f, const qt_param *p, const char *name)
+{
+    int     rank;
+    int64_t dim[8];
+    return p->rows && qt_h5_has(f, name) && qt_h5_shape(f, name, &rank, dim) == QT_OK && rank == p->t.rank - 1 &&
+           !memcmp(dim, p->t.dim + 1, (size_t)rank * sizeof *dim);
+}
+
+static qt_err read_rows(qt_h5 *f, const qt_param *p, const char *name, R *to)
+{
+    const int64_t n = p->t.n / p->rows;
+    QT_TRY(qt_h5_read(f, name, n, to));
+    for (int k = 1; k < p->rows; k++) memcpy(to + k * n, to, (size_t)n * sizeof *to);
+    return QT_OK;
+}
+
 /* Values (and slots) into staging blocks first, so that an error changes nothing. lenient, for start values: state of quantizers and adapters
  * may be missing, and the base must be there, though it is read later. */
 static qt_err read_store(qt_h5 *f, const char *file, const qt_run *r, int n_slots, bool lenient, R *stage)
@@ -172,7 +189,8 @@ static qt_err read_store(qt_h5 *f, const char *file, const qt_run *r, int n_slot
         snprintf(name, sizeof name, "params/%s", p->t.name);
         if (p->base && lenient) fits(&m, f, p, name);
         if (p->base || (lenient && (of_site(s, p) || qt_lora_owns(r->model, &p->t)) && !qt_h5_has(f, name))) continue;
-        if (fits(&m, f, p, name)) QT_TRY(qt_h5_read(f, name, p->t.n, stage + p->at));
+        if (lenient && one_row(f, p, name)) QT_TRY(read_rows(f, p, name, stage + p->at));
+        else if (fits(&m, f, p, name)) QT_TRY(qt_h5_read(f, name, p->t.n, stage + p->at));
         for (int k = 0; k < n_slots && p->kind != QT_BUFFER; k++) {
             snprintf(name, sizeof name, "slots/%d/%s", k, p->t.name);
             if (fits(&m, f, p, name)) QT_TRY(qt_h5_read(f, name, p->t.n, stage + (k + 1) * s->size + p->at));
