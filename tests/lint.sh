@@ -10,7 +10,7 @@ files() { git ls-files -- "$@" 2> /dev/null | grep . || find "$@" -type f; }
 # A file includes only from its own row of the tree and from the rows above; qat, optim and datasets do not know each other.
 report "$(files src datasets | awk '
     BEGIN {
-        n = split("base:0 kernels:0 autograd:1 ops:2 qat:3 optim:3 datasets:3 nn:4 train:5 export:6 cli:7", pairs, " ")
+        n = split("base:0 kernels:0 autograd:1 ops:2 qat:3 optim:3 datasets:3 nn:4 train:5 export:6 report:7 cli:8", pairs, " ")
         for (i = 1; i <= n; i++) { split(pairs[i], p, ":"); row[p[1]] = p[2] }
     }
     /\.[ch]$/ {
