@@ -1,11 +1,13 @@
 /* Convolution of images: x [C, H, W] to [out, H', W'] with w [out, C/groups, kh, kw] and H' = (H + 2 padding - dilation (kh - 1) - 1) /
  * stride + 1. Groups cut the channels into independent parts; groups = C is depthwise. Weight and bias begin as U(-a, a) with
- * a = 1/sqrt(C/groups kh kw). Left out: padding that differs by side (put a `pad` before it) and strides that differ by axis. */
+ * a = 1/sqrt(C/groups kh kw). padding_mode: circular takes the pixels around the image from its other side (ops/wrap.c) instead of zeros, and what follows
+ * is a convolution without padding, in floats or integers. Left out: padding that differs by side (put a `pad` before it) and strides that differ by axis. */
 #include "nn/nn.h"
 
 typedef struct config {
     int64_t out, stride, padding, dilation, groups;
     qt_ints kernel;
+    int     padding_mode;
     bool    bias;
 } config;
 
@@ -13,12 +15,15 @@ static const qt_field fields[] = {
     QT_F_INT(config, out, "0", 0, 1 << 20, "number of output channels; must be given"),
     QT_F_INTS(config, kernel, "0", 0, 1024, "size of the kernel, one number or [height, width]; must be given"),
     QT_F_INT(config, stride, "1", 1, 1024, "pixels between two outputs"),
-    QT_F_INT(config, padding, "0", 0, 1024, "zeros around the image"),
+    QT_F_INT(config, padding, "0", 0, 1024, "pixels around the image"),
+    QT_F_ENUM(config, padding_mode, "zeros", "zeros|circular", "what these hold: zeros, or the pixels of the opposite side"),
     QT_F_INT(config, dilation, "1", 1, 1024, "pixels between two taps of the kernel"),
     QT_F_INT(config, groups, "1", 1, 1 << 20, "independent parts of the channels"),
     QT_F_BOOL(config, bias, "true", "add a learned offset to each channel"),
     {NULL},
 };
+
+enum { ZEROS, CIRCULAR };
 
 static int64_t extent(const config *c, int64_t n, int64_t k)
 {
@@ -51,6 +56,7 @@ static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
     const config *c = m->cfg;
     int           stride = (int)c->stride, padding = (int)c->padding, dilation = (int)c->dilation, groups = (int)c->groups;
     qt_tensor    *x = qt_module_act(t, m, in[0]), *w = qt_module_weight(t, m);
+    if (c->padding_mode == CIRCULAR && padding) x = qt_wrap(t, x, padding), padding = 0;
     m->integer = !t->err && qt_conv2d_integer(x, w, stride, padding, dilation, groups);
     qt_gradq grad;
     qt_extra extra = qt_module_extra(t, m, &grad);
@@ -70,7 +76,7 @@ bool qt_conv2d_walk(const qt_module *m, qt_walk *w)
 {
     const config *c = m->cfg;
     if (m->layer != &qt_layer_conv2d) return false;
-    *w = (qt_walk){c->stride, c->padding, c->dilation, c->groups, false};
+    *w = (qt_walk){c->stride, c->padding, c->dilation, c->groups, c->padding_mode == CIRCULAR};
     return true;
 }
 
