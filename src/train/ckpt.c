@@ -177,6 +177,9 @@ static qt_err read_rows(qt_h5 *f, const qt_param *p, const char *name, R *to)
     return QT_OK;
 }
 
+/* Is p what a stepper keeps for a resume? */
+static bool of_stepper(const qt_param *p) { return p->kind == QT_BUFFER && !strncmp(p->t.name, "step.", 5); }
+
 /* Values (and slots) into staging blocks first, so that an error changes nothing. lenient, for start values: state of quantizers and adapters
  * may be missing, and the base must be there, though it is read later. */
 static qt_err read_store(qt_h5 *f, const char *file, const qt_run *r, int n_slots, bool lenient, R *stage)
@@ -188,7 +191,7 @@ static qt_err read_store(qt_h5 *f, const char *file, const qt_run *r, int n_slot
         const qt_param *p = s->p[i];
         snprintf(name, sizeof name, "params/%s", p->t.name);
         if (p->base && lenient) fits(&m, f, p, name);
-        if (p->base || (lenient && (of_site(s, p) || qt_lora_owns(r->model, &p->t)) && !qt_h5_has(f, name))) continue;
+        if (p->base || (lenient && (of_site(s, p) || of_stepper(p) || qt_lora_owns(r->model, &p->t)) && !qt_h5_has(f, name))) continue;
         if (lenient && one_row(f, p, name)) QT_TRY(read_rows(f, p, name, stage + p->at));
         else if (fits(&m, f, p, name)) QT_TRY(qt_h5_read(f, name, p->t.n, stage + p->at));
         for (int k = 0; k < n_slots && p->kind != QT_BUFFER; k++) {
