@@ -1,5 +1,5 @@
 #!/bin/bash
-# `qtape report`: pages of whole, unfinished and damaged runs are well-formed, stand alone, and say what they should.
+# `qtape report` and `qtape compare`: pages of whole, unfinished and damaged runs are well-formed, stand alone, and say what they should.
 set -u
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -80,7 +80,7 @@ rm broken/lsq-s2/metrics.jsonl
 awk 'BEGIN { for (i = 1; i <= 100000; i++) printf "{\"event\": \"step\", \"step\": %d, \"epoch\": 0, \"split\": \"train\", \"loss\": %g, \"lr\": 0.1}\n", i, 2 + cos(i) }' > broken/lsq-s1/metrics.jsonl
 "$QTAPE_BIN" report broken > log 2>&1 || { say "broken: no report"; cat log; }
 page broken/report.html
-has broken/report.html 'no results.json' 'fp32-s1: is not there' 'fp32-s2: not finished, it stands at step 60' '1 of ' 'lines are no events' 'broken/lsq-s2: no metrics.jsonl' \
+has broken/report.html 'no results.json' 'arm fp32 has no run of seed 1' 'fp32-s2: not finished, it stands at step 60' '1 of ' 'lines are no events' 'broken/lsq-s2: no metrics.jsonl' \
     'ternary-s2/resolved.yaml' 'not judged'
 [ "$(wc -c < broken/report.html)" -lt 1000000 ] || say "a hundred thousand steps are not thinned"
 printf '{"recipe": "demo", "arms": [' > broken/results.json
@@ -97,5 +97,18 @@ fails 2 'say one with -o FILE' report runs/demo broken
 "$QTAPE_BIN" report empty runs/demo -o some.html > log 2>&1 || say "one empty folder of two: no report"
 has some.html 'left out: empty: nothing of a run in it'
 
-[ $failed = 0 ] && echo 'report: pages are well-formed, stand alone and say what is missing'
+# compare: the same bits but for timing, and where two runs part
+"$QTAPE_BIN" train demo.yaml --arm lsq seed=1 --run same -q > log 2>&1
+"$QTAPE_BIN" compare runs/demo/lsq-s1 same --exact > out 2> log || say "compare: the same run differs: $(cat out log)"
+has out 'the same in all' 'the same bits in all'
+"$QTAPE_BIN" compare runs/demo/lsq-s1 runs/demo/ternary-s1 > out 2> log || say "compare: fails where two runs differ"
+has out 'quant[0].weights' '| ternary' 'metrics differ first in line 1' 'params/fc1.bias' 'params/fc1.weight.scale                  only in A' 'the largest difference'
+fails 3 'differ' compare runs/demo/lsq-s1 runs/demo/lsq-s2 --exact
+"$QTAPE_BIN" compare runs/demo/lsq-s1/ckpt/last.h5 same/ckpt/last.h5 --exact > out 2> log || say "compare: the same checkpoints differ"
+head -n 30 runs/demo/lsq-s1/metrics.jsonl > same/metrics.jsonl
+"$QTAPE_BIN" compare runs/demo/lsq-s1 same > out 2> log; has out 'metrics differ first in line 31' 'B (ended)' 'the same bits in all'
+fails 2 'is no run directory' compare same same/ckpt/last.h5
+fails 1 'ternary-s1/ckpt/last.h5' compare broken/ternary-s1 runs/demo/ternary-s1
+
+[ $failed = 0 ] && echo 'report: pages are well-formed, stand alone and say what is missing; compare says where runs part'
 exit $failed

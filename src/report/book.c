@@ -200,13 +200,17 @@ static void note_missing(qt_book *b, qt_chapter *c)
 {
     const qt_yaml *seeds = qt_yaml_get(c->results ? c->results : c->recipe, "seeds");
     int            n = seeds && seeds->kind == QT_YAML_LIST ? seeds->n : 0;
-    int64_t        want;
-    for (int i = 0; i < c->n; i++)
+    for (int i = 0; i < c->n; i++) {
+        char    gone[256] = "";
+        int64_t want;
         for (int k = 0; k < n; k++) {
-            bool there = !qt_yaml_int(seeds->item[k], &want);
+            bool   there = !qt_yaml_int(seeds->item[k], &want);
+            size_t used = strlen(gone);
             for (int j = 0; j < c->arm[i].n; j++) there |= c->arm[i].trial[j].seed == want;
-            if (!there) qt_note(&b->arena, &c->notes, "%s/%s-s%lld: is not there", c->dir, c->arm[i].name, (long long)want);
+            if (!there) snprintf(gone + used, sizeof gone - used, "%s%lld", used ? ", " : "", (long long)want);
         }
+        if (*gone) qt_note(&b->arena, &c->notes, "%s: arm %s has no run of seed %s", c->dir, c->arm[i].name, gone);
+    }
     if (c->root && !c->results) qt_note(&b->arena, &c->notes, "%s: no results.json, so claims have not been judged; `qtape reproduce` goes on with it", c->dir);
 }
 

@@ -16,15 +16,15 @@ typedef struct quantity {
 
 static const qt_series *series_of(const qt_trial *t, const quantity *q) { return qt_events_find(&t->log, q->event, q->where, q->key); }
 
-/* Points of the longest run of an arm; 0 if there is none. */
+/* Points of the longest run of an arm; 0 if there is none with two, for one point is no curve. */
 static int longest(const qt_arm *a, const quantity *q)
 {
-    int n = 0;
+    int n = 1;
     for (int k = 0; k < a->n; k++) {
         const qt_series *s = series_of(&a->trial[k], q);
         if (s && s->n > n) n = s->n;
     }
-    return n;
+    return n > 1 ? n : 0;
 }
 
 /* ---- the mean of several runs ---------------------------------------------------------------------------------------------------------- */
@@ -65,7 +65,7 @@ static void mean_curve(const qt_arm *a, const quantity *q, curve *c)
 static void cover(qt_plot *p, const qt_chapter *c, const quantity *q)
 {
     for (int i = 0; i < c->n; i++)
-        for (int k = 0; k < c->arm[i].n; k++) {
+        for (int k = 0; longest(&c->arm[i], q) && k < c->arm[i].n; k++) {
             const qt_series *s = series_of(&c->arm[i].trial[k], q);
             if (s) qt_axis_cover(&p->x, s->n, s->step), qt_axis_cover(&p->y, s->n, s->value);
         }
@@ -137,10 +137,10 @@ static void put_apart(FILE *f, const qt_chapter *c, const quantity *q)
     fputs("</div></details>\n", f);
 }
 
-static int arms_with(const qt_chapter *c, const quantity *q, int least)
+static int curves_of(const qt_chapter *c, const quantity *q)
 {
     int n = 0;
-    for (int i = 0; i < c->n; i++) n += longest(&c->arm[i], q) >= least;
+    for (int i = 0; i < c->n; i++) n += longest(&c->arm[i], q) > 0;
     return n;
 }
 
@@ -160,7 +160,7 @@ void qt_section_curves(FILE *f, const qt_chapter *c)
     enum { N = sizeof all / sizeof *all };
     bool any = false, apart[N] = {false};
     for (int i = 0; i < N; i++) {
-        int n = arms_with(c, &all[i], 2);
+        int n = curves_of(c, &all[i]);
         if (!n) continue;
         if (!any) fputs("<section>\n<h2>Over the steps</h2>\n<p class=\"soft small\">Thin: one seed. Bold: the mean of the seeds.</p>\n<div class=\"plots\">\n", f);
         any = true;
@@ -240,7 +240,7 @@ static void put_measured_curves(FILE *f, const qt_chapter *c, const rows *r)
         char     title[160];
         quantity q = quantity_of(r->s[j]);
         snprintf(title, sizeof title, "%s, %s", q.where, q.key), q.title = title;
-        if (!arms_with(c, &q, 3)) continue;
+        if (!curves_of(c, &q)) continue;
         if (!n++) fputs("<div class=\"plots\">\n", f);
         put_together(f, c, &q);
     }

@@ -71,13 +71,14 @@ typedef struct grid {
     int    n;                                       /* levels, 0 if there are none or too many */
     double at[MAX_LEVELS], share[MAX_LEVELS];       /* where each lies, what part of the weights it has */
     double lo, hi;                                  /* the outermost levels */
+    int    columns;                                 /* fewer of a small tensor */
     double column[COLUMNS], from, to;
 } grid;
 
 static void add_column(grid *g, double u, double part)
 {
-    double i = floor((u - g->from) / (g->to - g->from) * COLUMNS);
-    g->column[(int)fmin(fmax(i, 0), COLUMNS - 1)] += part;
+    double i = floor((u - g->from) / (g->to - g->from) * g->columns);
+    g->column[(int)fmin(fmax(i, 0), g->columns - 1)] += part;
 }
 
 /* Levels by code: where their numbers lie on average, and how many there are. */
@@ -100,7 +101,7 @@ static void find_levels(grid *g, const qt_codes *c, const R *y)
 /* The weights from the outermost levels and somewhat further. */
 static void find_columns(grid *g, const qt_codes *c, const R *w)
 {
-    double more = fmax(1.5, 0.15 * (g->hi - g->lo)), lo = INFINITY, hi = -INFINITY;
+    double more = fmax(3, 0.15 * (g->hi - g->lo)), lo = INFINITY, hi = -INFINITY;
     for (int pass = 0; pass < 2; pass++) {
         for (int64_t i = 0; i < c->n; i++) {
             double s = fabs((double)c->scale[i / c->layout.inner % c->layout.count]), u = s > 0 ? (double)w[i] / s : 0;
@@ -140,11 +141,11 @@ static void draw(FILE *f, const char *title, const grid *g, bool quantized)
     for (int i = 0; i < COLUMNS; i++) most = fmax(most, g->column[i]);
     for (int i = 0; i < g->n; i++) highest = fmax(highest, g->share[i]);
     if (!g->n) highest = most;
-    for (int i = 0; i < COLUMNS; i++) column[i] = most > 0 ? g->column[i] / most * highest : 0;
+    for (int i = 0; i < g->columns; i++) column[i] = most > 0 ? g->column[i] / most * highest : 0;
     qt_axis_cover(&p.x, 2, (double[]){g->from, g->to}), qt_axis_cover(&p.y, 2, (double[]){0, highest});
     p.y.name = g->n ? "share of weights on a level" : NULL;
     qt_plot_begin(&p, f, title);
-    qt_plot_steps(&p, COLUMNS, g->from, g->to, column, quantized ? "area c0" : "area c7");
+    qt_plot_steps(&p, g->columns, g->from, g->to, column, quantized ? "area c0" : "area c7");
     for (int i = 0; i < g->n; i++) {
         char tip[64];
         snprintf(tip, sizeof tip, "%.3g: %.1f %% of the weights", g->at[i], 100 * g->share[i]);
@@ -157,7 +158,7 @@ static void draw(FILE *f, const char *title, const grid *g, bool quantized)
 
 static void put_histogram(FILE *f, const qt_module *m)
 {
-    grid     g = {0};
+    grid     g = {.columns = (int)fmin(fmax(1.5 * sqrt((double)m->p[0]->n), 12), COLUMNS)};
     qt_arena a = {0};
     bool     quantized = find_grid(&g, m, &a);
     if (!quantized) find_plain(&g, m->p[0]);
@@ -184,33 +185,37 @@ static void put_histograms(FILE *f, const qt_model *m)
     if (n > MAX_PLOTS) fprintf(f, "<p class=\"soft small\">The first and last %d of %d layers with weights.</p>\n", MAX_PLOTS / 2, n);
 }
 
-/* The first run of an arm whose checkpoint can be read. */
-static bool open_one(qt_net *net, const qt_arm *a, const qt_trial **t)
+/* The first run of an arm whose checkpoint can be read; else the reasons are messages. */
+static const qt_trial *open_one(qt_net *net, const qt_arm *a, qt_err *e)
 {
+    qt_error_clear(), *e = QT_OK;
     for (int k = 0; k < a->n; k++)
-        if (qt_net_open(net, (*t = &a->trial[k])->dir) == QT_OK) return true;
-    return false;
+        if ((*e = qt_net_open(net, a->trial[k].dir)) == QT_OK) return qt_error_clear(), &a->trial[k];
+    return NULL;
+}
+
+static void put_arm(FILE *f, const qt_arm *a, const qt_trial *t, const qt_model *m)
+{
+    fputs("<details><summary>", f), qt_html_printf(f, "%s, seed %lld", a->name, (long long)t->seed), fputs("</summary>\n", f);
+    put_table(f, m), put_histograms(f, m);
+    fputs("</details>\n", f);
 }
 
 void qt_section_layers(FILE *f, qt_chapter *c, qt_arena *notes)
 {
-    bool any = false;
+    int      n = 0;
+    qt_notes kept = {0}; /* runs that have nothing to look at, which is no damage */
     for (int i = 0; i < c->n; i++) {
         qt_net          net;
-        const qt_trial *t = NULL;
-        qt_error_clear();
-        if (!open_one(&net, &c->arm[i], &t)) {
-            if (t) qt_note_errors(notes, &c->notes, "layers and weights are not shown");
-            continue;
-        }
-        qt_error_clear();
-        if (!any) fputs("<section>\n<h2>Layers</h2>\n<p class=\"soft small\">Area: the weights as they are trained. Pins: the levels of the grid, and what share of "
+        qt_err          e;
+        const qt_trial *t = open_one(&net, &c->arm[i], &e);
+        if (e) qt_note_errors(notes, e == QT_EUSAGE ? &kept : &c->notes, e == QT_EUSAGE ? NULL : "layers and weights are not shown");
+        if (!t) continue;
+        if (!n++) fputs("<section>\n<h2>Layers</h2>\n<p class=\"soft small\">Area: the weights as they are trained. Pins: the levels of the grid, and what share of "
                         "the weights each stands for; dashed lines: the ends of a grid with too many levels for that.</p>\n", f);
-        any = true;
-        fputs("<details><summary>", f), qt_html_printf(f, "%s, seed %lld", c->arm[i].name, (long long)t->seed), fputs("</summary>\n", f);
-        put_table(f, net.model), put_histograms(f, net.model);
-        fputs("</details>\n", f);
+        put_arm(f, &c->arm[i], t, net.model);
         qt_net_close(&net);
     }
-    if (any) fputs("</section>\n", f);
+    for (int i = 0; n && i < kept.n; i++) fputs("<p class=\"soft small\">Not shown: ", f), qt_html_text(f, kept.text[i]), fputs("</p>\n", f);
+    if (n) fputs("</section>\n", f);
 }

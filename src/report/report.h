@@ -2,8 +2,11 @@
 #ifndef QT_REPORT_REPORT_H
 #define QT_REPORT_REPORT_H
 #include "base/err.h"
+#include <stdio.h>
 
 /* One page about run directories and roots of `reproduce`, whole or not. QT_EIO if none of them holds anything of a run. */
 qt_err qt_report_write(int n, const char *const *dir, const char *file);
 
+/* Two run directories, or two checkpoints, side by side. exact: QT_ECLAIM if their metrics (but timing) or checkpoints differ in any bit. */
+qt_err qt_compare(const char *a, const char *b, bool exact, FILE *out);
 #endif

@@ -48,9 +48,11 @@ static void put_mean(FILE *f, const qt_chapter *c, const qt_arm *a)
     double v[MAX_SEEDS], times = unit_of(c->metric) == QT_PERCENT ? 100 : 1;
     char   text[32];
     int    n = qt_arm_values(a, c->metric, v);
-    if (a->diverged) fputs("<td><strong>diverged</strong></td>", f);
-    else if (!n) fputs("<td>\u2013</td>", f);
-    else fprintf(f, "<td><strong>%s</strong> \u00b1 %.2g</td>", qt_metric_text(c->metric, qt_mean_of(n, v), text), times * qt_deviation_of(n, v));
+    if (a->diverged) fputs("<td><strong>diverged</strong>", f);
+    else if (!n) fputs("<td>\u2013", f);
+    else fprintf(f, "<td><strong>%s</strong>", qt_metric_text(c->metric, qt_mean_of(n, v), text));
+    if (n > 1 && !a->diverged) fprintf(f, " \u00b1 %.2g", times * qt_deviation_of(n, v));
+    fputs("</td>", f);
 }
 
 static double mean_of(const qt_arm *a, const char *key)

@@ -18,7 +18,7 @@ void qt_axis_cover(qt_axis *a, int n, const double *v)
     }
 }
 
-void qt_axis_choose(qt_axis *a) { a->log = a->covered && a->lo > 0 && a->hi > 50 * a->lo; }
+void qt_axis_choose(qt_axis *a) { a->log = a->covered && a->lo > 0 && a->hi > 8 * a->lo; }
 
 void qt_axis_pad(qt_axis *a)
 {

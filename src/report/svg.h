@@ -41,7 +41,7 @@ typedef struct qt_plot {
 
 /* Widens the axis so that it holds v[n], as far as they are finite (and positive on a logarithmic axis). */
 void qt_axis_cover(qt_axis *a, int n, const double *v);
-/* Logarithmic where all of it is positive and spans more than a factor of 50. */
+/* Logarithmic where all of it is positive and spans more than a factor of 8. */
 void qt_axis_choose(qt_axis *a);
 /* Some air at both ends; never an empty range. */
 void qt_axis_pad(qt_axis *a);
