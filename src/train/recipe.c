@@ -256,6 +256,7 @@ static qt_err read_desc(qt_recipe *r, const qt_kind *k, const qt_yaml *y, const 
 static qt_err read_stepper(qt_recipe *r, const qt_yaml *y)
 {
     const qt_desc *d = &qt_stepper_plain.d;
+    r->stepper = &qt_stepper_plain; /* after errors too */
     QT_TRY(read_desc(r, &qt_steppers, y, "step", &d, &r->stepper_cfg));
     r->stepper = (const qt_stepper *)d;
     if (y) r->stepper_pos = y->pos;
