@@ -3,6 +3,7 @@
  * Data sets are found by path; soft and external links are not listed. Errors carry the innermost line of HDF5's error stack.
  * Left out: compression and chunks when writing, strings and compound types when reading. */
 #include "base/h5.h"
+#include "base/par.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <hdf5.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #ifdef QT_DOUBLE
 #define NATIVE_REAL H5T_NATIVE_DOUBLE
@@ -288,6 +290,41 @@ qt_err qt_h5_each(qt_h5 *f, const char *group, qt_err (*each)(void *arg, const c
     return e;
 }
 
+/* ---- checksums: attribute "crc32" of each data set that qtape writes, of its bytes as they are stored ------------------------------------ */
+
+static const char crc_key[] = "crc32";
+
+static uint32_t crc_of(const void *x, size_t n)
+{
+    uLong crc = crc32(0, NULL, 0);
+    for (const Bytef *b = x; n; b += qt_min_i64((int64_t)n, 1 << 30), n -= (size_t)qt_min_i64((int64_t)n, 1 << 30))
+        crc = crc32(crc, b, (uInt)qt_min_i64((int64_t)n, 1 << 30));
+    return (uint32_t)crc;
+}
+
+static bool write_crc(hid_t set, const void *x, size_t n)
+{
+    uint32_t crc = crc_of(x, n);
+    hid_t    space = H5Screate(H5S_SCALAR), a = H5Acreate2(set, crc_key, H5T_STD_U32LE, space, H5P_DEFAULT, H5P_DEFAULT);
+    bool     ok = a >= 0 && H5Awrite(a, H5T_NATIVE_UINT32, &crc) >= 0;
+    if (a >= 0) H5Aclose(a);
+    H5Sclose(space);
+    return ok;
+}
+
+/* Does what was read of a whole set agree with its checksum? It can be seen only where numbers are read as they are stored. */
+static bool crc_agrees(hid_t set, hid_t type, const void *x, int64_t n)
+{
+    hid_t    stored = H5Dget_type(set), a;
+    uint32_t crc = 0;
+    bool     same = H5Tequal(stored, type) > 0, ok = true;
+    H5Tclose(stored);
+    if (!same || H5Aexists(set, crc_key) <= 0 || (a = H5Aopen(set, crc_key, H5P_DEFAULT)) < 0) return true;
+    if (H5Aread(a, H5T_NATIVE_UINT32, &crc) >= 0) ok = crc == crc_of(x, (size_t)n * H5Tget_size(type));
+    H5Aclose(a);
+    return ok;
+}
+
 /* ---- reading ----------------------------------------------------------------------------------------------------------------- */
 
 /* Opens a data set of numbers, reads rows [begin, begin + rows) of it (all if rows < 0), which must be n numbers (any if n < 0). */
@@ -316,6 +353,8 @@ static qt_err read_set(const qt_h5 *f, const char *name, int64_t begin, int64_t 
         space = H5Screate_simple(rank, count, NULL);
     }
     if (!e && total && H5Dread(set, type, space, file_space, H5P_DEFAULT, x) < 0) e = fail_set(QT_EDATA, f, name, "cannot read");
+    if (!e && rows < 0 && !crc_agrees(set, type, x, total))
+        e = qt_fail(QT_EDATA, "%s: data set '%s' is damaged: its numbers do not have the checksum that stands beside them", f->name, name);
     if (space != H5S_ALL) H5Sclose(space), H5Sclose(file_space);
     H5Dclose(set);
     return e;
@@ -374,16 +413,19 @@ static qt_err write_set(qt_h5 *f, const char *name, int rank, const int64_t *dim
 {
     hsize_t d[RANK_MAX];
     hid_t   space, plist, set;
+    int64_t n = 1;
     qt_err  e = QT_OK;
     QT_ASSERT(rank >= 0 && rank <= RANK_MAX && f->fd >= 0);
     quiet();
     QT_TRY(make_groups(f, name));
-    for (int i = 0; i < rank; i++) d[i] = (hsize_t)dim[i];
+    for (int i = 0; i < rank; i++) d[i] = (hsize_t)dim[i], n *= dim[i];
     space = rank ? H5Screate_simple(rank, d, NULL) : H5Screate(H5S_SCALAR);
     plist = H5Pcreate(H5P_DATASET_CREATE);
     H5Pset_obj_track_times(plist, false);
     set = H5Dcreate2(f->id, name, stored, space, H5P_DEFAULT, plist, H5P_DEFAULT);
-    if (set < 0 || H5Dwrite(set, native, H5S_ALL, H5S_ALL, H5P_DEFAULT, x) < 0) e = fail_set(QT_EIO, f, name, "cannot write");
+    if (set < 0 || H5Dwrite(set, native, H5S_ALL, H5S_ALL, H5P_DEFAULT, x) < 0 ||
+        (H5Tequal(native, stored) > 0 && !write_crc(set, x, (size_t)n * H5Tget_size(native))))
+        e = fail_set(QT_EIO, f, name, "cannot write");
     if (set >= 0 && H5Dclose(set) < 0 && !e) e = fail_set(QT_EIO, f, name, "cannot write");
     H5Pclose(plist), H5Sclose(space);
     return e;

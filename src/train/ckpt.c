@@ -84,6 +84,7 @@ static qt_err save(const qt_run *r, const char *file, qt_err (*write)(qt_h5 *, c
     if (e == QT_OK) e = write(f, r), closed = qt_h5_close(f);
     if (e == QT_OK) e = closed;
     if (e == QT_OK) e = qt_seal_write(&seal, part);
+    if (e == QT_OK) e = qt_seal_verify(&seal, part); /* what it replaces is not let go before it can be read */
     if (e == QT_OK) return qt_file_commit(part, file);
     unlink(part);
     return e;

@@ -306,12 +306,14 @@ static qt_err load_older(qt_run *r, const char *file)
     if (!qt_file_exists(file)) return QT_EDATA;
     why = qt_error_take();
     if (qt_ckpt_load(r, file) != QT_OK) return qt_error_clear(), qt_error_give(why), QT_EDATA;
-    qt_run_log(r, "%s  warning: %s; using the older %s of step %lld", r->arm, why ? why : "", file, (long long)r->step);
+    r->repair = qt_arena_sprintf(&r->arena, "warning: %s; using the older %s of step %lld", why ? why : "", file, (long long)r->step);
     qt_free(why);
-    return QT_OK;
+    r->done = false; /* what is lost is trained again */
+    qt_run_log(r, "%s  %s", r->arm, r->repair ? r->repair : "");
+    return r->repair ? QT_OK : QT_EMEM;
 }
 
-/* last.h5; if it is damaged or gone, the newest kept step, then best.h5. */
+/* last.h5; if it is damaged or gone, the newest kept step, then previous.h5, then best.h5. */
 static qt_err load_newest(qt_run *r)
 {
     struct dirent **kept = NULL;
@@ -324,6 +326,7 @@ static qt_err load_newest(qt_run *r)
         free(kept[i]);
     }
     free(kept);
+    if (e != QT_OK) e = load_older(r, file_in(r, "ckpt/previous.h5"));
     return e == QT_OK ? e : load_older(r, file_in(r, "ckpt/best.h5"));
 }
 
@@ -370,10 +373,18 @@ static void prune_kept(qt_run *r)
     free(kept);
 }
 
+/* last.h5 under the name previous.h5 too, so that damage to the next last.h5 costs steps and not the run. File systems without links have none. */
+static void keep_previous(qt_run *r)
+{
+    const char *part = file_in(r, "ckpt/previous.h5.part");
+    if (!link(file_in(r, "ckpt/last.h5"), part) && rename(part, file_in(r, "ckpt/previous.h5"))) unlink(part);
+}
+
 qt_err qt_run_save(qt_run *r)
 {
     char file[4096];
     QT_TRY(qt_metrics_sync(r));
+    keep_previous(r);
     snprintf(file, sizeof file, "%s/ckpt/last.h5", r->dir);
     QT_TRY(qt_ckpt_save(r, file));
     if (!r->recipe->train.keep) return QT_OK;
@@ -387,6 +398,7 @@ static qt_err begin(qt_run *r)
 {
     bool fresh = r->step == 0 && r->phase == 0;
     QT_TRY(take_lock(r));
+    unlink(file_in(r, "DONE"));
     if (r->recipe->train.threads) qt_set_threads((int)r->recipe->train.threads);
     r->log = fopen(file_in(r, "log.txt"), "a");
     QT_CHECK(r->log, QT_EIO, "%s/log.txt: cannot write: %s", r->dir, strerror(errno));
@@ -397,6 +409,7 @@ static qt_err begin(qt_run *r)
     qt_run_log(r, "%s  %lld parameters, %lld steps of %lld %s, %d threads", r->arm, (long long)qt_store_trained(r->store), (long long)r->steps,
                (long long)qt_run_items(r), qt_run_is_text(r) ? "tokens" : "samples", qt_threads());
     if (r->recipe->lora) qt_run_log(r, "%s  of these parameters %lld are trained", r->arm, (long long)qt_store_moving(r->store));
+    if (r->repair) fprintf(r->log, "%s  %s\n", r->arm, r->repair);
     if (r->data_section == r->recipe->fallback && r->log) fprintf(r->log, "%s  trained on the fallback data set\n", r->arm);
     return QT_OK;
 }
@@ -465,6 +478,10 @@ qt_err qt_run_go(qt_run *r, qt_result *res)
 {
     if (r->done) return finished(r, res);
     QT_TRY(begin(r));
+    if (r->repair) {
+        unlink(file_in(r, "ckpt/last.h5"));
+        QT_TRY(qt_run_save(r));
+    }
     while (r->phase < r->recipe->n_phases) {
         QT_TRY(r->recipe->phase[r->phase].phase->run(r, r->recipe->phase[r->phase].cfg));
         r->phase++;

@@ -133,6 +133,7 @@ typedef struct qt_run {
     double       best;            /* best val (or test) metric so far: accuracy, or minus the loss */
     bool         has_best;
     bool         done;            /* DONE was found: nothing is left to do */
+    const char  *repair;          /* why an older checkpoint than last.h5 is used, or NULL */
     bool         created;         /* this process made the directory and has not begun yet */
     qt_progress  progress;
     double       shown;           /* clock of the last progress line */
