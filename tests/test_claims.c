@@ -97,6 +97,53 @@ static void test_statistics(void **state)
     assert_true(isnan(qt_sample_mean(&none)));
 }
 
+/* ---- fronts ---------------------------------------------------------------------------------------------------------------- */
+
+/* cost and accuracy of arms a to f: b is dominated by a, d by c at the same cost, f has none. */
+static qt_err places(void *arg, const char *arm, const char *metric, qt_sample *s)
+{
+    static const double at[6][2] = {{1, 0.8}, {2, 0.79}, {3, 0.9}, {3, 0.85}, {4, 0.95}, {1, NAN}};
+    (void)arg;
+    s->n = 1, s->v[0] = at[*arm - 'a'][!!strcmp(metric, "cost")];
+    return QT_OK;
+}
+
+static void front(const char *claim, bool pass, const char *text)
+{
+    qt_arena   a = {0};
+    qt_recipe *r;
+    qt_verdict v;
+    char       recipe[1024];
+    snprintf(recipe, sizeof recipe,
+             "recipe: 1\nmodel: [flatten, {use: linear, out: 10}]\ndata: {use: digits}\ntrain: {steps: 1}\narms: {e: {}, d: {}, c: {}, b: {}, a: "
+             "{}, f: {}}\nclaims:\n  - {say: so, front: %s}\n", claim);
+    put_file("c.yaml", recipe);
+    qt_err e = qt_recipe_load(&a, "c.yaml", 0, NULL, NULL, &r);
+    if (e != QT_OK) {
+        assert_errors(text);
+    } else {
+        assert_ok(qt_claim_judge(r, 0, places, NULL, &v));
+        assert_string_equal(v.text, text);
+        assert_int_equal(v.pass, pass);
+    }
+    qt_arena_free(&a);
+}
+
+static void test_front(void **state)
+{
+    (void)state;
+    front("{}, on: [a, c, e], off: [b, d, f]", true, "the front of 6 arms: a (1, 80.00 %), c (3, 90.00 %), e (4, 95.00 %)");
+    front("{}, on: [b, c], off: [e]", false, "the front of 6 arms: a (1, 80.00 %), c (3, 90.00 %), e (4, 95.00 %); b is not on it; e is on it");
+    front("{arms: [b, d, f]}, on: [d, b]", true, "the front of 3 arms: b (2, 79.00 %), d (3, 85.00 %)");
+    front("{metric: test.loss, arms: \"[abe]\"}, on: [a, b], off: [e]", true, "the front of 3 arms: a (1, 0.8), b (2, 0.79)");
+    front("{costs: x}, on: [a]", false, "c.yaml:7:23: claims[0].front.costs: unknown key, did you mean 'cost'?");
+    front("{arms: [a, b]}, on: [a, c], off: [none]", false,
+          "c.yaml:7:46: claims[0].on: arm 'c' is none of the points of front.arms\nc.yaml:7:56: claims[0].off: unknown arm 'none'");
+    front("{cost: csot}", false, "c.yaml:7:5: claims[0]: expected on or off, found neither");
+    front("{cost: csot}, on: a", false,
+          "c.yaml:7:29: claims[0].front.cost: unknown metric 'csot', did you mean 'cost'?\nc.yaml:7:40: claims[0].on: expected a list of arms, found a string");
+}
+
 /* ---- reproduce ------------------------------------------------------------------------------------------------------------- */
 
 static const char recipe_text[] =
@@ -228,6 +275,28 @@ static void test_fallback(void **state)
     free(out);
 }
 
+/* A phase `evaluate` measures one more split, and the final event has the cost of the model. */
+static void test_evaluate(void **state)
+{
+    char *out;
+    (void)state;
+    put_file("demo.yaml",
+             "recipe: 1\nmodel: [flatten, {use: linear, out: 10, name: fc}]\ndata: {use: digits, batch_size: 32}\noptim: adam\ntrain: {steps: 60}\n"
+             "arms: {a: {phases: [train, {use: evaluate, split: train}]}, b: {}}\n"
+             "claims:\n  - {say: learnt, arm: a, metric: measure.train.accuracy, at_least: 0.5}\n"
+             "  - {say: costs as much as it has multiply-adds, arm: a, metric: cost, within: {arm: b, metric: macs, of: 0}}\n"
+             "  - {say: and so, arm: a, metric: cost_linear, within: {arm: b, of: 0}}\n");
+    assert_ok(reproduce("evaluated", &out));
+    assert_non_null(strstr(out, "- PASS  costs as much as it has multiply-adds: a 640 and b 640"));
+    free(out);
+    put_file("demo.yaml",
+             "recipe: 1\nmodel: [flatten, {use: linear, out: 10, name: fc}]\ndata: {use: digits, batch_size: 32}\ntrain: {steps: 1}\n"
+             "claims: [{say: none, arm: base, metric: measure.train.accuracy, at_least: 0}]\n");
+    assert_int_equal(reproduce("unmeasured", &out), QT_ERECIPE);
+    assert_errors("demo.yaml:5:41: claims[0].metric: nothing in arm 'base' measures 'train.accuracy'");
+    free(out);
+}
+
 /* The points of a sweep are arms, and results.json says where they lie. */
 static void test_sweep(void **state)
 {
@@ -273,7 +342,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup(f, clear)
     const struct CMUnitTest tests[] = {
         T(test_arithmetic),   T(test_gaps), T(test_every_seed), T(test_nan),      T(test_statistics), T(test_reproduce),
-        T(test_failed_claim), T(test_measure), T(test_diverged),   T(test_fallback), T(test_sweep), T(test_no_recipe),
+        T(test_failed_claim), T(test_measure), T(test_diverged),   T(test_fallback), T(test_front), T(test_evaluate), T(test_sweep), T(test_no_recipe),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }

@@ -5,9 +5,10 @@
  * over: ARM beside either arm makes it a gap: the arm's value minus that one's. The means over the seeds are compared; with every_seed: true,
  * the values of each seed. Metrics: test.accuracy (the default), test.loss, train.loss (the mean of the last epoch's step events),
  * val.accuracy, val.loss, test.perplexity and val.perplexity of text, another metric of the recipe as test.NAME, bits_per_weight, bytes,
- * params, seconds, samples_per_s or tokens_per_s, peak_rss_mb, quant.SITE.FIELD of a site's last quant event, and measure.PATH.NAME of the last
- * event in which a phase, the stepper or a regularizer has measured that. */
-#include "train/train.h"
+ * macs, cost and cost_linear (cost.c), params, seconds, samples_per_s or tokens_per_s, peak_rss_mb, quant.SITE.FIELD of a site's last quant
+ * event, and measure.PATH.NAME of the last event in which a phase, the stepper or a regularizer has measured that. Claims with a key `front` are
+ * those of front.c. */
+#include "train/claims.h"
 #include <math.h>
 #include <string.h>
 
@@ -54,7 +55,9 @@ static const qt_field within_fields[] = {
 
 /* ---- reading --------------------------------------------------------------------------------------------------------------- */
 
-static qt_err check_arm(const qt_recipe *r, const qt_yaml *map, const char *path, const char *key, const char *arm)
+static const qt_yaml *front_of(const qt_recipe *r, int i) { return qt_yaml_get(r->claims->item[i], "front"); }
+
+qt_err qt_claim_check_arm(const qt_recipe *r, qt_pos at, const char *path, const char *key, const char *arm)
 {
     static const char *const only[] = {"base"};
     bool                     has = r->arms && r->arms->kind == QT_YAML_MAP && r->arms->n;
@@ -63,8 +66,13 @@ static qt_err check_arm(const qt_recipe *r, const qt_yaml *map, const char *path
     for (int i = 0; i < n; i++)
         if (!strcmp(names[i], arm)) return QT_OK;
     near = qt_near(arm, n, names);
-    return qt_fail_at(QT_ERECIPE, qt_yaml_get(map, key)->pos, "%s.%s: unknown arm '%s'%s%s%s", path, key, arm, near ? ", did you mean '" : "",
-                      near ? near : "", near ? "'?" : "");
+    return qt_fail_at(QT_ERECIPE, at, "%s.%s: unknown arm '%s'%s%s%s", path, key, arm, near ? ", did you mean '" : "", near ? near : "",
+                      near ? "'?" : "");
+}
+
+static qt_err check_arm(const qt_recipe *r, const qt_yaml *map, const char *path, const char *key, const char *arm)
+{
+    return qt_claim_check_arm(r, qt_yaml_get(map, key)->pos, path, key, arm);
 }
 
 static bool is_quant_field(const char *name)
@@ -81,10 +89,12 @@ static bool is_codec_field(const char *name)
 #undef QT_X
 }
 
-static qt_err check_metric(const qt_recipe *r, const qt_yaml *map, const char *path, const char *metric)
+qt_err qt_claim_check_metric(const qt_recipe *r, const qt_yaml *map, const char *path, const char *key, const char *metric)
 {
     static const char *const known[] = {"test.accuracy", "test.loss", "test.perplexity", "train.loss", "val.accuracy", "val.loss", "val.perplexity",
-                                        "bits_per_weight", "bytes", "saved_bytes", "saved_bytes_float", "saved_bytes_per_op", "train.first_loss", "params", "seconds", "samples_per_s", "tokens_per_s", "peak_rss_mb"};
+                                        "bits_per_weight", "bytes", "macs", "cost", "cost_linear", "saved_bytes", "saved_bytes_float",
+                                        "saved_bytes_per_op", "train.first_loss", "params", "seconds", "samples_per_s", "tokens_per_s",
+                                        "peak_rss_mb"};
     enum { N = sizeof known / sizeof *known };
     const char *near, *dot = strrchr(metric, '.');
     for (int i = 0; i < N; i++)
@@ -96,9 +106,13 @@ static qt_err check_metric(const qt_recipe *r, const qt_yaml *map, const char *p
         (dot == metric + 4 ? !strncmp(metric, "test", 4) : dot == metric + 3 && !strncmp(metric, "val", 3)))
         return QT_OK;
     near = qt_near(metric, N, known);
-    return qt_fail_at(QT_ERECIPE, qt_yaml_get(map, "metric")->pos, "%s.metric: unknown metric '%s'%s%s%s", path, metric,
-                      near ? ", did you mean '" : "",
+    return qt_fail_at(QT_ERECIPE, qt_yaml_get(map, key)->pos, "%s.%s: unknown metric '%s'%s%s%s", path, key, metric, near ? ", did you mean '" : "",
                       near ? near : " (test.accuracy, test.loss, bits_per_weight, bytes, seconds, quant.SITE.FIELD ...)", near ? "'?" : "");
+}
+
+static qt_err check_metric(const qt_recipe *r, const qt_yaml *map, const char *path, const char *metric)
+{
+    return qt_claim_check_metric(r, map, path, "metric", metric);
 }
 
 /* The claim and its bound; a plain number is a bound without an arm. */
@@ -141,7 +155,9 @@ qt_err qt_claims_check(const qt_recipe *r)
     for (int i = 0; i < r->claims->n; i++) {
         claim c = {0};
         bound b = {0};
-        if (read_claim(r, i, &c, &b) != QT_OK) e = QT_ERECIPE;
+        char  path[48];
+        snprintf(path, sizeof path, "claims[%d]", i);
+        if ((front_of(r, i) ? qt_front_check(r, r->claims->item[i], path) : read_claim(r, i, &c, &b)) != QT_OK) e = QT_ERECIPE;
     }
     return e;
 }
@@ -203,6 +219,7 @@ qt_err qt_claims_check_sites(const qt_recipe *r, const qt_model *m, bool text)
         claim c = {0};
         bound b = {0};
         char  path[64];
+        if (front_of(r, i)) continue;
         QT_TRY(read_claim(r, i, &c, &b));
         snprintf(path, sizeof path, "claims[%d]", i);
         if (check_kind(r, r->claims->item[i], path, c.metric, text) != QT_OK) e = QT_ERECIPE;
@@ -233,7 +250,7 @@ double qt_sample_sd(const qt_sample *s)
     return s->n > 1 ? sqrt(sum / (s->n - 1)) : 0;
 }
 
-static void number(char buf[static 48], const char *metric, double v)
+void qt_claim_number(char buf[static 48], const char *metric, double v)
 {
     const char *dot = strrchr(metric, '.');
     if (dot && !strcmp(dot + 1, "accuracy")) snprintf(buf, 48, "%.2f %%", 100 * v);
@@ -258,15 +275,15 @@ static const char *names(char buf[static 160], const char *arm, const char *over
 static void say_numbers(const claim *c, const bound *b, double x, double y, int failed, int n, char text[static 512])
 {
     char a[48], ref[48], lim[48], mine[160], other[160], seeds[64] = "";
-    number(a, c->metric, x), number(ref, b->metric ? b->metric : c->metric, y);
+    qt_claim_number(a, c->metric, x), qt_claim_number(ref, b->metric ? b->metric : c->metric, y);
     if (c->every_seed) snprintf(seeds, sizeof seeds, ", holds for %d of %d seeds", n - failed, n);
     if (c->within) {
-        number(lim, c->metric, b->of);
+        qt_claim_number(lim, c->metric, b->of);
         snprintf(text, 512, "%s %s and %s %s: not more than %s apart%s", names(mine, c->arm, c->over), a, names(other, b->arm, b->over), ref, lim,
                  seeds);
         return;
     }
-    number(lim, c->metric, (b->arm ? b->times * y : 0) + b->plus - b->minus);
+    qt_claim_number(lim, c->metric, (b->arm ? b->times * y : 0) + b->plus - b->minus);
     if (b->arm)
         snprintf(text, 512, "%s %s %s %s (%s %s)%s", names(mine, c->arm, c->over), a, c->at_least ? ">=" : "<=", lim, names(other, b->arm, b->over),
                  ref, seeds);
@@ -290,6 +307,7 @@ qt_err qt_claim_judge(const qt_recipe *r, int i, qt_lookup lookup, void *arg, qt
     bound     b = {0};
     qt_sample x = {0}, y = {0};
     int       failed = 0;
+    if (front_of(r, i)) return qt_front_judge(r, r->claims->item[i], lookup, arg, v);
     QT_TRY(read_claim(r, i, &c, &b));
     QT_TRY(look(lookup, arg, c.arm, c.over, c.metric, &x));
     if (b.arm) QT_TRY(look(lookup, arg, b.arm, b.over, b.metric ? b.metric : c.metric, &y));

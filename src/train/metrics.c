@@ -82,6 +82,7 @@ void qt_metrics_step(qt_run *r, double loss, const double *accuracy, double lr, 
 void qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_result *res, double items_per_s)
 {
     const qt_yaml *use = qt_yaml_get(r->data_section, "use");
+    const qt_cost  cost = qt_model_cost(r->model);
     line           l;
     begin(&l, r, event, qt_split_name[split]);
     add_real(&l, "loss", res->loss);
@@ -93,6 +94,7 @@ void qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_resu
         add_int(&l, "params", res->params);
         add_real(&l, "bits_per_weight", res->bits_per_weight);
         add_real(&l, "bytes", res->bytes);
+        add_real(&l, "macs", cost.macs), add_real(&l, "cost", cost.quadratic), add_real(&l, "cost_linear", cost.linear);
         if (r->saved.bytes)
             add_int(&l, "saved_bytes", r->saved.bytes), add_int(&l, "saved_bytes_float", r->saved.floats),
                 add_int(&l, "saved_bytes_per_op", r->saved.per_op);

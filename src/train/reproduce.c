@@ -222,15 +222,15 @@ static qt_err find_fallback(bench *b)
 /* ---- the table ------------------------------------------------------------------------------------------------------------- */
 
 typedef struct row {
-    qt_sample accuracy, loss, perplexity, bits, bytes, seconds, rate;
+    qt_sample accuracy, loss, perplexity, bits, bytes, cost, cost_linear, seconds, rate;
     bool      classes, tokens, diverged;
 } row;
 
 static qt_err read_row(bench *b, int i, row *w)
 {
-    static const char *const names[] = {"test.accuracy", "test.loss", "test.perplexity", "bits_per_weight", "bytes", "seconds"};
-    qt_sample *const         samples[] = {&w->accuracy, &w->loss, &w->perplexity, &w->bits, &w->bytes, &w->seconds};
-    for (int k = 0; k < 6; k++) QT_TRY(lookup(b, arm_name(b, i), names[k], samples[k]));
+    static const char *const names[] = {"test.accuracy", "test.loss", "test.perplexity", "bits_per_weight", "bytes", "cost", "cost_linear", "seconds"};
+    qt_sample *const         samples[] = {&w->accuracy, &w->loss, &w->perplexity, &w->bits, &w->bytes, &w->cost, &w->cost_linear, &w->seconds};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) QT_TRY(lookup(b, arm_name(b, i), names[k], samples[k]));
     w->tokens = !isnan(w->perplexity.v[0]), w->classes = !w->tokens && !isnan(w->accuracy.v[0]);
     QT_TRY(lookup(b, arm_name(b, i), w->tokens ? "tokens_per_s" : "samples_per_s", &w->rate));
     for (int k = 0; k < b->n_seeds; k++) w->diverged |= b->diverged[i][k];
@@ -354,6 +354,7 @@ static void print_json(FILE *f, const bench *b, const row *rows, const qt_verdic
         if (w->tokens) print_number(f, "perplexity", qt_sample_mean(&w->perplexity));
         print_number(f, "loss", qt_sample_mean(&w->loss)), print_number(f, "bits_per_weight", qt_sample_mean(&w->bits)),
             print_number(f, "bytes", qt_sample_mean(&w->bytes));
+        print_number(f, "cost", qt_sample_mean(&w->cost)), print_number(f, "cost_linear", qt_sample_mean(&w->cost_linear));
         print_number(f, "seconds", qt_sample_mean(&w->seconds)), print_number(f, w->tokens ? "tokens_per_s" : "samples_per_s", qt_sample_mean(&w->rate));
         fprintf(f, ", \"diverged\": %s", w->diverged ? "true" : "false"), print_values(f, b, w), fprintf(f, "}");
     }

@@ -58,6 +58,10 @@ static void print_cost(FILE *f, const qt_model *m)
     }
     fprintf(f, "# %-24s %-16s %-20s %12lld %14lld   %.0f %% of them in integers\n", "sum", "", "", (long long)sum_p, (long long)sum_macs,
             sum_macs ? 100 * (double)sum_int / (double)sum_macs : 0);
+    const qt_cost c = qt_model_cost(m);
+    if (c.macs > 0)
+        fprintf(f, "# cost in multiply-adds of 16 bits: %.0f by the product of the widths (%.3g %% of the model at 16 bits), %.0f by the wider one (%.3g %%)\n",
+                c.quadratic, 100 * c.quadratic / c.macs, c.linear, 100 * c.linear / c.macs);
 }
 
 /* ---- the products of a training step ------------------------------------------------------------------------------------------- */

@@ -90,6 +90,9 @@ qt_err qt_recipe_check(qt_recipe *r);
 /* What resolved.yaml holds: the tree without what has been applied to it already (include, vars, arms, claims, seeds), and the data
  * section that is used, the recipe's own or its fallback. */
 qt_err qt_recipe_print(FILE *f, const qt_recipe *r, const qt_yaml *data);
+/* cost.c: multiply-adds of a sample, and what they cost by the bits of their operands, in multiply-adds of 16 bits. */
+typedef struct qt_cost { double macs, quadratic, linear; } qt_cost;
+qt_cost qt_model_cost(const qt_model *m);
 /* For humans: `qtape show`. */
 qt_err qt_recipe_show(FILE *f, qt_recipe *r, bool cost);
 /* Whether one of the phases is `train`. */

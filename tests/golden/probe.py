@@ -309,6 +309,32 @@ for name, smooth in (("cross_entropy", 0.0), ("cross_entropy_smooth", 0.1)):
     case(name, "loss cross_entropy label_smoothing=%g ignore_index=-7" % smooth, {"x": x, "target": t, "grad_y": 2.0},
          {"y": (-(q * logp).sum() / counts.sum(), TOL), "grad_x": (dx, TOL)})
 
+# ---- codes by floor -----------------------------------------------------------------------------------------------------------------
+
+def floors(x, dy, bits, bound, signed=True, axis=None):
+    """Half up within +-(2^(b-1) - 1), or the lower edge of 2^b cells; gradient where nothing is clipped."""
+    p = F(2 ** (bits - 1) - 1) if signed else F(2**bits - 1)
+    n = -p if signed else F(0)
+    s = (np.asarray(bound, F) / (p if signed else p + F(1))).astype(F)
+    b = s.reshape(per(x.shape, axis))
+    u = np.floor(x / b + F(0.5) if signed else x / b)
+    code = np.clip(u, n, p) + F(0)
+    return {"y": code * b, "codes": code, "scale": s, "grad_x": np.where((u >= n) & (u <= p), dy, F(0))}
+
+
+x, dy = normal(5, 12), normal(5, 12)
+a = {"x": x, "grad_y": dy}
+case("aqt_weight", "quant aqt role=weight num_bits=4", a, floors(x, dy, 4, np.abs(x).max(1), axis=0))
+case("aqt_two_bits", "quant aqt role=weight num_bits=2 granularity=tensor", a, floors(x, dy, 2, np.abs(x).max()))
+case("aqt_ties", "quant aqt num_bits=3 granularity=tensor bound=fixed value=1.5", {"x": np.arange(-9, 10).astype(F) / F(4)},
+     floors(np.arange(-9, 10).astype(F) / F(4), np.ones(19, F), 3, F(1.5)))
+case("aqt_edges", "quant aqt signed=false num_bits=2 granularity=tensor bound=fixed value=2", {"x": [-1e-9, 0, 0.25, 0.5, 0.75, 1.99999988, 2, 2.5]},
+     {"y": [0, 0, 0, 0.5, 0.5, 1.5, 1.5, 1.5], "codes": [0, 0, 0, 1, 1, 3, 3, 3], "grad_x": [0, 1, 1, 1, 1, 1, 0, 0]})
+x = np.maximum(x, F(0))
+case("aqt_batch", "quant aqt signed=false num_bits=4 granularity=tensor bound=max", {"x": x, "grad_y": dy}, floors(x, dy, 4, x.max(), signed=False))
+case("aqt_given", "quant aqt signed=false num_bits=3 granularity=channel axis=1 bound=fixed", {"x": x, "grad_y": dy, "bound": np.abs(x[0]) + F(0.1), "batches": 1},
+     floors(x, dy, 3, np.abs(x[0]) + F(0.1), signed=False, axis=1))
+
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.txt"), "w") as f:
     f.write("\n".join(lines) + "\n")
 print(sum(l.startswith("case") for l in lines), "cases")
