@@ -46,3 +46,7 @@ fit("(Phi(x) - 1/2) / x in x^2, times x", phi / x, x, x**2, range(6))
 z = np.concatenate([np.linspace(0, 6, 3000), np.linspace(6, 30, 1000)])
 g = np.array([erfcx(v) for v in z])
 fit("erfc(z) e^(z^2) in 1/(1 + 0.4 z), relative", g, 1 / g, 1 / (1 + 0.4 * z), range(1, 10), 1500)
+
+f = np.cos(np.linspace(0, np.pi, 3001)) * 0.36 + 0.06
+f = f[(f > math.sqrt(0.5) - 1.003) & (f < math.sqrt(2) - 0.997) & (np.abs(f) > 0.02)]
+fit("(log(1 + f) - f + f^2/2) / f^3 in f, relative to the logarithm", (np.log1p(f) - f + f * f / 2) / f**3, np.abs(f**3 / np.log1p(f)), f, range(8))
