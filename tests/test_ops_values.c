@@ -190,7 +190,7 @@ static void gradients_at_the_corners(void **state)
     qt_tape_free(t);
 }
 
-/* exp, tanh and gelu along their range against the C library in double: 1.5 units in the last place (gelu: of x). */
+/* exp, log, tanh and gelu along their range against the C library in double: 1.5 units in the last place (gelu: of x). */
 static void elementary_functions_are_accurate(void **state)
 {
     enum { POINTS = 60001 };
@@ -199,13 +199,22 @@ static void elementary_functions_are_accurate(void **state)
     qt_tensor   *x = qt_input(t, 1, (int64_t[]){POINTS});
     (void)state;
     for (int i = 0; i < POINTS; i++) x->data[i] = (R)(-108 + 0.0032 * i);
-    const qt_tensor *e = qt_exp(t, x), *h = qt_tanh(t, qt_scale(t, x, 0.0625)), *g = qt_gelu(t, qt_scale(t, x, 0.0625));
+    qt_tensor       *e = qt_exp(t, x);
+    const qt_tensor *h = qt_tanh(t, qt_scale(t, x, 0.0625)), *g = qt_gelu(t, qt_scale(t, x, 0.0625));
     for (int i = 0; i < POINTS; i++) {
         const double v = (double)x->data[i], u = v / 16;
         if (v < 88.7) assert_true(fabs((double)e->data[i] - exp(v)) <= fmax(1.5 * ulp * exp(v), smallest));
         assert_true(fabs((double)h->data[i] - tanh(u)) <= 1.5 * ulp * fabs(tanh(u)));
         assert_true(fabs((double)g->data[i] - 0.5 * u * erfc(-u / sqrt(2))) <= 1.5 * ulp * fabs(u));
     }
+    const qt_tensor *l = qt_log(t, e); /* from the smallest numbers to the largest */
+    for (int i = 0; i < POINTS; i++)
+        if (e->data[i] > 0 && isfinite(e->data[i])) {
+            const double v = log((double)e->data[i]);
+            assert_true(fabs((double)l->data[i] - v) <= 1.5 * ulp * fabs(v));
+        }
+    l = qt_log(t, VALUES(0, -1, INFINITY, NAN, 1));
+    assert_true(isinf(l->data[0]) && l->data[0] < 0 && isnan(l->data[1]) && isinf(l->data[2]) && l->data[2] > 0 && isnan(l->data[3]) && l->data[4] == 0);
     e = qt_exp(t, VALUES(INFINITY, -INFINITY, 1000, -1000, NAN, 0)), h = qt_tanh(t, VALUES(INFINITY, -INFINITY, NAN, 0, -0.0));
     assert_true(isinf(e->data[0]) && e->data[1] == 0 && isinf(e->data[2]) && e->data[3] == 0 && isnan(e->data[4]) && e->data[5] == 1);
     assert_true(h->data[0] == 1 && h->data[1] == -1 && isnan(h->data[2]) && h->data[3] == 0 && signbit(h->data[4]));

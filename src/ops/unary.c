@@ -25,7 +25,7 @@ qt_tensor *qt_clamp(qt_tape *t, qt_tensor *x, double lo, double hi) { return POI
 
 POINTWISE_READS(scale, "x times a constant", 'n', qt_scale(t, x, -1.5), a * x, a * dy, 0)
 POINTWISE_READS(exp, "e to the power x", 'n', qt_exp(t, x), qt_vexp(x), dy * y, QT_READS(QT_RESULT))
-POINTWISE_READS(log, "natural logarithm", 'p', qt_log(t, x), QT_M(log)(x), dy / x, QT_READS(1))
+POINTWISE_READS(log, "natural logarithm", 'p', qt_log(t, x), qt_vlog(x), dy / x, QT_READS(1))
 POINTWISE_READS(sqrt, "square root", 'p', qt_sqrt(t, x), QT_M(sqrt)(x), dy / (2 * y), QT_READS(QT_RESULT))
 POINTWISE_READS(abs, "absolute value", 'k', qt_abs(t, x), QT_M(fabs)(x), dy * QT_M(copysign)(x == 0 ? 0 : 1, x), QT_READS(1))
 POINTWISE_READS(sin, "sine of x radians", 'n', qt_sin(t, x), QT_M(sin)(x), dy * QT_M(cos)(x), QT_READS(1))

@@ -18,6 +18,7 @@
 #ifdef QT_DOUBLE
 
 QT_INLINE double qt_vexp(double x) { return exp(x); }
+QT_INLINE double qt_vlog(double x) { return log(x); }
 QT_INLINE double qt_vtanh(double x) { return tanh(x); }
 QT_INLINE double qt_vphi(double x) { return 0.5 * erfc(-x * 0.70710678118654752); }
 QT_INLINE double qt_vphi_and_exp(double x, double *e) { return *e = exp(-0.5 * x * x), qt_vphi(x); }
@@ -61,6 +62,25 @@ QT_INLINE float qt_vexp(float x)
     i -= 0x4b400000; /* the bits of magic; NaN gives any i, and stays NaN */
     half = i >> 1;
     return e * qt_vpow2(half) * qt_vpow2(i - half);
+}
+
+/* x = 2^n m with sqrt(1/2) <= m < sqrt 2, f = m - 1, and log(1 + f) = f - f^2/2 + f^3 times a polynomial. Numbers below the normal range are
+ * brought into it first. n is the exponent as it stands in the bits, where what is taken off before puts the border at sqrt(1/2). */
+QT_INLINE float qt_vlog(float x)
+{
+    const bool  small = x < 1.17549435e-38f;
+    const float u = qt_vselect(small, x * 8388608.0f, x);
+    int32_t     i, n;
+    float       m;
+    memcpy(&i, &u, sizeof i);
+    n = (i - 0x3f3504f3) >> 23;
+    i -= (int32_t)((uint32_t)n << 23);
+    memcpy(&m, &i, sizeof m);
+    const float e = (float)n - qt_vselect(small, 23, 0), f = m - 1, s = f * f;
+    const float q = (((-0.07668206f * f + 0.12813511f) * f - 0.1317223f) * f + 0.1419561f) * f - 0.16621573f;
+    const float p = ((q * f + 0.20001425f) * f - 0.25000873f) * f + 0.3333333f;
+    const float y = ((s * f * p - e * 2.12194440e-4f) - 0.5f * s + f) + e * 0.693359375f;
+    return qt_vselect(x > 0, qt_vselect(x < INFINITY, y, x), qt_vselect(x == 0, -INFINITY, NAN));
 }
 
 /* A polynomial where 1 - 2/(e^(2|x|) + 1) would cancel, |x| < 0.65. */

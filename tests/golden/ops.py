@@ -96,6 +96,10 @@ golden("l1", "qt_l1(t, in[0], in[1])", [x, u], [np.abs(x - u).mean()])
 q = np.array([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
 lp = np.log(np.array([[0.25, 0.5, 0.25], [0.5, 0.25, 0.25]]))
 golden("kl", "qt_kl(t, in[0], in[1])", [lp, q], [(0.5 * math.log(2) + 0.25 * math.log(0.5) + math.log(4)) / 2])
+for k in (2, 3, 4):
+    h = (x - x.mean()) / x.std(ddof=1)
+    golden("moment", f"qt_moment(t, in[0], {k})", [x], (h**k).mean())
+golden("moment", "qt_moment(t, in[0], 4)", [np.full((2, 3), 1.5)], 0)
 
 # normalization
 w, b = draw("w", 4), draw("b", 4)
