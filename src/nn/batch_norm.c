@@ -78,7 +78,7 @@ static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
     if (m->join) m->join->folded = true;
     if (m->relu) m->relu->folded = true;
     return qt_batch_norm_then(t, in[0], row(t, m, WEIGHT), row(t, m, BIAS), row(t, m, MEAN), row(t, m, VAR), m->join ? in[1] : NULL, m->relu != NULL,
-                              !m->frozen_stats, c->momentum, c->eps);
+                              m->recount || !m->frozen_stats, m->recount ? 1 / (double)m->recount : c->momentum, c->eps);
 }
 
 /* (x - mean) gain + bias = x gain + (bias - mean gain) */

@@ -44,11 +44,13 @@ static qt_err build(qt_module *m, qt_store *s)
 static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
 {
     const config *c = m->cfg;
-    if (c->num_bits && t->train && !m->frozen_stats) {
+    const double  momentum = m->recount ? 1 / (double)m->recount : c->momentum;
+    const bool    batch_stats = m->recount || !m->frozen_stats;
+    if (c->num_bits && t->train && batch_stats) {
         const qt_l1_codes_cfg how = {(int)c->num_bits, (int)c->grad_bits, qt_hash(m->path)};
-        return qt_l1_batch_norm_codes(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[SIGMA], &how, c->momentum, c->eps);
+        return qt_l1_batch_norm_codes(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[SIGMA], &how, momentum, c->eps);
     }
-    return qt_l1_batch_norm(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[SIGMA], !m->frozen_stats, c->momentum, c->eps);
+    return qt_l1_batch_norm(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[SIGMA], batch_stats, momentum, c->eps);
 }
 
 /* (x - mean) gain + bias = x gain + (bias - mean gain) */

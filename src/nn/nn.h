@@ -36,6 +36,7 @@ typedef struct qt_module {
     struct qt_saver *saver;           /* how the tensors that its backward reads are kept (memory.c), or NULL */
     bool        frozen_stats;         /* batch norm after freeze_bn_at */
     int         row;                  /* of its parameters that are tables: the one of the precision now */
+    int64_t     recount;              /* of batch norm while its statistics are taken anew: the batches so far, this one included; otherwise 0 */
     struct qt_module *then[2];        /* a batch norm and a relu that follow and alone read this module's result, or NULL: evaluated in
                                          integers, the module does their work on its sums */
     struct qt_module *join, *relu;    /* of a batch norm: an add and then a relu, or one of them, that alone read what it gives; it does

@@ -185,9 +185,7 @@ static entry entry_now(const qt_site *q)
 static qt_err check(const qt_site *q)
 {
     const cfg *c = q->cfg;
-    if (!c->num_bits.n) return qt_site_fail(q, "num_bits lists nothing");
-    for (int i = 1; i < c->num_bits.n; i++)
-        if (c->num_bits.v[i] >= c->num_bits.v[i - 1]) return qt_site_fail(q, "num_bits must fall, from the highest to the lowest");
+    QT_TRY(qt_site_bits_check(q, "num_bits", &c->num_bits, 2, 8));
     if (q->role != QT_ROLE_WEIGHT && c->granularity == CHANNEL) return qt_site_fail(q, "activations have one step a tensor, none a channel");
     return QT_OK;
 }

@@ -265,6 +265,23 @@ int64_t qt_run_items(const qt_run *r);
 qt_split qt_run_eval_split(const qt_run *r);
 extern const char *const qt_split_name[QT_SPLITS];
 
+/* ---- subnet.c: models whose sites hold several precisions ------------------------------------------------------------------------- */
+
+/* Can a site of the model be switched? */
+bool qt_model_elastic(const qt_model *m);
+/* Switches every site that can be to the precision nearest to p: one of its bits, or else its highest ones; then symmetry, then granularity. */
+void qt_subnet_uniform(qt_run *r, qt_precision p);
+typedef enum qt_subnet_bits { QT_SUBNET_HIGHEST, QT_SUBNET_ANY, QT_SUBNET_LOWEST } qt_subnet_bits;
+/* Switches every site to one of its precisions, each as likely: of those with its highest bits, of all, or of those with its lowest. */
+void qt_subnet_draw(qt_run *r, qt_rng *draw, qt_subnet_bits which);
+/* What all sites are switched to, into p [n_site]; and back. */
+void qt_subnet_keep(const qt_run *r, qt_precision *p);
+void qt_subnet_restore(qt_run *r, const qt_precision *p);
+/* Does work after which the model is as it was: all values, and what its sites are switched to. */
+qt_err qt_subnet_aside(qt_run *r, const void *cfg, qt_err (*work)(qt_run *r, const void *cfg));
+/* recalibrate_bn.c: running statistics of batch norms, the mean over training batches with the model as it is switched. */
+qt_err qt_recalibrate_bn(qt_run *r, int64_t batches);
+
 /* ---- metrics.c: metrics.jsonl ---------------------------------------------------------------------------------------------------- */
 
 typedef struct qt_site_stats { double scale, clip_frac, zero_frac, flip_rate, sqnr_db; } qt_site_stats;
