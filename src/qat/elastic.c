@@ -12,7 +12,7 @@
  * s = (hi - lo)/(p - n) and o = lo - n s. A symmetric entry gives integers, one with an offset does not.
  *
  * Xu et al. 2023, "EQ-Net: Elastic Quantization Neural Networks" (ICCV, arXiv 2308.07650), section 3, where paper and released code differ
- * as the code. Left out: a step a channel for activations. Not taken over: the sign of the offset's gradient lost to an absolute value. */
+ * as the code. Not taken over: the sign of the offset's gradient lost to an absolute value. */
 #include "qat/observer.h"
 #include "qat/steps.h"
 
@@ -29,7 +29,7 @@ enum { TENSOR = 1, CHANNEL };
 static const qt_field fields[] = {
     QT_F_INTS(cfg, num_bits, "[8, 4, 3, 2]", 2, 8, "bits of a code that it can be switched between, highest first"),
     QT_F_ENUM(cfg, symmetry, "both", "both|symmetric|asymmetric", "entries without an offset, with one, or both"),
-    QT_F_ENUM(cfg, granularity, "both", "both|tensor|channel", "weights: entries with a step a tensor, a channel, or both; activations: a tensor"),
+    QT_F_ENUM(cfg, granularity, "both", "both|tensor|channel", "entries with a step a tensor, a channel, or, of weights, both; both of activations: a tensor"),
     {0}};
 
 /* ---- the op: in[0] is x, in[1] all steps, in[2] all offsets or NULL; those of the entry begin at `at` and at `at_offset` ----------------- */
@@ -145,7 +145,7 @@ static int entries(const qt_site *q, qt_precision list[QT_MAX_PRECISIONS])
         for (int asymmetric = 0; asymmetric < 2; asymmetric++)
             for (int channel = 0; channel < 2; channel++) {
                 if (c->symmetry == (asymmetric ? SYMMETRIC : ASYMMETRIC)) continue;
-                if (channel ? c->granularity == TENSOR || q->role != QT_ROLE_WEIGHT : c->granularity == CHANNEL) continue;
+                if (channel ? c->granularity == TENSOR || (c->granularity == BOTH && q->role != QT_ROLE_WEIGHT) : c->granularity == CHANNEL) continue;
                 list[n++] = (qt_precision){(int)c->num_bits.v[i], asymmetric, channel};
             }
     return n;
@@ -182,19 +182,11 @@ static entry entry_now(const qt_site *q)
     return entry_at(q, 0);
 }
 
-static qt_err check(const qt_site *q)
-{
-    const cfg *c = q->cfg;
-    QT_TRY(qt_site_bits_check(q, "num_bits", &c->num_bits, 2, 8));
-    if (q->role != QT_ROLE_WEIGHT && c->granularity == CHANNEL) return qt_site_fail(q, "activations have one step a tensor, none a channel");
-    return QT_OK;
-}
-
 static qt_err init(qt_site *q)
 {
     qt_precision list[QT_MAX_PRECISIONS];
     int64_t      steps = 0, offsets = 0;
-    QT_TRY(check(q));
+    QT_TRY(qt_site_bits_check(q, "num_bits", &((const cfg *)q->cfg)->num_bits, 2, 8));
     int n = entries(q, list);
     for (int i = 0; i < n; i++) {
         steps += steps_of(q, list[i]);
