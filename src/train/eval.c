@@ -30,11 +30,13 @@ qt_tensor *qt_run_input(qt_run *r, const qt_batch *b)
     return x;
 }
 
-qt_tensor *qt_run_forward(qt_run *r, const qt_batch *b, qt_tensor **out)
+qt_tensor *qt_run_forward(qt_run *r, const qt_batch *b, qt_tensor **out) { return qt_run_forward_from(r, b, qt_run_input(r, b), out); }
+
+qt_tensor *qt_run_forward_from(qt_run *r, const qt_batch *b, qt_tensor *x, qt_tensor **out)
 {
     int64_t    n = targets(b, &r->model->in);
     qt_tensor *target;
-    *out = qt_model_forward(r->tape, r->model, qt_run_input(r, b));
+    *out = qt_model_forward(r->tape, r->model, x);
     if (r->loss->classes) {
         target = qt_input_ids(r->tape, 1, &n);
         if (target->ids) memcpy(target->ids, b->y, (size_t)n * sizeof *b->y);

@@ -255,6 +255,8 @@ qt_tensor *qt_run_input(qt_run *r, const qt_batch *b);
 int64_t qt_run_counted(const qt_run *r, const qt_batch *b);
 /* A batch through the model: its output, and its target as the loss wants it. The loss is what is returned. */
 qt_tensor *qt_run_forward(qt_run *r, const qt_batch *b, qt_tensor **out);
+/* The same from an input that stands in for the batch's own. */
+qt_tensor *qt_run_forward_from(qt_run *r, const qt_batch *b, qt_tensor *x, qt_tensor **out);
 /* Sum of a metric over a batch. */
 double qt_run_metric(const qt_metric *m, const qt_tensor *out, const qt_batch *b);
 /* Are the data text: samples of ids with a target each? */
