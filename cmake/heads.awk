@@ -15,7 +15,7 @@ head {
     head = !ends
     next
 }
-/^(static )?const qt_[a-z]+ +qt_[a-z]+_[a-z0-9_]+/ && match($0, /qt_(op|quant|layer|loss|metric|optim|schedule|dataset|phase|exporter|command)_[a-z0-9_]+/) {
+/^(static )?const qt_[a-z]+ +qt_[a-z]+_[a-z0-9_]+/ && match($0, /qt_(op|quant|layer|loss|metric|optim|schedule|dataset|phase|exporter|command|stepper|regularizer|codec)_[a-z0-9_]+/) {
     name = substr($0, RSTART + 3, RLENGTH - 3)
     one = substr(name, 1, index(name, "_") - 1)
     row(one, substr(name, length(one) + 2))

@@ -2,9 +2,9 @@
  * and tested on an angle never seen (held_out) is asked to generalize over domains; leave-one-domain-out is one arm for each angle.
  *
  * With A angles the domains have per_domain training images each and share none: number j of the A per_domain images that are used, spread evenly
- * over the set's training split, belongs to domain j mod A. Training sample i is of domain i mod S of the S source domains, so the loader gives every
- * batch equal shares of them. val holds each image of the set's val once for each source angle, test its test images once for each angle held out
- * (for each angle if none is).
+ * over the set's training split, belongs to domain j mod A. Training sample i is of domain i mod S of the S source domains, so the loader gives
+ * every batch equal shares of them. val holds each image of the set's val once for each source angle, test its test images once for each angle
+ * held out (for each angle if none is).
  *
  * A pixel at (x, y) from the centre takes what lies at (x cos a - y sin a, x sin a + y cos a), y downwards, bilinearly between four pixels; `fill` lies
  * beyond the edge. Rotated digits are the usual small test of domain generalization: Ghifary et al. 2015, arXiv 1508.07680, section 4.1. */
@@ -64,7 +64,8 @@ static bool among(int64_t v, const qt_ints *l)
 static qt_err check(const rotated_cfg *c, const qt_dataset *set, const qt_data_info *f)
 {
     qt_pos pos = c->of ? c->of->pos : (qt_pos){0};
-    if (f->ids || (f->known && f->rank != 3)) return qt_fail_at(QT_ERECIPE, pos, "data.of: %s gives no images, which alone can be rotated", set->d.name);
+    if (f->ids || (f->known && f->rank != 3))
+        return qt_fail_at(QT_ERECIPE, pos, "data.of: %s gives no images, which alone can be rotated", set->d.name);
     if (!c->angles.n) return qt_fail_at(QT_ERECIPE, pos, "data.angles: expected at least one angle");
     if (c->held_out.n >= c->angles.n) return qt_fail_at(QT_ERECIPE, pos, "data.held_out: leaves no domain to train on");
     for (int i = 0; i < c->held_out.n; i++)

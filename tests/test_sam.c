@@ -43,14 +43,16 @@ static void begin_at(qt_run *r)
     }
 }
 
-static void expect_tensor(const qt_run *r, const char *step, const char *name, double c, double s)
+/* Tensor k of trajectory i. */
+static void expect_tensor(const qt_run *r, int i, int k)
 {
-    const double     tolerance = sizeof(R) == 8 ? 1e-10 : 2e-5;
+    const double     tolerance = sizeof(R) == 8 ? 1e-10 : 2e-5, c = golden_sam[i].tensor[k].c, s = golden_sam[i].tensor[k].s;
+    const char      *name = golden_sam[i].tensor[k].name;
     const qt_tensor *t = qt_param_find(r->store, name);
     double           got[2] = {0};
-    for (int64_t i = 0; i < t->n; i++) got[0] += (double)t->data[i] * cos((double)i), got[1] += (double)t->data[i] * sin(3 * (double)i);
+    for (int64_t j = 0; j < t->n; j++) got[0] += (double)t->data[j] * cos((double)j), got[1] += (double)t->data[j] * sin(3 * (double)j);
     if (fabs(got[0] - c) > tolerance || fabs(got[1] - s) > tolerance)
-        fail_msg("%s, %s: (%.12g, %.12g), expected (%.12g, %.12g)", step, name, got[0], got[1], c, s);
+        fail_msg("%s, %s: (%.12g, %.12g), expected (%.12g, %.12g)", golden_sam[i].step, name, got[0], got[1], c, s);
 }
 
 static void test_golden(void **state)
@@ -68,7 +70,7 @@ static void test_golden(void **state)
         assert_ok(qt_run_new(rc, "golden", NULL, true, QT_PROGRESS_QUIET, &r));
         begin_at(r);
         assert_ok(qt_run_go(r, &res));
-        for (int k = 0; k < TENSORS; k++) expect_tensor(r, golden_sam[i].step, golden_sam[i].tensor[k].name, golden_sam[i].tensor[k].c, golden_sam[i].tensor[k].s);
+        for (int k = 0; k < TENSORS; k++) expect_tensor(r, i, k);
         qt_run_free(r), qt_arena_free(&a);
     }
 }
@@ -249,7 +251,9 @@ static void test_start_values(void **state)
 static void refused(const char *step, const char *quant, const char *want)
 {
     char text[1024];
-    snprintf(text, sizeof text, "recipe: 1\nmodel: [flatten, {use: linear, out: 10}]\ndata: digits\ntrain: {steps: 1}\nquant: [{match: \"*\", weights: %s}]\nstep: %s\n", quant, step);
+    snprintf(text, sizeof text,
+             "recipe: 1\nmodel: [flatten, {use: linear, out: 10}]\ndata: digits\ntrain: {steps: 1}\nquant: [{match: \"*\", weights: %s}]\nstep: %s\n", quant,
+             step);
     assert_int_equal(try_train(text, "refused", 0, NULL, NULL, 1, NULL, false, NULL), QT_ERECIPE);
     assert_errors(want);
     assert_false(qt_file_exists("refused"));

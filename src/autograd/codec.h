@@ -62,6 +62,8 @@ typedef struct qt_saved {
     int64_t bytes, floats, per_op;
 } qt_saved;
 qt_saved qt_tape_saved(qt_tape *t);
+/* The same node by node, in forward order, with the layers' paths: a tensor that several read counts for the first. */
+void qt_tape_saved_each(qt_tape *t, void (*add)(void *arg, const char *path, qt_saved s), void *arg);
 
 /* ---- for tape.c ---------------------------------------------------------------------------------------------------------------- */
 

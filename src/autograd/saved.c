@@ -268,19 +268,39 @@ static void add_slot(const qt_tape *t, qt_tensor *x, uint32_t read, qt_saved *s)
     s->bytes += p ? p->bytes : bytes_for(t, x, need_of(t, x).read);
 }
 
-qt_saved qt_tape_saved(qt_tape *t)
+/* Does backward of a layer read slot k of the node, and is it counted? */
+static bool counts(const qt_node *nd, uint32_t reads, int k)
 {
-    qt_saved s = {0};
+    const qt_tensor *x = slot(nd, k);
+    return x && read_of(reads, k) && !(x->flags & QT_IDS) && !is_weight(nd->tape, x);
+}
+
+void qt_tape_saved_each(qt_tape *t, void (*add)(void *arg, const char *path, qt_saved s), void *arg)
+{
     for (int pass = 0; pass < 2; pass++)
         for (const qt_node *nd = t->node; nd < t->node + t->n; nd++) {
-            uint32_t reads = nd->path && qt_wants_grad(nd->out) ? qt_reads(nd) : 0;
-            if (nd->path && qt_wants_grad(nd->out) && !pass) s.bytes += nd->own, s.floats += nd->own, s.per_op += nd->own;
+            if (!nd->path || !qt_wants_grad(nd->out)) continue;
+            qt_saved s = {nd->own, nd->own, nd->own};
+            uint32_t reads = qt_reads(nd);
             for (int k = 0; k < SLOTS && reads; k++) {
-                qt_tensor *x = slot(nd, k);
-                if (!x || !read_of(reads, k) || x->flags & QT_IDS || is_weight(t, x)) continue;
-                if (pass) x->flags &= (uint8_t)~COUNTED;
-                else add_slot(t, x, read_of(reads, k), &s);
+                if (!counts(nd, reads, k)) continue;
+                if (pass) slot(nd, k)->flags &= (uint8_t)~COUNTED;
+                else add_slot(t, slot(nd, k), read_of(reads, k), &s);
             }
+            if (!pass) add(arg, nd->path, s);
         }
-    return s;
+}
+
+static void sum_up(void *arg, const char *path, qt_saved s)
+{
+    qt_saved *sum = arg;
+    (void)path;
+    sum->bytes += s.bytes, sum->floats += s.floats, sum->per_op += s.per_op;
+}
+
+qt_saved qt_tape_saved(qt_tape *t)
+{
+    qt_saved sum = {0};
+    qt_tape_saved_each(t, sum_up, &sum);
+    return sum;
 }

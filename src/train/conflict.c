@@ -8,11 +8,11 @@
  * the paper) does not move s in the next one. It is measured all the same. The first window is free. Controls: always, from the first step on; and
  * random, a coin for each number and window from the second on.
  *
- * Windows do not overlap, so that counts and the last signs are all that must be remembered of the signs; they lie in a buffer of the store and
- * survive a resume bit for bit. At the end of a window each parameter has a measure event: disorders, sums of both gradients, `opposite` (the sums
- * have opposite signs), `frozen` in this window, mean `scale` and its standard `deviation` within the window; of a parameter of several numbers, means over
- * them. The path `scales` has what came of all numbers and windows so far: how many `pairs` of them; shares of `opposite` ones and, from the second window
- * on, of frozen ones (`freeze_rate`); `frozen_disorder` is the largest disorder that a frozen number had in the window before.
+ * Windows do not overlap, so counts and the last signs are all that must be remembered of the signs; they lie in a buffer of the store and survive
+ * a resume bit for bit. At the end of a window each parameter has a measure event: disorders, sums of both gradients, `opposite` (the sums have
+ * opposite signs), `frozen` in this window, mean `scale` and its standard `deviation` within the window; of a parameter of several numbers, means
+ * over them. The path `scales` has what came of all numbers and windows so far: how many `pairs` of them; shares of `opposite` ones and, from the
+ * second window on, of frozen ones (`freeze_rate`); `frozen_disorder` is the largest disorder that a frozen number had in the window before.
  *
  * Jiang et al. 2024, "Gradient-adaptive quantization-aware training", arXiv 2412.05551. The exact forms of D and the window are ours, for no code of
  * the authors is public. Left out: one decision for all numbers of a layer (FQAT, arXiv 2509.00859). */
@@ -79,11 +79,15 @@ static void count(R *row, int64_t t, R s, R task, R smooth)
     row[MOVED] += s - row[START], row[MOVED_SQ] += (s - row[START]) * (s - row[START]);
 }
 
-static bool is_frozen(const qt_conflict_cfg *c, const R *row) { return c->freeze != QT_FREEZE_NONE && (c->when == QT_WHEN_ALWAYS || row[FROZEN] != 0); }
+static bool is_frozen(const qt_conflict_cfg *c, const R *row)
+{
+    return c->freeze != QT_FREEZE_NONE && (c->when == QT_WHEN_ALWAYS || row[FROZEN] != 0);
+}
 
 /* ---- the end of a window ---------------------------------------------------------------------------------------------------------- */
 
-static const char *const names[] = {"disorder_task", "disorder_smooth", "disorder_between", "sum_task", "sum_smooth", "opposite", "frozen", "scale", "deviation"};
+static const char *const names[] = {"disorder_task", "disorder_smooth", "disorder_between", "sum_task", "sum_smooth",
+                                    "opposite",      "frozen",          "scale",            "deviation"};
 enum { VALUES = sizeof names / sizeof *names };
 
 static bool opposite(const R *row) { return sign(row[TASK_SUM]) * sign(row[SMOOTH_SUM]) < 0; }

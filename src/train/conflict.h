@@ -12,8 +12,9 @@ typedef struct qt_conflict_cfg {
     int     freeze, when;
     double  tau, rate;
 } qt_conflict_cfg;
-#define QT_CONFLICT_METER \
-    {"window", QT_INT, offsetof(qt_conflict_cfg, window), "300", 2, 1e9, NULL, "steps over which signs of gradients are compared; one measure event each"}
+#define QT_CONFLICT_METER                                                           \
+    {"window", QT_INT, offsetof(qt_conflict_cfg, window), "300", 2, 1e9, NULL,      \
+     "steps over which signs of gradients are compared; one measure event each"}
 #define QT_CONFLICT_FREEZE                                                                                                                     \
     {"freeze", QT_ENUM, offsetof(qt_conflict_cfg, freeze), "none", 0, 0, "none|task|smooth",                                                   \
      "which gradient of what quantizers learn is left out: at the weights (task), or at the perturbed ones (smooth)"},                         \

@@ -154,18 +154,51 @@ static void print_products(FILE *f, const qt_model *m)
     fprintf(f, "# %-24s %13.0f   %.1f %% of them in integers\n", "sum of the products", sum, sum > 0 ? 100 * integers / sum : 0);
 }
 
-/* One sample of zeros through the model: afterwards each module knows whether it computes in integers. */
-static qt_err run_once(const qt_recipe *r, qt_store *s, qt_model *m)
+/* ---- what backward reads --------------------------------------------------------------------------------------------------------- */
+
+/* Of the layer `path`, or of all where it is NULL. */
+typedef struct saved_of {
+    const char *path;
+    qt_saved    s;
+} saved_of;
+
+static void add_saved(void *arg, const char *path, qt_saved s)
 {
-    int64_t  dim[QT_MAX_DIM] = {1};
-    qt_tape *t = qt_tape_new();
-    if (!t) return QT_EMEM;
+    saved_of *o = arg;
+    if (!o->path || !strcmp(o->path, path)) o->s.bytes += s.bytes, o->s.floats += s.floats;
+}
+
+static void print_saved(FILE *f, const qt_model *m, qt_tape *t)
+{
+    fprintf(f, "#\n# What backward reads of a sample, bytes as they are kept and in floats; what several layers read counts for the first\n"
+               "# %-24s %12s %12s\n", "layer", "kept", "floats");
+    for (int i = 0; i <= m->n; i++) {
+        saved_of o = {i < m->n ? m->m[i].path : NULL, {0}};
+        qt_tape_saved_each(t, add_saved, &o);
+        if (o.s.floats) fprintf(f, "# %-24s %12lld %12lld", o.path ? o.path : "sum", (long long)o.s.bytes, (long long)o.s.floats);
+        if (o.s.floats) fprintf(f, o.path ? "\n" : "   %.1f %%\n", 100 * (double)o.s.bytes / (double)o.s.floats);
+    }
+}
+
+/* One sample of zeros through the model: afterwards each module knows whether it computes in integers, and the tape what backward reads. */
+static qt_err run_once(const qt_recipe *r, qt_store *s, qt_model *m, qt_tape *t)
+{
+    int64_t dim[QT_MAX_DIM] = {1};
     memcpy(dim + 1, m->in.dim, (size_t)m->in.rank * sizeof *dim);
-    qt_tape_mode(t, true, false);
+    qt_tape_mode(t, true, true);
     qt_tape_simulate(t, r->engine_float);
-    qt_err e = qt_store_seal(s, 0);
-    if (e == QT_OK) qt_model_forward(t, m, m->in.ids ? qt_input_ids(t, 2, dim) : qt_input(t, 1 + m->in.rank, dim)), e = qt_tape_error(t);
-    qt_tape_free(t);
+    t->thrifty = m->thrifty;
+    QT_TRY(qt_store_seal(s, 0));
+    qt_model_forward(t, m, m->in.ids ? qt_input_ids(t, 2, dim) : qt_input(t, 1 + m->in.rank, dim));
+    return qt_tape_error(t);
+}
+
+static qt_err print_costs(FILE *f, const qt_recipe *r, qt_store *s, qt_model *m)
+{
+    qt_tape *t = qt_tape_new();
+    qt_err   e = t ? run_once(r, s, m, t) : QT_EMEM;
+    if (e == QT_OK) print_cost(f, m), print_products(f, m), print_saved(f, m, t);
+    if (t) qt_tape_free(t);
     return e;
 }
 
@@ -181,8 +214,8 @@ static qt_err show_cost(FILE *f, qt_recipe *r)
     qt_store *s = qt_store_new((uint64_t)r->seed);
     if (!s) return QT_EMEM;
     qt_err e = qt_model_build(r->arena, s, r->model, r->quant, in, info->classes, &m);
-    if (e == QT_OK) e = run_once(r, s, m);
-    if (e == QT_OK) print_cost(f, m), print_products(f, m);
+    if (e == QT_OK) e = qt_memory_build(r->arena, r->memory, m);
+    if (e == QT_OK) e = print_costs(f, r, s, m);
     qt_store_free(s);
     return e;
 }

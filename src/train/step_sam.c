@@ -1,5 +1,5 @@
-/* Steppers `sam` and `sagm`: towards flat minima, by the gradient at a perturbed place. With the loss L of the batch, weights W (and biases, norms) and
- * the numbers S that quantizers learn:
+/* Steppers `sam` and `sagm`: towards flat minima, by the gradient at a perturbed place. With the loss L of the batch, weights W (and biases, norms)
+ * and the numbers S that quantizers learn:
  *
  *     g  = grad L(W, S)                                          first pass
  *     W' = W + rho g_W / |g_W|           (sam)
@@ -11,12 +11,12 @@
  * To first order max over |e| <= rho of L(W + e) is reached at e = rho g / |g|, so g' is the gradient of the worst loss nearby; sagm minimizes
  * L + L(W'), and the term -alpha g aligns the directions in which the two fall. |g_W| is over all that is perturbed. Only W is: S is not.
  *
- * The second pass draws the same random numbers as the first (dropout, stochastic rounding), and whatever it writes into the store is taken back with the
- * perturbation, so that running statistics see each batch once; observers are paused. With rho = alpha = 0, g' = g bit for bit.
+ * The second pass draws the same random numbers as the first (dropout, stochastic rounding), and whatever it writes into the store is taken back with
+ * the perturbation, so that running statistics see each batch once; observers are paused. With rho = alpha = 0, g' = g bit for bit.
  *
  * For S the two gradients are the task and the smooth one of the conflict meter (conflict.c), which may leave one of them out: GAQAT.
  *
- * SAM: Foret et al. 2021, arXiv 2010.01412, eq. 2 and 3. SAGM: Wang et al. 2023, arXiv 2303.10353. Left out: the second-order term (both leave it out), and
+ * SAM: Foret et al. 2021, arXiv 2010.01412, eq. 2 and 3. SAGM: Wang et al. 2023, arXiv 2303.10353. Left out: the second-order term, as in both, and
  * perturbations relative to the weights (ASAM). */
 #include "base/par.h"
 #include "kernels/reduce.h"
@@ -130,7 +130,8 @@ static qt_err sagm_step(qt_run *r, const void *cfg, void *state, const qt_batch 
 }
 
 const qt_stepper qt_stepper_sam = {
-    .d = {"sam", "the gradient at the worst place nearby: flat minima; twice the time of a plain step", "Foret et al. 2021, arXiv 2010.01412, eq. 2, 3", sam_fields, sizeof(sam_cfg)},
+    .d = {"sam", "the gradient at the worst place nearby: flat minima; twice the time of a plain step", "Foret et al. 2021, arXiv 2010.01412, eq. 2, 3",
+          sam_fields, sizeof(sam_cfg)},
     .gives = QT_CONFLICT_GIVES, .make = make, .begin = begin, .step = sam_step};
 
 const qt_stepper qt_stepper_sagm = {
