@@ -399,11 +399,13 @@ static void test_no_allocation(void **state)
             qt_recipe  *r;
             qt_run     *run;
             qt_result   res;
+            char        dir[16];
             const char *sets[] = {codec[c], k ? "train.steps=80" : "train.steps=20", "train.eval_every=0"};
             int64_t     before = qt_alloc_count();
             put_file("r.yaml", mlp);
             assert_ok(qt_recipe_load(&a, "r.yaml", 3, sets, NULL, &r));
-            assert_ok(qt_run_new(r, "alloc", NULL, true, QT_PROGRESS_QUIET, &run));
+            snprintf(dir, sizeof dir, "alloc%d%d", c, k);
+            assert_ok(qt_run_new(r, dir, NULL, false, QT_PROGRESS_QUIET, &run));
             assert_ok(qt_run_go(run, &res));
             qt_run_free(run), qt_arena_free(&a);
             used[k] = qt_alloc_count() - before;
