@@ -117,6 +117,8 @@ static void test_channels(void **state)
     channel_is_tensor(A, "{use: lsq_plus, num_bits: 3, granularity: channel, grad_scale: none}");
     channel_is_tensor(W, "{use: lsq_plus, num_bits: 3, granularity: channel, grad_scale: none}");
     channel_is_tensor(W, "{use: binary, granularity: channel}");
+    channel_is_tensor(W, "{use: fixed, num_bits: 3, granularity: channel, grad_scale: none}");
+    channel_is_tensor(A, "{use: fixed, num_bits: 4, granularity: channel, grad_scale: none}");
 }
 
 static void test_threads(void **state)
@@ -532,8 +534,8 @@ static void test_errors(void **state)
 static void test_uncalibrated(void **state)
 {
     (void)state;
-    static const char *const spec[] = {"{use: uniform}", "{use: lsq}", "{use: lsq_plus}"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const spec[] = {"{use: uniform}", "{use: lsq}", "{use: lsq_plus}", "fixed"};
+    for (int i = 0; i < 4; i++) {
         rig r = rig_new(A, spec[i], 2, DIM);
         qt_tape_mode(r.tape, false, false);
         qt_quantize(r.tape, r.site, qt_input(r.tape, 2, DIM));

@@ -2,11 +2,12 @@
 #include "base/h5.h"
 #include "cli/run.h"
 #include "export/engine.h"
+#include "export/fixed_point.h"
 #include <string.h>
 #include <sys/stat.h>
 
 static const qt_option options[] = {{"split", 's', "NAME", "train, val or test (default: test)"},
-                                    {"engine", 'e', "NAME", "float: the training graph; int: the deployment engine (default: float; int for a file)"},
+                                    {"engine", 'e', "NAME", "float: the training graph; int: the deployment engine; fixed: the fixed-point interpreter (default: float; int for a file)"},
                                     QT_OPTION_JSON,
                                     {"out", 'o', "FILE.h5", "write logits [N, classes] and target [N]; of text, N are the tokens that count"},
                                     QT_OPTION_THREADS,
@@ -36,7 +37,7 @@ static qt_err save(const char *file, int64_t n, int64_t outputs, const R *logits
     return e;
 }
 
-/* engine NULL: the training graph. */
+/* engine NULL: the training graph, or what answers in its place. */
 static qt_err evaluate(qt_run *r, const qt_engine *engine, int split, const char *name, const qt_args *a)
 {
     const char *out = qt_arg(&qt_command_eval, a, "out");
@@ -52,7 +53,7 @@ static qt_err evaluate(qt_run *r, const qt_engine *engine, int split, const char
     qt_err e = qt_run_eval(r, split, &res, logits, target);
     if (engine) res.params = engine->params, res.bits_per_weight = engine->bits_per_weight, res.bytes = engine->bytes;
     if (e == QT_OK && out) e = save(out, res.n, outputs / T, logits, target);
-    if (e == QT_OK) qt_result_print(name, engine ? "int" : "float", &res, qt_arg(&qt_command_eval, a, "json") != NULL);
+    if (e == QT_OK) qt_result_print(name, engine ? "int" : r->answer ? "fixed" : "float", &res, qt_arg(&qt_command_eval, a, "json") != NULL);
     qt_free(logits), qt_free(target);
     return e;
 }
@@ -64,6 +65,21 @@ static qt_err eval_run(int split, const char *name, const qt_args *a)
     qt_run *r = NULL;
     qt_err  e = qt_run_resume(a->word[0], QT_PROGRESS_QUIET, &r);
     if (e == QT_OK) e = evaluate(r, NULL, split, name, a);
+    qt_run_free(r);
+    return e;
+}
+
+/* ---- the fixed-point interpreter ----------------------------------------------------------------------------------------------------- */
+
+static qt_err eval_fixed(int split, const char *name, const qt_args *a)
+{
+    qt_run   *r = NULL;
+    qt_fixed *p = NULL;
+    qt_err    e = qt_run_resume(a->word[0], QT_PROGRESS_QUIET, &r);
+    if (e == QT_OK) e = qt_fixed_make(r->tape, r->model, &p);
+    if (e == QT_OK) qt_fixed_answers(r, p), e = evaluate(r, NULL, split, name, a);
+    if (e == QT_OK && !qt_arg(&qt_command_eval, a, "json")) putchar('\n'), qt_fixed_print(stdout, p);
+    qt_fixed_free(p);
     qt_run_free(r);
     return e;
 }
@@ -106,21 +122,23 @@ static qt_err run(const qt_args *a)
     struct stat st;
     if (!split) split = "test";
     int  at = qt_choice("train|val|test", split);
-    bool integers = engine && !strcmp(engine, "int");
+    bool integers = engine && !strcmp(engine, "int"), fixed = engine && !strcmp(engine, "fixed");
     QT_CHECK(at >= 0, QT_EUSAGE, "eval: --split %s: expected train, val or test", split);
-    QT_CHECK(!engine || qt_choice("float|int", engine) >= 0, QT_EUSAGE, "eval: --engine %s: expected float or int", engine);
-    if (stat(what, &st) || S_ISDIR(st.st_mode)) return integers ? eval_exported(at, split, a) : eval_run(at, split, a);
-    QT_CHECK(!engine || integers, QT_EUSAGE, "eval: %s is a file, which only the engine 'int' runs; --engine float wants a run directory", what);
+    QT_CHECK(!engine || qt_choice("float|int|fixed", engine) >= 0, QT_EUSAGE, "eval: --engine %s: expected float, int or fixed", engine);
+    if (stat(what, &st) || S_ISDIR(st.st_mode)) return (integers ? eval_exported : fixed ? eval_fixed : eval_run)(at, split, a);
+    QT_CHECK(!engine || integers, QT_EUSAGE, "eval: %s is a file, which only the engine 'int' runs; --engine %s wants a run directory", what, engine);
     return eval_file(at, split, a);
 }
 
 const qt_command qt_command_eval = {
     {"eval", "evaluate a trained run or an exported model"},
-    "DIR|FILE.h5 [--split test] [--engine float|int] [--json] [--out FILE.h5]",
+    "DIR|FILE.h5 [--split test] [--engine float|int|fixed] [--json] [--out FILE.h5]",
     "Loads the last checkpoint of a run directory and evaluates one split of its data. --out keeps what the\n"
     "network answered, for a confusion matrix or a calibration plot in the language of your choice.\n\n"
     "--engine int exports the checkpoint and evaluates it with the deployment engine, which holds no float values of integer weights. A file\n"
     "of `qtape export --format h5` is evaluated in the same way. Both engines give the same answers to the bit.\n\n"
+    "--engine fixed evaluates a run whose tensors are all cast to fixed point (quantizer `fixed`) with integers and shifts only, and prints\n"
+    "the words and binary points of all tensors.\n\n"
     "  qtape eval runs/quickstart/ternary-s1\n"
     "  qtape eval runs/quickstart/ternary-s1 --split train --json\n"
     "  qtape eval runs/quickstart/ternary-s1 --out logits.h5\n"

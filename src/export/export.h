@@ -31,6 +31,8 @@ qt_err   qt_snapshot_take(qt_run *r, qt_snapshot *s);
 void     qt_snapshot_free(qt_snapshot *s);
 /* The values of a parameter in a file: NULL where the file has none (integer weights, the state of weights' quantizers). */
 const R *qt_snapshot_values(const qt_snapshot *s, const qt_param *p);
+/* Whether a site quantizes a layer's weight: it has done its work. All others are needed to compute. */
+bool     qt_snapshot_weight_site(const qt_snapshot *s, const qt_site *q);
 /* Whether a layer computes in floats that are not those of its parameter in the file: it is tied, and rounds them in its own way. */
 bool     qt_snapshot_differs(const qt_snapshot *s, const qt_snap_layer *l);
 /* The part of the recipe that says what the model is and what it is evaluated on. */

@@ -9,7 +9,7 @@
  *   layers/PATH/scale    [count] of equal parts of the weight in its order: all of it, rows, or groups of a row
  *   layers/PATH/zero     [count], missing if all are 0:          weight = (q - zero) scale
  *   layers/PATH/weight   a layer that computes in floats, is tied to the table of another one, and rounds it in its own way: its weight
- *   sites/PATH           1 if the quantizer of this layer's input is switched on
+ *   sites/PATH           1 if this quantizer, of any tensor but a layer's weight, is switched on
  *   params/NAME          all else: biases, norms with their statistics, quantizers of inputs, weights of layers that compute in float
  * Numbers have the precision of the library that wrote them, float or double: scales decide about bits. */
 #include "base/h5.h"
@@ -81,13 +81,14 @@ static qt_err write_attributes(qt_h5 *f, qt_snapshot *s)
     return qt_h5_put_str(f, "recipe", recipe);
 }
 
-static qt_err write_sites(qt_h5 *f, const qt_store *s)
+static qt_err write_sites(qt_h5 *f, const qt_snapshot *s)
 {
-    char name[512];
-    for (int i = 0; i < s->n_site; i++) {
-        if (s->site[i]->role != QT_ROLE_ACT) continue;
-        snprintf(name, sizeof name, "sites/%s", s->site[i]->path);
-        QT_TRY(write_ints(f, name, 1, (int32_t[]){s->site[i]->enabled}));
+    const qt_store *st = s->run->store;
+    char            name[512];
+    for (int i = 0; i < st->n_site; i++) {
+        if (st->site[i]->role == QT_ROLE_GRAD || qt_snapshot_weight_site(s, st->site[i])) continue;
+        snprintf(name, sizeof name, "sites/%s", st->site[i]->path);
+        QT_TRY(write_ints(f, name, 1, (int32_t[]){st->site[i]->enabled}));
     }
     return QT_OK;
 }
@@ -116,7 +117,7 @@ static qt_err write_all(qt_h5 *f, qt_snapshot *s)
     for (int i = 0; i < s->n; i++)
         if (s->layer[i].integer) QT_TRY(write_layer(f, &s->layer[i]));
         else if (qt_snapshot_differs(s, &s->layer[i])) QT_TRY(write_own_weight(f, &s->layer[i]));
-    QT_TRY(write_sites(f, s->run->store));
+    QT_TRY(write_sites(f, s));
     return write_params(f, s);
 }
 

@@ -101,7 +101,7 @@ static qt_err check_layer(loader *l, qt_module *m)
     char             name[512];
     int64_t          count;
     grid             g;
-    if (!m->act || m->layer->reads_ids) return damaged(l, m->path, "is no layer that can compute in integers");
+    if (m->layer->reads_ids) return damaged(l, m->path, "is no layer that can compute in integers");
     QT_TRY(read_grid(l, m, &g));
     QT_TRY(scale_count(l, m, &count));
     QT_TRY(claim(l, layer_set(name, m, "codes"), 2, (int64_t[]){w->dim[0], qt_bits_row(w->n / w->dim[0], g.bits)}, 1));
@@ -298,6 +298,18 @@ static qt_err read_layer(loader *l, const qt_module *m)
     return e;
 }
 
+/* Those of weights have left; the input of a layer must have one. */
+static qt_err read_site(loader *l, qt_site *q)
+{
+    int32_t on = 0;
+    char    name[512];
+    snprintf(name, sizeof name, "sites/%s", q->path);
+    if (q->role != QT_ROLE_ACT && !qt_h5_has(l->f, name)) return QT_OK;
+    QT_TRY(qt_h5_read_ids(l->f, name, 1, &on));
+    q->enabled = on != 0, q->observing = false;
+    return QT_OK;
+}
+
 static qt_err read_values(loader *l)
 {
     qt_engine *e = l->e;
@@ -308,14 +320,9 @@ static qt_err read_values(loader *l)
         snprintf(name, sizeof name, "params/%s", p->t.name);
         QT_TRY(qt_h5_read(l->f, name, p->t.n, p->t.data));
     }
+    for (int i = 0; i < e->store->n_site; i++) QT_TRY(read_site(l, e->store->site[i]));
     for (int i = 0; i < e->model->n; i++) {
         qt_module *m = &e->model->m[i];
-        int32_t    on = 0;
-        if (m->act) {
-            snprintf(name, sizeof name, "sites/%s", m->act->path);
-            QT_TRY(qt_h5_read_ids(l->f, name, 1, &on));
-            m->act->enabled = on != 0, m->act->observing = false;
-        }
         if (!m->layer->quantizes) continue;
         if (has(l, m, "codes")) QT_TRY(read_layer(l, m));
         else if (has(l, m, "weight")) QT_TRY(qt_h5_read(l->f, layer_set(name, m, "weight"), m->p[0]->n, m->p[0]->data));

@@ -111,11 +111,19 @@ void qt_snapshot_free(qt_snapshot *s)
 
 /* ---- for formats ------------------------------------------------------------------------------------------------------------------- */
 
-static bool weight_state(const qt_store *s, const qt_param *p)
+bool qt_snapshot_weight_site(const qt_snapshot *s, const qt_site *q)
 {
-    for (int i = 0; i < s->n_site; i++)
-        for (int k = 0; s->site[i]->role == QT_ROLE_WEIGHT && k < QT_SITE_PARAMS; k++)
-            if (s->site[i]->p[k] == &p->t) return true;
+    for (int i = 0; i < s->n; i++)
+        if (s->layer[i].m->weight == q) return true;
+    return false;
+}
+
+static bool weight_state(const qt_snapshot *s, const qt_param *p)
+{
+    const qt_store *st = s->run->store;
+    for (int i = 0; i < st->n_site; i++)
+        for (int k = 0; k < QT_SITE_PARAMS; k++)
+            if (st->site[i]->p[k] == &p->t) return qt_snapshot_weight_site(s, st->site[i]);
     return false;
 }
 
@@ -123,7 +131,7 @@ const R *qt_snapshot_values(const qt_snapshot *s, const qt_param *p)
 {
     for (int i = 0; i < s->n; i++)
         if (s->layer[i].m->p[0] == &p->t && qt_module_owns_weight(s->layer[i].m)) return s->layer[i].integer ? NULL : s->layer[i].w->data;
-    return weight_state(s->run->store, p) ? NULL : p->t.data;
+    return weight_state(s, p) ? NULL : p->t.data;
 }
 
 bool qt_snapshot_differs(const qt_snapshot *s, const qt_snap_layer *l)

@@ -4,7 +4,8 @@
  * With a list of bits every one of the four is a table with a row for each precision, for activations of few bits have other statistics than
  * those of many (switchable batch norm: Jin et al., "AdaBits", CVPR 2020). The row is that of the bits of the weight before the layer, or, if
  * that has one precision only, after it. transitional: a row for each pair of bits before and after (Bulat, Tzimiropoulos, "Bit-Mixer",
- * ICCV 2021). */
+ * ICCV 2021). With quantizers for a = weight/sqrt(var + eps) and b = bias - mean a (role `affine`) it is y = a x + b in all modes, with both as
+ * they are quantized: what a device computes. */
 #include "nn/nn.h"
 #include "ops/ops.h"
 #include <math.h>
@@ -72,9 +73,18 @@ static qt_err follow(qt_module *m, int before, int after)
 
 static qt_tensor *row(qt_tape *t, const qt_module *m, int k) { return m->p[k] ? qt_param_row(t, m->p[k], m->row) : NULL; }
 
+static qt_tensor *forward_quantized(qt_tape *t, qt_module *m, qt_tensor *x)
+{
+    const config *c = m->cfg;
+    qt_tensor    *ab = qt_norm_affine(t, x, row(t, m, WEIGHT), row(t, m, BIAS), row(t, m, MEAN), row(t, m, VAR), !m->frozen_stats, c->momentum, c->eps);
+    qt_tensor    *a = qt_quantize(t, m->scale, qt_slice(t, ab, 0, 0, 1)), *b = qt_quantize(t, m->shift, qt_slice(t, ab, 0, 1, 2));
+    return qt_channel_affine(t, x, a, b);
+}
+
 static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
 {
     const config *c = m->cfg;
+    if (m->scale) return forward_quantized(t, m, in[0]);
     if (m->join) m->join->folded = true;
     if (m->relu) m->relu->folded = true;
     return qt_batch_norm_then(t, in[0], row(t, m, WEIGHT), row(t, m, BIAS), row(t, m, MEAN), row(t, m, VAR), m->join ? in[1] : NULL, m->relu != NULL,

@@ -60,7 +60,7 @@ static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
     m->integer = !t->err && qt_conv2d_integer(x, w, stride, padding, dilation, groups);
     qt_gradq grad;
     qt_extra extra = qt_module_extra(t, m, &grad);
-    return qt_conv2d_extra(t, x, w, m->p[1], stride, padding, dilation, groups, &extra);
+    return qt_conv2d_extra(t, x, w, qt_module_bias(t, m), stride, padding, dilation, groups, &extra);
 }
 
 static void sizes(void *cfg, const qt_tensor *weight, const qt_tensor *bias)

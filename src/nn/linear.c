@@ -1,6 +1,6 @@
 /* Linear layer: y = x w^T + b over the last axis of x, w [out, in], b [out]. Both begin as U(-1/sqrt(in), 1/sqrt(in)), PyTorch's way, or w as
  * a normal distribution and b as 0, the transformers' way. A layer may be tied to an embedding: w is then the table of that one.
- * Input and weight come through the layer's quantizer sites; the bias stays as it is. Where both give integers, so does the product.
+ * Input, weight and bias come through the layer's quantizer sites. Where both give integers, so does the product.
  * A frozen weight is packed codes, and an adapter adds its part (lora.c). */
 #include "nn/nn.h"
 #include <math.h>
@@ -50,12 +50,12 @@ static qt_err build(qt_module *m, qt_store *s)
 static qt_tensor *product(qt_tape *t, qt_module *m, qt_tensor *in)
 {
     qt_tensor *x = qt_module_act(t, m, in);
-    if (m->frozen) return qt_frozen_linear(t, x, m->frozen, m->p[1]);
+    if (m->frozen) return qt_frozen_linear(t, x, m->frozen, qt_module_bias(t, m));
     qt_tensor *w = qt_module_weight(t, m);
     m->integer = !t->err && qt_linear_integer(x, w);
     qt_gradq grad;
     qt_extra extra = qt_module_extra(t, m, &grad);
-    return qt_linear_extra(t, x, w, m->p[1], &extra);
+    return qt_linear_extra(t, x, w, qt_module_bias(t, m), &extra);
 }
 
 static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)

@@ -46,6 +46,7 @@ qt_err qt_module_param(qt_module *m, qt_store *s, int k, const char *name, qt_pa
 qt_tensor *qt_module_act(qt_tape *t, qt_module *m, qt_tensor *x) { return m->act ? qt_quantize(t, m->act, x) : x; }
 /* A weight that holds integers already, as the deployment engine's do, is what its quantizer would give. */
 qt_tensor *qt_module_weight(qt_tape *t, qt_module *m) { return m->weight && !m->p[0]->codes ? qt_quantize(t, m->weight, m->p[0]) : m->p[0]; }
+qt_tensor *qt_module_bias(qt_tape *t, qt_module *m) { return m->bias && m->p[1] ? qt_quantize(t, m->bias, m->p[1]) : m->p[1]; }
 
 /* What follows the module, done to its sums. */
 static qt_iend end_of(qt_tape *t, qt_module *m)
@@ -143,10 +144,11 @@ static qt_err check_classes(const qt_model *m, const qt_yaml *const *from, int64
                       (long long)n, (long long)classes);
 }
 
-/* The only module that reads module i, if it has no other input or, with joins, if module i is the first of its two. */
+/* The only module that reads module i as it is, if it has no other input or, with joins, if module i is the first of its two. */
 static qt_module *only_reader(const qt_model *m, int i, bool joins)
 {
     qt_module *reader = NULL;
+    if (m->m[i].out) return NULL;
     for (int k = 0; k < m->n; k++)
         for (int j = 0; j < m->m[k].n_in; j++) {
             if (m->m[k].in[j] != i) continue;
@@ -156,20 +158,28 @@ static qt_module *only_reader(const qt_model *m, int i, bool joins)
     return reader && reader->layer && (reader->n_in == 1 || (joins && reader->in[0] == i)) ? reader : NULL;
 }
 
-/* What follows module i and can be done to its sums: an affine map of the channels, then a relu; either may be missing. */
+/* What follows module i and can be done to its sums: an affine map of the channels, then a relu; either may be missing. What is quantized between
+ * them is not passed over. */
 static void plan_ends(qt_model *m, int i)
 {
     qt_module *mod = &m->m[i], *next = only_reader(m, i, false);
-    if (next && next->layer->affine) mod->then[0] = next, next = only_reader(m, (int)(next - m->m), false);
+    if (next && next->layer->affine && !next->scale) mod->then[0] = next, next = only_reader(m, (int)(next - m->m), false);
     if (next && next->layer->rectifies) mod->then[1] = next;
 }
 
 /* What follows a batch norm and is done in its passes: a residual add whose other operand is there by then, and a relu. */
 static void plan_norm(qt_model *m, int i)
 {
-    qt_module *mod = &m->m[i], *next = only_reader(m, i, true);
+    qt_module *mod = &m->m[i], *next = mod->scale ? NULL : only_reader(m, i, true);
     if (next && next->layer == &qt_layer_add && next->in[1] < i) mod->join = next, next = only_reader(m, (int)(next - m->m), false);
     if (next && next->layer->rectifies) mod->relu = next;
+}
+
+static void plan(qt_model *m)
+{
+    for (int i = 0; i < m->n; i++)
+        if (m->m[i].layer && m->m[i].layer->quantizes) plan_ends(m, i);
+        else if (m->m[i].layer == &qt_layer_batch_norm) plan_norm(m, i);
 }
 
 /* The last reader of each result, and of the input. Later modules count whose work is done earlier. */
@@ -192,15 +202,13 @@ static qt_err build_model(qt_build *b, const qt_yaml *quant, int64_t classes, qt
     if (b->n) memcpy(m->m, b->m, (size_t)b->n * sizeof *m->m);
     plan_readers(m);
     for (int i = 0; i < m->n; i++) e = qt_first(e, shape_module(m, i));
-    for (int i = 0; i < m->n; i++)
-        if (m->m[i].layer && m->m[i].layer->quantizes) plan_ends(m, i);
-        else if (m->m[i].layer == &qt_layer_batch_norm) plan_norm(m, i);
     if (m->n) {
         m->out = m->m[m->n - 1].out_shape;
         e = qt_first(e, check_input(m));
         e = qt_first(e, check_classes(m, b->from, classes));
     }
     e = qt_first(e, qt_rules_apply(b->arena, quant, m, m->n && !b->partial));
+    plan(m);
     return e == QT_OK ? qt_precisions_check(m) : e;
 }
 
@@ -259,6 +267,7 @@ qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x)
         int from = t->n;
         t->path = mod->path, t->saver = mod->saver;
         m->value[i] = mod->folded ? in[0] : mod->layer->forward(t, mod, in);
+        if (mod->out) m->value[i] = qt_quantize(t, mod->out, m->value[i]);
         if (t->thrifty) let_go(t, m, i, from);
     }
     t->path = path, t->saver = NULL;
@@ -269,9 +278,9 @@ qt_tensor *qt_model_penalty(qt_tape *t, qt_model *m, qt_tensor *loss)
 {
     const char *path = t->path;
     for (int i = 0; i < m->n; i++) {
-        qt_site *site[2] = {m->m[i].weight, m->m[i].act};
+        qt_site *site[] = {m->m[i].weight, m->m[i].act, m->m[i].bias, m->m[i].out, m->m[i].scale, m->m[i].shift};
         t->path = m->m[i].path;
-        for (int k = 0; k < 2; k++)
+        for (size_t k = 0; k < sizeof site / sizeof *site; k++)
             if (site[k] && (k || !m->m[i].frozen) && site[k]->enabled && site[k]->quant->penalty) loss = qt_add(t, loss, site[k]->quant->penalty(t, site[k]));
     }
     t->path = path;

@@ -32,6 +32,8 @@ typedef struct qt_module {
     qt_shape    in_shape[QT_MODULE_IN], out_shape;
     qt_tensor  *p[QT_MODULE_PARAMS];  /* by the layer's own order (weight, bias, ...) */
     qt_site    *weight, *act, *gradq; /* quantizer sites, NULL where not quantized */
+    qt_site    *bias, *out;           /* of the bias; of what the module gives */
+    qt_site    *scale, *shift;        /* of a batch norm's factor and offset a and b, y = a x + b: both or none */
     const qt_shiftq *trial;           /* the noise meter's: what takes the place of gradq's settings, or NULL */
     struct qt_saver *saver;           /* how the tensors that its backward reads are kept (memory.c), or NULL */
     bool        frozen_stats;         /* batch norm after freeze_bn_at */
@@ -199,6 +201,8 @@ qt_err qt_module_param(qt_module *m, qt_store *s, int k, const char *name, qt_pa
 /* For layers: the input and weight as their sites give them (or as they are). */
 qt_tensor *qt_module_act(qt_tape *t, qt_module *m, qt_tensor *x);
 qt_tensor *qt_module_weight(qt_tape *t, qt_module *m);
+/* p[1], a bias, in the same way; may be NULL. */
+qt_tensor *qt_module_bias(qt_tape *t, qt_module *m);
 /* Whether the module's weight is its own, not that of the layer it is tied to. */
 bool qt_module_owns_weight(const qt_module *m);
 /* What a layer with a weight does beside its product, m->integer being known. In evaluation in integers: the work of the modules that

@@ -43,6 +43,18 @@ typedef struct qt_precision {
 } qt_precision;
 enum { QT_MAX_PRECISIONS = 32 };
 
+/* What a cast to fixed point does, for whoever does it in integers: x 2^point is rounded and brought into `bits` bits. */
+typedef enum qt_rounding { QT_ROUND_DOWN, QT_ROUND_UP, QT_ROUND_EVEN, QT_ROUND_ZERO } qt_rounding; /* down; nearest, ties up, to even, to zero */
+typedef enum qt_overflow { QT_SATURATE, QT_WRAP } qt_overflow;
+typedef struct qt_cast {
+    int         bits, k_hot; /* k_hot > 0: at most so many bits of a magnitude are not zero */
+    bool        is_signed;
+    qt_rounding rounding;
+    qt_overflow overflow;
+    int64_t     count;
+    const R    *point, *start; /* [count] fraction bits, to be rounded; and as they began */
+} qt_cast;
+
 enum { QT_SITE_PARAMS = 6 };
 struct qt_quant;
 struct qt_shiftq;
@@ -83,6 +95,7 @@ typedef struct qt_quant {
     bool        idempotent, monotone, zero_to_zero;
     int64_t   (*zero_group)(const qt_site *);                          /* OPTIONAL: weights a group, each with a real zero point */
     void      (*gradient)(const qt_site *, struct qt_shiftq *);        /* OPTIONAL: how backward's operands are quantized; for role grad */
+    void      (*cast)(const qt_site *, qt_cast *);                     /* OPTIONAL: of a quantizer to fixed point, what it does */
     const qt_op *op;                                                   /* the op that apply emits, for gradient tests; may be NULL */
 } qt_quant;
 

@@ -36,7 +36,7 @@ qt_tensor *qt_run_forward_from(qt_run *r, const qt_batch *b, qt_tensor *x, qt_te
 {
     int64_t    n = targets(b, &r->model->in);
     qt_tensor *target;
-    *out = qt_model_forward(r->tape, r->model, x);
+    *out = r->answer ? r->answer(r, x) : qt_model_forward(r->tape, r->model, x);
     if (r->loss->classes) {
         target = qt_input_ids(r->tape, 1, &n);
         if (target->ids) memcpy(target->ids, b->y, (size_t)n * sizeof *b->y);

@@ -144,6 +144,8 @@ typedef struct qt_run {
     int          lock;            /* file descriptor of LOCK, -1 if not held */
     char       (*base)[QT_SHA256_TEXT]; /* [store->n] fingerprints of the values of the base, "" for other parameters */
     int32_t    **codes;           /* [store->n_site] codes of weight sites at the last quant event, NULL before */
+    qt_tensor *(*answer)(struct qt_run *, qt_tensor *x); /* what evaluation asks instead of the model, or NULL */
+    void        *answerer;        /* its own */
     volatile int *stop;           /* set by SIGINT */
     qt_result    last_eval;       /* of eval_step and eval_split, so that the final evaluation need not be run twice */
     int64_t      eval_step;
