@@ -414,7 +414,7 @@ static void test_inconsistent(void **state)
     static const struct {
         const char *recipe, *what;
     } recipes[] = {
-        {"model: [flatten, {use: linear, out: 10, name: fc}]\n", "can compute in integers"},
+        {"model: [flatten, {use: linear, out: 10, name: fc}]\n", "integers only"},
         {"model: [flatten, {use: linear, out: 10, name: fc}]\nquant: [{match: fc, weights: ternary, activations: {use: int, num_bits: 12}}]\n",
          "integers only"},
         {"model: [flatten, {use: linear, out: 10, name: fc}]\nengine: float\nquant: [{match: fc, weights: ternary, activations: int}]\n",
