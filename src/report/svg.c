@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { CHAR = 6, LINE = 13 }; /* pixels of a character and of a line of text at 11 px */
+enum { CHAR = 6, LINE = 13, NAME = 26 }; /* pixels of a character and of a line of text at 11 px; characters of a name */
 
 /* ---- axes --------------------------------------------------------------------------------------------------------------------------- */
 
@@ -101,6 +101,17 @@ static int length(const char *s)
     return n;
 }
 
+/* At most n characters; a longer text ends in an ellipsis. */
+static const char *brief(const char *s, int n, char buf[static 128])
+{
+    size_t at = 0;
+    if (length(s) <= n) return s;
+    for (int i = 0; at < 120; at++)
+        if ((s[at] & 0xc0) != 0x80 && ++i == n) break;
+    snprintf(buf, 128, "%.*s\u2026", (int)at, s);
+    return buf;
+}
+
 static void put_text(FILE *f, double x, double y, const char *anchor, const char *classes, const char *text)
 {
     fprintf(f, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" class=\"%s\">", x, y, anchor, classes);
@@ -133,12 +144,13 @@ static int widest_name(const qt_axis *a)
 {
     int most = 0;
     for (int i = 0; i < a->n; i++) most = length(a->names[i]) > most ? length(a->names[i]) : most;
-    return most;
+    return most < NAME ? most : NAME;
 }
 
 static void draw_names(qt_plot *p)
 {
-    for (int i = 0; i < p->y.n; i++) put_text(p->f, p->x0 - 8, qt_plot_y(p, i + 0.5) + 4, "end", "name", p->y.names[i]);
+    char buf[128];
+    for (int i = 0; i < p->y.n; i++) put_text(p->f, p->x0 - 8, qt_plot_y(p, i + 0.5) + 4, "end", "name", brief(p->y.names[i], NAME, buf));
 }
 
 static void draw_y(qt_plot *p, const ticks *t)
@@ -249,12 +261,13 @@ void qt_plot_text(qt_plot *p, double x, double y, double dx, double dy, const ch
 
 void qt_plot_label(qt_plot *p, double y, int colour, const char *text)
 {
-    int i = p->n_labels;
+    int  i = p->n_labels;
+    char buf[128];
     if (i == QT_PLOT_LABELS || isnan(y)) return;
     y = qt_plot_y(p, y);
     for (; i > 0 && p->label[i - 1].y > y; i--) p->label[i] = p->label[i - 1];
     p->label[i].y = y, p->label[i].colour = colour;
-    snprintf(p->label[i].text, sizeof p->label[i].text, "%s", text);
+    snprintf(p->label[i].text, sizeof p->label[i].text, "%s", brief(text, p->right, buf));
     p->n_labels++;
 }
 

@@ -34,7 +34,7 @@ typedef struct qt_plot {
     FILE   *f;
     double  x0, x1, y0, y1;     /* the frame: left, right, top, bottom */
     int     n_labels;
-    struct { char text[64]; double y; int colour; } label[QT_PLOT_LABELS];
+    struct { char text[128]; double y; int colour; } label[QT_PLOT_LABELS];
 } qt_plot;
 
 /* ---- axes --------------------------------------------------------------------------------------------------------------------------- */
