@@ -72,6 +72,8 @@ static const struct {
     {A, "{use: aqt, num_bits: 4, signed: false, granularity: tensor, bound: max}", 16},
     {A, "{use: aqt, num_bits: 3, granularity: channel, bound: dev, coef: 2, update_every: 2, skip_zeros: false}", 7},
     {A, "{use: aqt, num_bits: 8, granularity: tensor, bound: fixed, value: 2}", 255},
+    {W, "{use: kmeans, num_bits: 3}", 8},
+    {W, "{use: kmeans, num_bits: 4, granularity: channel, update_every: 0}", 16},
     {W, "nf4", 16},
     {W, "{use: nf4, table: int4, block: 7, double_quant: false}", 15},
     {W, "{use: nf4, table: uniform2, block: 256}", 4},
