@@ -33,8 +33,8 @@ struct qt_h5 {
 
 /* ---- errors ------------------------------------------------------------------------------------------------------------------ */
 
-/* The library must not print; the switch is one a thread. */
-static void quiet(void) { H5Eset_auto2(H5E_DEFAULT, NULL, NULL); }
+/* The library must not print (the switch is one a thread), nor load filters as plug-ins that a file names. */
+static void quiet(void) { H5Eset_auto2(H5E_DEFAULT, NULL, NULL), H5PLset_loading_state(0); }
 
 static herr_t innermost(unsigned n, const H5E_error2_t *e, void *text)
 {
