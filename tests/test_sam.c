@@ -194,6 +194,29 @@ static void test_rule(void **state)
     assert_true(measured("rule", 24, "scales", "frozen_disorder") < 0.5);
 }
 
+/* One decision a layer, by the mean over its numbers: 24 steps of fc1's channels have one alone, the activation's range is not learned. */
+static void test_share(void **state)
+{
+    int frozen = 0, windows = 0;
+    (void)state;
+    train_with("{use: sagm, window: 3, freeze: task, tau: 0.5, share: layer}", "share", 1);
+    for (int step = 6; step <= 24; step += 3) {
+        double weight = measured("share", step, "fc2.weight.scale", "frozen"), input = measured("share", step, "fc2.input.scale", "frozen");
+        double D = (measured("share", step - 3, "fc2.weight.scale", "disorder_task") + measured("share", step - 3, "fc2.input.scale", "disorder_task")) / 2;
+        double channels = measured("share", step, "fc1.weight.scale", "frozen");
+        assert_true(weight == input && weight == (D < 0.5));
+        assert_true(channels == (measured("share", step - 3, "fc1.weight.scale", "disorder_task") < 0.5));
+        windows++, frozen += weight == 1;
+    }
+    assert_true(frozen > 0 && frozen < windows);
+    train_with("{use: sagm, window: 3, freeze: task, when: random, rate: 0.5, share: layer}", "coin", 1);
+    for (int step = 6; step <= 24; step += 3) {
+        double channels = measured("coin", step, "fc1.weight.scale", "frozen");
+        assert_true(channels == 0 || channels == 1);
+        assert_true(measured("coin", step, "fc2.weight.scale", "frozen") == measured("coin", step, "fc2.input.scale", "frozen"));
+    }
+}
+
 /* ---- same bits --------------------------------------------------------------------------------------------------------------------- */
 
 static void test_same_bits(void **state)
@@ -273,7 +296,7 @@ static void test_errors(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {T(test_golden), T(test_tau_zero), T(test_tau_above_one), T(test_no_perturbation), T(test_plain), T(test_rule),
+    const struct CMUnitTest tests[] = {T(test_golden), T(test_tau_zero), T(test_tau_above_one), T(test_no_perturbation), T(test_plain), T(test_rule), T(test_share),
                                        T(test_same_bits), T(test_no_allocation), T(test_start_values), T(test_errors)};
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }

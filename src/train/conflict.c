@@ -4,9 +4,9 @@
  *     D(g_task)           = #{t: sign g_t != sign g_(t-1)} / (K - 1)       how often the pull on s turns; one that never turns has 0
  *     D(g_task, g_smooth) = #{t: sign g_task,t != sign g_smooth,t} / K     how often the two disagree
  *
- * Of the rule: low disorder is a lasting pull in one direction against the other gradient; so where D < tau in a window the frozen gradient (task, in
- * the paper) does not move s in the next one. It is measured all the same. The first window is free. Controls: always, from the first step on; and
- * random, a coin for each number and window from the second on.
+ * The rule: low disorder is a lasting pull in one direction. Where D < tau in a window, the gradient to be frozen (task, in the paper) does not move s
+ * in the next one; it is measured all the same. The first window is free. Controls: always, from the first step on; and random, a coin for each
+ * number and window from the second on. With `share: layer` the numbers of a layer's quantizers have one decision, by their mean disorder.
  *
  * Windows do not overlap, so counts and the last signs are all that must be remembered of the signs; they lie in a buffer of the store and survive
  * a resume bit for bit. At the end of a window each parameter has a measure event: disorders, sums of both gradients, `opposite` (the sums have
@@ -15,9 +15,10 @@
  * second window on, of frozen ones (`freeze_rate`); `frozen_disorder` is the largest disorder that a frozen number had in the window before.
  *
  * Jiang et al. 2024, "Gradient-adaptive quantization-aware training", arXiv 2412.05551. The exact forms of D and the window are ours, for no code of
- * the authors is public. Left out: one decision for all numbers of a layer (FQAT, arXiv 2509.00859). */
+ * the authors is public. One decision a layer: FQAT, arXiv 2509.00859, of which the freezing of weights is left out. */
 #include "train/conflict.h"
 #include <math.h>
+#include <string.h>
 
 /* Of each number, in the row of its own. */
 enum { TASK_SIGN, SMOOTH_SIGN, TASK_FLIPS, SMOOTH_FLIPS, DIFFER, TASK_SUM, SMOOTH_SUM, START, MOVED, MOVED_SQ, DISORDER, FROZEN, ROW };
@@ -90,6 +91,35 @@ static const char *const names[] = {"disorder_task", "disorder_smooth", "disorde
                                     "opposite",      "frozen",          "scale",            "deviation"};
 enum { VALUES = sizeof names / sizeof *names };
 
+/* Of the gradient that may be frozen. */
+static double disorder(const qt_conflict_cfg *c, const R *row)
+{
+    return (double)row[c->freeze == QT_FREEZE_SMOOTH ? SMOOTH_FLIPS : TASK_FLIPS] / (double)(c->window - 1);
+}
+
+/* Length of LAYER in LAYER.TENSOR.NUMBER. */
+static int layer_of(const char *name)
+{
+    const char *end = name + strlen(name);
+    for (int dots = 0; end > name && dots < 2;) dots += *--end == '.';
+    return (int)(end - name);
+}
+
+/* Mean over the numbers of a layer. */
+static double layer_disorder(const qt_run *r, const qt_conflict *k, const char *name)
+{
+    const R *row = k->row;
+    int      n = layer_of(name);
+    double   sum = 0, count = 0;
+    for (int i = 0; i < r->store->n; i++) {
+        const qt_param *p = r->store->p[i];
+        if (!learned(p)) continue;
+        bool same = layer_of(p->t.name) == n && !strncmp(p->t.name, name, (size_t)n);
+        for (int64_t j = 0; j < p->t.n; j++, row += ROW) sum += same ? disorder(k->cfg, row) : 0, count += same;
+    }
+    return sum / count;
+}
+
 static bool opposite(const R *row) { return sign(row[TASK_SUM]) * sign(row[SMOOTH_SUM]) < 0; }
 
 /* Adds what the window was like to v, the means over n numbers. */
@@ -110,12 +140,33 @@ static void add_totals(const qt_conflict_cfg *c, const R *row, bool later, R *to
     if (is_frozen(c, row) && row[DISORDER] > total[FROZEN_DISORDER]) total[FROZEN_DISORDER] = row[DISORDER];
 }
 
-/* For the next window. */
-static void decide(const qt_conflict_cfg *c, R *row, qt_rng *coin)
+/* For the next window; coin is a uniform number. */
+static void decide(const qt_conflict_cfg *c, R *row, double D, double coin)
 {
-    double flips = (double)row[c->freeze == QT_FREEZE_SMOOTH ? SMOOTH_FLIPS : TASK_FLIPS], D = flips / (double)(c->window - 1);
     row[DISORDER] = (R)D;
-    row[FROZEN] = c->freeze != QT_FREEZE_NONE && (c->when == QT_WHEN_DISORDER ? D < c->tau : qt_rng_uniform(coin) < c->rate);
+    row[FROZEN] = c->freeze != QT_FREEZE_NONE && (c->when == QT_WHEN_DISORDER ? D < c->tau : coin < c->rate);
+}
+
+/* For the numbers of parameter p, whose rows begin at row. */
+static void decide_all(const qt_run *r, const qt_conflict *k, const qt_param *p, R *row)
+{
+    bool    share = k->cfg->share == QT_SHARE_LAYER;
+    int     named = share ? layer_of(p->t.name) : (int)strlen(p->t.name);
+    int64_t window = r->step / k->cfg->window;
+    qt_rng  draw = qt_rng_named((uint64_t)r->recipe->seed, "step/freeze/%.*s/%lld", named, p->t.name, (long long)window);
+    double  D = share ? layer_disorder(r, k, p->t.name) : 0, coin = qt_rng_uniform(&draw);
+    for (int64_t j = 0; j < p->t.n; j++, row += ROW) {
+        decide(k->cfg, row, share ? D : disorder(k->cfg, row), coin);
+        if (!share) coin = qt_rng_uniform(&draw);
+    }
+}
+
+/* An event says how many steps are done; this one is, but for the optimizer. */
+static void write_event(qt_run *r, const char *path, int n, const char *const *name, const double *v)
+{
+    r->step++;
+    qt_metrics_measure(r, path, n, name, v);
+    r->step--;
 }
 
 static void write_totals(qt_run *r, const R *total)
@@ -123,29 +174,26 @@ static void write_totals(qt_run *r, const R *total)
     static const char *const name[] = {"pairs", "opposite", "freeze_rate", "frozen_disorder"};
     double pairs = (double)total[PAIRS], later = fmax(1, (double)total[LATER]);
     double v[] = {pairs, (double)total[OPPOSITE] / pairs, (double)total[LATER_FROZEN] / later, (double)total[FROZEN_DISORDER]};
-    qt_metrics_measure(r, "scales", 4, name, v);
+    write_event(r, "scales", 4, name, v);
 }
 
-/* An event says how many steps are done; this one is, but for the optimizer. */
 static void end_window(qt_run *r, qt_conflict *k)
 {
-    int64_t window = r->step / k->cfg->window;
-    R      *row    = k->row;
-    r->step++;
+    bool later = r->step >= k->cfg->window;
+    R   *row   = k->row;
     for (int i = 0; i < r->store->n; i++) {
         const qt_param *p = r->store->p[i];
         double          v[VALUES] = {0};
-        qt_rng          coin = qt_rng_named((uint64_t)r->recipe->seed, "step/freeze/%s/%lld", p->t.name, (long long)window);
         if (!learned(p)) continue;
-        for (int64_t j = 0; j < p->t.n; j++, row += ROW) {
-            describe(k->cfg, row, (double)p->t.n, v);
-            add_totals(k->cfg, row, window > 0, k->total);
-            decide(k->cfg, row, &coin);
+        for (int64_t j = 0; j < p->t.n; j++) {
+            describe(k->cfg, row + j * ROW, (double)p->t.n, v);
+            add_totals(k->cfg, row + j * ROW, later, k->total);
         }
-        qt_metrics_measure(r, p->t.name, VALUES, names, v);
+        decide_all(r, k, p, row);
+        row += p->t.n * ROW;
+        write_event(r, p->t.name, VALUES, names, v);
     }
     write_totals(r, k->total);
-    r->step--;
 }
 
 void qt_conflict_step(qt_run *r, qt_conflict *k, R *task, R *smooth)

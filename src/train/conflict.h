@@ -5,11 +5,12 @@
 
 enum { QT_FREEZE_NONE, QT_FREEZE_TASK, QT_FREEZE_SMOOTH };
 enum { QT_WHEN_DISORDER, QT_WHEN_ALWAYS, QT_WHEN_RANDOM };
+enum { QT_SHARE_NONE, QT_SHARE_LAYER };
 
 /* What the configuration of a stepper that measures begins with. */
 typedef struct qt_conflict_cfg {
     int64_t window;
-    int     freeze, when;
+    int     freeze, when, share;
     double  tau, rate;
 } qt_conflict_cfg;
 #define QT_CONFLICT_METER                                                           \
@@ -20,6 +21,8 @@ typedef struct qt_conflict_cfg {
      "which gradient of what quantizers learn is left out: at the weights (task), or at the perturbed ones (smooth)"},                         \
     {"when", QT_ENUM, offsetof(qt_conflict_cfg, when), "disorder", 0, 0, "disorder|always|random",                                             \
      "disorder: for a window after one in which its sign has flipped in less than tau of the steps; random: for a window, with probability rate"}, \
+    {"share", QT_ENUM, offsetof(qt_conflict_cfg, share), "none", 0, 0, "none|layer",                                                           \
+     "layer: one decision for all that the quantizers of a layer learn, by their mean disorder (FQAT)"},                                       \
     {"tau", QT_REAL, offsetof(qt_conflict_cfg, tau), "0.3", 0, 2, NULL, "disorder below which the gradient is left out"},                       \
     {"rate", QT_REAL, offsetof(qt_conflict_cfg, rate), "0.1", 0, 1, NULL, "probability of when: random"}
 
