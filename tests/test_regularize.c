@@ -52,7 +52,8 @@ static void test_refused(void **state)
            "r:1:8: unknown regularizer 'orthogonl', did you mean 'orthogonal'? (`qtape list regularizers` lists them)");
     refuse(net, "[]", "[{use: orthogonal, match: 'con', weight: 1}]",
            "r:1:27: regularize[0].match: matches no layer with a weight (`qtape show --cost` lists them)");
-    refuse(net, "[]", "[{use: orthogonal, match: conv}]", "r:1:2: regularize[0].weight: missing, it has no default (factor in the loss; 0: it is measured only)");
+    refuse(net, "[]", "[{use: orthogonal, match: conv}]",
+           "r:1:2: regularize[0].weight: missing, it has no default (factor in the loss; 0: it is measured only)");
     refuse(net, "[]", "[{use: orthogonal, match: conv, weight: 1}, {use: orthogonal, match: one, weight: 1}]",
            "r:1:45: regularize[1]: 'orthogonal' stands here twice; give one of them another `name`");
     refuse(net, "[]", "[{use: orthogonal, match: [conv, fc], weight: 1, fake_quant: true}]",
@@ -91,7 +92,8 @@ static void test_loss(void **state)
 {
     (void)state;
     built      b = make(net, four, "[{use: orthogonal, match: [one, fc], weight: 0.5}, {use: sine, match: '*', weight: 2, reduce: mean},"
-                                   " {use: sine, match: fc, weight: 0.25, step: 0.125, name: eighths}, {use: sine, match: fc, weight: 0, name: off}]");
+                                   " {use: sine, match: fc, weight: 0.25, step: 0.125, name: eighths},"
+                                   " {use: sine, match: fc, weight: 0, name: off}]");
     qt_tensor *one = qt_param_find(b.store, "one.weight"), *fc = qt_param_find(b.store, "fc.weight"), *loss;
     double     values[4], eighths = 0, want;
     assert_ok(b.err);

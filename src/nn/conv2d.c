@@ -1,7 +1,8 @@
 /* Convolution of images: x [C, H, W] to [out, H', W'] with w [out, C/groups, kh, kw] and H' = (H + 2 padding - dilation (kh - 1) - 1) /
  * stride + 1. Groups cut the channels into independent parts; groups = C is depthwise. Weight and bias begin as U(-a, a) with
- * a = 1/sqrt(C/groups kh kw). padding_mode: circular takes the pixels around the image from its other side (ops/wrap.c) instead of zeros, and what follows
- * is a convolution without padding, in floats or integers. Left out: padding that differs by side (put a `pad` before it) and strides that differ by axis. */
+ * a = 1/sqrt(C/groups kh kw). With padding_mode: circular the pixels around the image come from its other side (ops/wrap.c), and what follows is
+ * a convolution without padding, in floats or integers. Left out: padding that differs by side (put a `pad` before it) and strides that differ
+ * by axis. */
 #include "nn/nn.h"
 
 typedef struct config {

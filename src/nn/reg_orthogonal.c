@@ -17,10 +17,6 @@
  * Left out: groups and dilation, which are refused. With zero padding L is a penalty as any other, and the identities do not hold. */
 #include "nn/nn.h"
 
-typedef struct config {
-    qt_regularizer_base base;
-} config;
-
 static const qt_field fields[] = {QT_REGULARIZER_FIELDS, {NULL}};
 
 static qt_err suits(const void *cfg, const qt_module *m)
@@ -69,6 +65,6 @@ static qt_tensor *apply(qt_tape *t, const void *cfg, const qt_module *m, qt_tens
 
 const qt_regularizer qt_regularizer_orthogonal = {
     {"orthogonal", "distance of a convolution or linear layer from an orthogonal one", "Achour et al. 2022, section 2; Wang et al. 2020", fields,
-     sizeof(config)},
+     sizeof(qt_regularizer_base)},
     apply,
     suits};

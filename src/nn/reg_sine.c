@@ -31,7 +31,8 @@ static qt_err levels(qt_tape *t, const qt_module *m, qt_tensor *y, qt_tensor *f)
 {
     qt_codes c = {0};
     QT_TRY(m->weight->quant->encode(m->weight, m->p[0], &t->arena, &c));
-    if (c.table || !c.scale) return qt_module_fail(m, "regularizer sine: the levels of quantizer %s are not equally spaced", m->weight->quant->d.name);
+    if (c.table || !c.scale)
+        return qt_module_fail(m, "regularizer sine: the levels of quantizer %s are not equally spaced", m->weight->quant->d.name);
     qt_codes_decode(&c, y->data);
     for (int64_t i = 0; i < c.n; i++) f->data[i] = (R)(3.14159265358979323846 / (double)c.scale[i / c.layout.inner % c.layout.count]);
     return QT_OK;
@@ -53,6 +54,5 @@ static qt_tensor *apply(qt_tape *t, const void *cfg, const qt_module *m, qt_tens
     return qt_sum(t, qt_reshape(t, qt_mul(t, s, s), 1, &w->n), 0);
 }
 
-const qt_regularizer qt_regularizer_sine = {{"sine", "sin^2(pi w / step): weights are pulled to the levels of their quantizer", NULL, fields, sizeof(config)},
-                                            apply,
-                                            suits};
+const qt_regularizer qt_regularizer_sine = {
+    {"sine", "sin^2(pi w / step): weights are pulled to the levels of their quantizer", NULL, fields, sizeof(config)}, apply, suits};

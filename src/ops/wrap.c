@@ -58,8 +58,10 @@ static void wrap(const plan *g, void *y, const void *x, size_t size)
 {
     int64_t H = g->H, W = g->W, p = g->p, rows = H + 2 * p, row = W + 2 * p;
     QT_FOR_EACH (k, g->planes, g->planes * rows * row > QT_GRAIN)
-        for (int64_t i = 0; i < rows; i++)
-            wrap_row((char *)y + (size_t)((k * rows + i) * row) * size, (const char *)x + (size_t)((k * H + around(i - p, H)) * W) * size, W, p, size);
+        for (int64_t i = 0; i < rows; i++) {
+            const char *from = (const char *)x + (size_t)((k * H + around(i - p, H)) * W) * size;
+            wrap_row((char *)y + (size_t)((k * rows + i) * row) * size, from, W, p, size);
+        }
 }
 
 static void forward(qt_node *nd)

@@ -3,12 +3,12 @@
  *     fgm   x + r g / |g|, g the gradient of the sample's loss by its input x
  *     pgd   `steps` times: d <- d + a g(x + d) / |g|, then d <- d r / |d| where |d| > r; from d = 0, a = step_size or 2.5 r / steps
  *
- * Results are not clipped to the range of the data. Distances are in units of the data as the model sees them: with `normalize: unit` the whole range is 1.
- * A sample whose gradient is zero stays. The attacker knows the model: the gradient is that of the model in evaluation, through quantizers as
- * their straight-through estimators have it. Measured are `accuracy` (of classes) and `loss`, for each radius r as measure.fgm@r.accuracy, on the
- * first `limit` samples of the split; radius 0 is the samples as they are.
- * Goodfellow et al. 2015 and, for the L2 norm, Miyato et al. 2017 (fgm); Madry et al., "Towards deep learning models resistant to adversarial attacks",
- * ICLR 2018 (pgd). Left out: random starts, other norms, targets. */
+ * Results are not clipped to the range of the data. Distances are in units of the data as the model sees them: with `normalize: unit` the whole
+ * range is 1. A sample whose gradient is zero stays. The attacker knows the model: the gradient is that of the model in evaluation, through
+ * quantizers as their straight-through estimators have it. Measured are `accuracy` (of classes) and `loss`, for each radius r as
+ * measure.fgm@r.accuracy, on the first `limit` samples of the split; radius 0 is the samples as they are.
+ * Goodfellow, Shlens, Szegedy 2015 and, for the L2 norm, Miyato, Dai, Goodfellow 2017 (fgm); Madry et al., "Towards deep learning models resistant
+ * to adversarial attacks", ICLR 2018 (pgd). Left out: random starts, other norms, targets. */
 #include "base/par.h"
 #include "train/train.h"
 #include <math.h>
@@ -34,11 +34,14 @@ static const qt_field fields[] = {
     {NULL},
 };
 
+/* How many there are, 0 if one of them is no distance. */
 static int radii(const config *c, double v[MOST_RADII])
 {
-    int n = c->radius->kind == QT_YAML_LIST ? c->radius->n : 1;
+    bool list = c->radius->kind == QT_YAML_LIST;
+    int  n = list ? c->radius->n : 1;
+    if (n > MOST_RADII) return 0;
     for (int i = 0; i < n; i++)
-        if (n > MOST_RADII || !qt_yaml_real(n == 1 && c->radius->kind != QT_YAML_LIST ? c->radius : c->radius->item[i], &v[i]) || !(v[i] >= 0)) return 0;
+        if (!qt_yaml_real(list ? c->radius->item[i] : c->radius, &v[i]) || !(v[i] >= 0)) return 0;
     return n;
 }
 

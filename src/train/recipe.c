@@ -10,8 +10,8 @@ typedef struct top {
     int64_t        recipe, seed;
     const char    *name, *doc, *paper;
     int            engine;
-    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *memory, *regularize, *lora, *schedule, *optim, *lr_schedule, *train, *step, *init, *phases,
-        *export, *arms, *sweep, *seeds, *claims;
+    const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *memory, *regularize, *lora, *schedule, *optim, *lr_schedule, *train, *step, *init,
+        *phases, *export, *arms, *sweep, *seeds, *claims;
 } top;
 
 static const qt_field top_fields[] = {

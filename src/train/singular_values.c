@@ -2,7 +2,8 @@
  * with (quantized, averaged), as measure.sigma.LAYER_min and measure.sigma.LAYER_max. A layer whose singular values are all 1 keeps lengths.
  *
  * A convolution with circular padding commutes with shifts of the image by its stride S, so Fourier transform makes its matrix of M H W / S^2
- * rows block diagonal. Pixel S q + r of channel c counts as pixel q of channel (c, r); at frequency w = 2 pi (i S / H, j S / W) the block is the M x C S^2 matrix
+ * rows block diagonal. Pixel S q + r of channel c counts as pixel q of channel (c, r); at frequency w = 2 pi (i S / H, j S / W) the block is the
+ * M x C S^2 matrix
  *
  *     A(w)[m, (c, r)] = sum over all a of K[m, c, S a + r] exp(i w a),
  *
@@ -42,7 +43,8 @@ static qt_err check_model(qt_arena *a, const void *cfg, const qt_model *m)
     for (int i = 0; i < m->n; i++)
         if (chosen(c, &m->m[i])) return QT_OK;
     return qt_fail_at(QT_ERECIPE, c->match ? c->match->pos : (qt_pos){0},
-                      "singular_values: no such layer; linear layers can be measured, and conv2d without groups and dilation whose stride divides its image");
+                      "singular_values: no such layer; linear layers can be measured, and conv2d without groups and dilation whose stride "
+                      "divides its image");
 }
 
 /* ---- one layer ------------------------------------------------------------------------------------------------------------- */
