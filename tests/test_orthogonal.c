@@ -375,7 +375,7 @@ static void test_refused(void **state)
                  "bad.yaml:12:72: singular_values: no such layer; linear layers can be measured, and conv2d without groups and dilation whose stride "
                  "divides its image");
     refuse("recipe: 1\ndata: {use: digits}\ntrain: {steps: 1}\nmodel: [flatten, {use: linear, out: 9}, max_min, {use: linear, out: 10}]\n",
-           "bad.yaml:4:40: max_min1: expects an even number of channels, but linear1 gives [9]");
+           "bad.yaml:4:41: max_min1: expects an even number of channels, but linear1 gives [9]");
     snprintf(text, sizeof text, "%sphases: [train, singular_values]\nclaims: [{say: s, arm: base, metric: measure.sigma.a_mean, at_most: 1}]\n", net);
     refuse(text, "bad.yaml:13:38: claims[0].metric: nothing in arm 'base' measures 'sigma.a_mean'");
 }
