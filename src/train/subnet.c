@@ -8,15 +8,18 @@ static int nearness(qt_precision a, qt_precision b)
     return 4 * (a.bits == b.bits) + 2 * (a.asymmetric == b.asymmetric) + (a.channel == b.channel);
 }
 
+void qt_subnet_switch(qt_site *q, qt_precision p)
+{
+    qt_precision list[QT_MAX_PRECISIONS];
+    int          n = qt_site_precisions(q, list), best = 0;
+    for (int k = 1; k < n; k++)
+        if (nearness(list[k], p) > nearness(list[best], p)) best = k;
+    if (n) qt_site_switch(q, list[best]);
+}
+
 void qt_subnet_uniform(qt_run *r, qt_precision p)
 {
-    for (int i = 0; i < r->store->n_site; i++) {
-        qt_precision list[QT_MAX_PRECISIONS];
-        int          n = qt_site_precisions(r->store->site[i], list), best = 0;
-        for (int k = 1; k < n; k++)
-            if (nearness(list[k], p) > nearness(list[best], p)) best = k;
-        if (n) qt_site_switch(r->store->site[i], list[best]);
-    }
+    for (int i = 0; i < r->store->n_site; i++) qt_subnet_switch(r->store->site[i], p);
     qt_model_follow(r->model);
 }
 

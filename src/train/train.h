@@ -273,7 +273,9 @@ extern const char *const qt_split_name[QT_SPLITS];
 
 /* Can a site of the model be switched? */
 bool qt_model_elastic(const qt_model *m);
-/* Switches every site that can be to the precision nearest to p: one of its bits, or else its highest ones; then symmetry, then granularity. */
+/* Switches a site to its precision nearest to p: one of its bits, or else its highest ones; then symmetry, then granularity. */
+void qt_subnet_switch(qt_site *q, qt_precision p);
+/* All sites at once. */
 void qt_subnet_uniform(qt_run *r, qt_precision p);
 typedef enum qt_subnet_bits { QT_SUBNET_HIGHEST, QT_SUBNET_ANY, QT_SUBNET_LOWEST } qt_subnet_bits;
 /* Switches every site to one of its precisions, each as likely: of those with its highest bits, of all, or of those with its lowest. */

@@ -335,6 +335,51 @@ case("aqt_batch", "quant aqt signed=false num_bits=4 granularity=tensor bound=ma
 case("aqt_given", "quant aqt signed=false num_bits=3 granularity=channel axis=1 bound=fixed", {"x": x, "grad_y": dy, "bound": np.abs(x[0]) + F(0.1), "batches": 1},
      floors(x, dy, 3, np.abs(x[0]) + F(0.1), signed=False, axis=1))
 
+# ---- a table of steps and offsets ----------------------------------------------------------------------------------------------------
+
+def elastic(x, dy, s, bits, signed=True, axis=None, offset=None, inputs=1):
+    """One entry: the step that is used is s + 1e-6, g is 1/sqrt(p N), with a step a channel 2/sqrt(p N/inputs)."""
+    p = float(bounds(bits, signed)[1])
+    g = 1 / np.sqrt(p * x.size) if axis is None else 2 / np.sqrt(p * x.size / inputs)
+    return lsq(x, dy, np.asarray(s, F) + F(1e-6), bits, signed, axis, g, offset)
+
+
+def elastic_start(v, bits, signed, symmetric):
+    """Of 80 ranges f [lo, hi], f = 1.00, 0.99 .. 0.21, that of the least sum |v - y|^2.4: its step and offset."""
+    n, p = bounds(bits, signed)
+    best = None
+    for i in range(80):
+        lo, hi = (e * F(100 - i) / F(100) for e in (v.min(), v.max()))
+        top = max(-lo, hi)
+        s = ((F(2) * top if signed else top) if symmetric else hi - lo) / (p - n)
+        o = F(0) if symmetric else lo - n * s
+        e = s + F(1e-6)
+        y = np.clip(np.rint((v - o) / e), n, p) * e + o
+        error = (np.abs((y - v).astype(np.float64)) ** 2.4).sum()
+        if best is None or error < best[0]:
+            best = (error, s, o)
+    return best[1:]
+
+
+x, dy, s, o = normal(6, 4, 3), normal(6, 4, 3), np.array([0.3, 0.11, 0.5, 0.7, 0.2, 0.4], F), np.array([-0.3, 0.1, 0.2, 0, 0.4, -0.1], F)
+a = {"x": x, "grad_y": dy}
+case("elastic_tensor", "quant elastic num_bits=4 symmetry=symmetric role=weight granularity=tensor", {**a, "scale": 0.35}, elastic(x, dy, 0.35, 4))
+case("elastic_channel", "quant elastic num_bits=2 symmetry=symmetric role=weight granularity=channel", {**a, "scale": s},
+     elastic(x, dy, s, 2, axis=0, inputs=4))
+case("elastic_offset", "quant elastic num_bits=3 symmetry=asymmetric role=weight granularity=channel", {**a, "scale": s, "offset": o},
+     elastic(x, dy, s, 3, axis=0, offset=o, inputs=4))
+r = elastic(x, dy, 0.35, 4)
+table = np.array([0.35, *s, 0.2, *s[::-1], 0.7, *s, 0.3, *s[::-1]], F)  # 4 bits: symmetric, asymmetric; 2 bits: the same; each a tensor, then channels
+r["grad_scale"] = (np.concatenate([r["grad_scale"][0], np.zeros(table.size - 1)]), 2e-6)
+r["grad_offset"] = np.zeros(14)
+case("elastic_table", "quant elastic num_bits=[4,2] role=weight", {**a, "scale": table}, r)
+v = np.abs(x)
+case("elastic_unsigned", "quant elastic num_bits=2 symmetry=symmetric", {"x": v, "grad_y": dy, "scale": 0.6, "unsigned": 1}, elastic(v, dy, 0.6, 2, False))
+for name, bits, symmetric, given in (("signed", 3, True, x), ("unsigned", 4, True, v), ("offset", 2, False, x), ("unsigned_offset", 3, False, v + F(0.5))):
+    s0, o0 = elastic_start(given, bits, given is x, symmetric)
+    r = elastic(given, dy, s0, bits, given is x, offset=None if symmetric else o0)
+    case("elastic_start_" + name, f"quant elastic num_bits={bits} symmetry={'symmetric' if symmetric else 'asymmetric'}", {"x": given, "grad_y": dy}, r)
+
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.txt"), "w") as f:
     f.write("\n".join(lines) + "\n")
 print(sum(l.startswith("case") for l in lines), "cases")
