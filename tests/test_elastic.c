@@ -401,6 +401,18 @@ static void test_search(void **state)
     qt_free(plain), qt_free(searched), qt_free(again);
 }
 
+/* Another quantizer with several precisions, steps for each, is trained and searched as well. */
+static void test_search_others(void **state)
+{
+    (void)state;
+    const char *other[] = {"phases=[train, {use: calibrate, batches: 1}, " SEARCH "]",
+                           "quant=[{match: '*', weights: {use: double_rounding, bits: [8, 4, 2]}, activations: {use: lsq, num_bits: [8, 4, 2], signed: false}}]"};
+    int64_t     n;
+    qt_free(values("others", 2, other, &n));
+    double w = measured("others", "search", "bits_weights");
+    assert_true(w > 3.5 && w <= 4 && measured("others", "search", "accuracy") >= measured("others", "search", "median"));
+}
+
 static void refuse(int n, const char *const *sets, const char *message)
 {
     qt_arena   a = {0};
@@ -466,6 +478,7 @@ int main(void)
         cmocka_unit_test(test_precisions),  cmocka_unit_test(test_entries),      cmocka_unit_test(test_start),     cmocka_unit_test(test_gradient),
         cmocka_unit_test(test_distribution), cmocka_unit_test(test_same_bits),   cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_sandwich),
         cmocka_unit_test(test_eval_elastic), cmocka_unit_test(test_recalibrate), cmocka_unit_test(test_search),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_search_others),
         cmocka_unit_test(test_tau),          cmocka_unit_test(test_predictor),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
