@@ -2,6 +2,7 @@
  * can be orthogonal, circular padding in floats and integers, singular values, the attack. */
 #include "train_util.h"
 #include <math.h>
+#include "export/fixed_point.h"
 #include "kernels/svd.h"
 
 typedef struct conv {
@@ -230,6 +231,33 @@ static void test_circular_integers(void **state)
     integers("{use: uniform, num_bits: 8, granularity: channel, dynamic: true}", false);
 }
 
+/* So does the interpreter of fixed-point models, bit for bit. */
+static void test_circular_fixed(void **state)
+{
+    (void)state;
+    built b = make("[{use: conv2d, out: 4, kernel: 3, stride: 2, padding: 1, padding_mode: circular, bias: false, name: a}, max_min,"
+                   " {use: conv2d, out: 4, kernel: 5, padding: 2, padding_mode: circular, bias: false, name: b}, max_min]",
+                   "[{match: '*', weights: {use: fixed, num_bits: 4}, activations: {use: fixed, num_bits: 6}}]", "[]", (qt_shape){3, {2, 8, 6}}, 5);
+    qt_rng     u = qt_rng_named(2, "image");
+    R          images[2 * 96], answers[2 * 48];
+    qt_fixed  *p;
+    for (int i = 0; i < 2 * 96; i++) images[i] = (R)qt_rng_normal(&u);
+    for (int train = 1; train >= 0; train--) { /* where the binary points begin, and what the graph answers */
+        qt_tape_reset(b.tape), qt_tape_mode(b.tape, train, false);
+        qt_tensor *x = qt_input(b.tape, 4, (int64_t[]){2, 2, 8, 6}), *y;
+        memcpy(x->data, images, sizeof images);
+        y = qt_model_forward(b.tape, b.model, x);
+        assert_ok(qt_tape_error(b.tape));
+        assert_int_equal(y->n, 2 * 48);
+        memcpy(answers, y->data, sizeof answers);
+    }
+    R integers[2 * 48];
+    assert_ok(qt_fixed_make(b.tape, b.model, &p));
+    assert_ok(qt_fixed_run(p, 2, images, integers));
+    assert_memory_equal(integers, answers, sizeof answers);
+    qt_fixed_free(p), drop(&b);
+}
+
 /* ---- singular values -------------------------------------------------------------------------------------------------------------------- */
 
 static void test_svd(void **state)
@@ -407,6 +435,7 @@ int main(void)
         cmocka_unit_test(test_existence),
         cmocka_unit_test(test_circular_values),
         cmocka_unit_test(test_circular_integers),
+        cmocka_unit_test(test_circular_fixed),
         cmocka_unit_test(test_svd),
         cmocka_unit_test(test_singular_values),
         cmocka_unit_test(test_attack),

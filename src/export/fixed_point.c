@@ -41,6 +41,7 @@ struct step {
     word     in, out;
     int64_t  in_at;     /* place of the input after its cast */
     int64_t  stride, padding, dilation, groups, kernel;
+    bool     circular; /* of a convolution */
 };
 
 struct qt_fixed {
@@ -139,6 +140,8 @@ static void run_linear(const step *s, const int64_t *const in[2], int64_t *y)
     }
 }
 
+static int64_t around(int64_t i, int64_t n) { return (i % n + n) % n; }
+
 /* One output of a convolution: output channel o, place (r, c). */
 static int64_t tap_sum(const step *s, const int64_t *x, int64_t o, int64_t r, int64_t c)
 {
@@ -149,7 +152,8 @@ static int64_t tap_sum(const step *s, const int64_t *x, int64_t o, int64_t r, in
     for (int64_t k = 0; k < C; k++)
         for (int64_t i = 0; i < w->dim[2]; i++)
             for (int64_t j = 0; j < w->dim[3]; j++, tap++) {
-                const int64_t h = r * s->stride - s->padding + i * s->dilation, v = c * s->stride - s->padding + j * s->dilation;
+                int64_t h = r * s->stride - s->padding + i * s->dilation, v = c * s->stride - s->padding + j * s->dilation;
+                if (s->circular) h = around(h, H), v = around(v, W);
                 if (h >= 0 && h < H && v >= 0 && v < W) sum += *tap * x[((from + k) * H + h) * W + v];
             }
     return sum;
@@ -175,6 +179,15 @@ static void run_add(const step *s, const int64_t *const in[2], int64_t *y)
 static void run_relu(const step *s, const int64_t *const in[2], int64_t *y)
 {
     for (int64_t i = 0; i < s->n; i++) y[i] = in[0][i] > 0 ? in[0][i] : 0;
+}
+
+static void run_max_min(const step *s, const int64_t *const in[2], int64_t *y)
+{
+    const int64_t P = s->n / s->m->out_shape.dim[0];
+    for (int64_t i = 0; i < s->n; i++) {
+        const int64_t pair = i / P % 2 ? i - P : i, a = in[0][pair], b = in[0][pair + P];
+        y[i] = (a < b) == (pair == i) ? b : a;
+    }
 }
 
 static void run_copy(const step *s, const int64_t *const in[2], int64_t *y) { memcpy(y, in[0], (size_t)s->n * sizeof *y); }
@@ -271,7 +284,8 @@ static qt_err product(qt_fixed *p, step *s, int f, double most)
     QT_TRY(take(p, m, m->weight, "weights", s->rows, &w));
     if (m->p[1]) QT_TRY(take(p, m, m->bias, "bias", s->rows, &b));
     s->stride = option(m, "stride"), s->padding = option(m, "padding"), s->dilation = option(m, "dilation"), s->groups = option(m, "groups");
-    s->run = m->layer == &qt_layer_linear ? run_linear : run_conv2d;
+    qt_walk walk = {0};
+    s->run = qt_conv2d_walk(m, &walk) ? run_conv2d : run_linear, s->circular = walk.circular;
     return affine(p, s, f, most, &w, m->p[1] ? &b : NULL);
 }
 
@@ -315,6 +329,7 @@ static qt_err layer(qt_fixed *p, step *s, const step *x, const step *other)
     if (l == &qt_layer_batch_norm) return s->most = 0, norm(p, s, f, most);
     if (l == &qt_layer_add) return add(p, s, x, other);
     if (l == &qt_layer_relu) return s->run = run_relu, QT_OK;
+    if (l == &qt_layer_max_min) return s->run = run_max_min, QT_OK;
     if (l == &qt_layer_max_pool) return s->run = run_pool, QT_OK;
     if (l == &qt_layer_avg_pool) return s->run = run_pool, mean(s, s->kernel * s->kernel, f, most);
     if (l == &qt_layer_global_avg_pool) return s->run = run_global, mean(s, s->m->in_shape[0].dim[1] * s->m->in_shape[0].dim[2], f, most);

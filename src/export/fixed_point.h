@@ -8,7 +8,7 @@
 typedef struct qt_fixed qt_fixed;
 
 /* The integers of a model whose quantizers have begun. It runs one sample of zeros on the tape, which is reset. Every tensor that is multiplied or
- * added must have been cast; of layers it knows linear, conv2d, batch_norm with `affine` quantizers, add, relu, max_pool, avg_pool and
+ * added must have been cast; of layers it knows linear, conv2d, batch_norm with `affine` quantizers, add, relu, max_min, max_pool, avg_pool and
  * global_avg_pool over 2^k numbers, flatten, identity and dropout. QT_EUSAGE names what is in the way. */
 qt_err qt_fixed_make(qt_tape *t, qt_model *m, qt_fixed **out);
 void   qt_fixed_free(qt_fixed *p);
