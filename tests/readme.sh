@@ -1,5 +1,5 @@
 #!/bin/bash
-# README, the page on deployment, CONTRIBUTING and the tutorials hold: every `qtape` line of their sh blocks is run, in order, over the
+# README, the pages on deployment and reports, CONTRIBUTING and the tutorials hold: every `qtape` line of their sh blocks is run, in order, over the
 # recipes that their yaml blocks contain; the C examples of CONTRIBUTING compile; links lead somewhere.
 set -u
 cd "$QTAPE_SOURCE" || exit 1
@@ -20,7 +20,7 @@ blocks()
 }
 
 # ---- commands. reproduce becomes check where it would train for minutes; all other commands run as they stand.
-for doc in README.md docs/deployment.md docs/tutorials/*.md; do
+for doc in README.md docs/deployment.md docs/reports.md docs/tutorials/*.md; do
     mkdir -p "$tmp/run" && cp -r recipes "$tmp/run/"
     blocks "$doc" yaml
     for b in "$tmp"/blocks/*; do

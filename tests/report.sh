@@ -97,6 +97,21 @@ fails 2 'say one with -o FILE' report runs/demo broken
 "$QTAPE_BIN" report empty runs/demo -o some.html > log 2>&1 || say "one empty folder of two: no report"
 has some.html 'left out: empty: nothing of a run in it'
 
+# a sweep: its axes are pictures
+cat > swept.yaml << 'EOF'
+recipe: 1
+name: swept
+vars: {w: 8}
+model: [flatten, {use: linear, out: "${w}", name: fc1}, relu, {use: linear, out: 10, name: fc2}]
+data: {use: digits, batch_size: 32}
+optim: {use: adam, lr: 1e-2}
+train: {steps: 20}
+sweep: {width: {w4: {vars.w: 4}, w8: {vars.w: 8}}, optim.lr: [1e-2, 3e-2]}
+EOF
+"$QTAPE_BIN" reproduce swept.yaml -q > log 2>&1 && "$QTAPE_BIN" report runs/swept -o swept.html > log || { say "sweep: no report"; cat log; }
+page swept.html; has swept.html 'The sweep' 'accuracy by width and optim.lr' 'accuracy by optim.lr and width' 'What arithmetic buys'
+rm -r runs/swept
+
 # a gallery, from a root and then from itself alone
 mkdir -p docs/papers docs/results && printf '# A demonstration | of <all>\n' > docs/papers/demo.md
 [ "$("$QTAPE_BIN" report --gallery docs/results runs/demo)" = docs/results/index.html ] || say "gallery: not made"

@@ -118,9 +118,9 @@ static void put_together(FILE *f, const qt_chapter *c, const quantity *q)
     fputs("</figure>\n", f);
 }
 
-static void put_apart(FILE *f, const qt_chapter *c, const quantity *q)
+static void put_apart(FILE *f, const qt_chapter *c, const quantity *q, bool open)
 {
-    fputs("<details><summary>", f), qt_html_text(f, q->title), fputs(", each arm before the others</summary>\n<div class=\"plots\">\n", f);
+    fprintf(f, "<details%s><summary>", open ? " open=\"open\"" : ""), qt_html_text(f, q->title), fputs(", each arm before the others</summary>\n<div class=\"plots\">\n", f);
     for (int i = 0; i < c->n; i++) {
         qt_plot p = {.height = 200, .x = {.name = "step"}, .y = {.name = q->name, .unit = q->unit}};
         if (!longest(&c->arm[i], q)) continue;
@@ -158,7 +158,7 @@ void qt_section_curves(FILE *f, const qt_chapter *c)
         {"step", "train", "lr", "Learning rate", NULL, QT_PLAIN},
     };
     enum { N = sizeof all / sizeof *all };
-    bool any = false, apart[N] = {false};
+    bool any = false, apart[N] = {false}, open = true;
     for (int i = 0; i < N; i++) {
         int n = curves_of(c, &all[i]);
         if (!n) continue;
@@ -169,7 +169,7 @@ void qt_section_curves(FILE *f, const qt_chapter *c)
     if (!any) return;
     fputs("</div>\n", f);
     for (int i = 0; i < N; i++)
-        if (apart[i]) put_apart(f, c, &all[i]);
+        if (apart[i]) put_apart(f, c, &all[i], open), open = false;
     fputs("</section>\n", f);
 }
 

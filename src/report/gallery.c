@@ -180,8 +180,8 @@ static void put_card(FILE *f, const paper *p)
 static void write_index(FILE *f, const gallery *g)
 {
     qt_html_begin(f, "Papers reproduced with qtape");
-    fprintf(f, "<h1>Papers reproduced with qtape</h1>\n<p>%d recipes: in %d all claims hold, in %d one or more fail, %d are not judged. Dots: means of the arms on test data; lines: "
-               "deviation over the seeds.</p>\n", g->n, verdicts(g, "PASS"), verdicts(g, "FAIL"), g->n - verdicts(g, "PASS") - verdicts(g, "FAIL"));
+    fprintf(f, "<h1>Papers reproduced with qtape</h1>\n<p>%d recipe%s: in %d all claims hold, in %d one or more fail, %d are not judged. Dots: means of the arms on test data; lines: "
+               "deviation over the seeds.</p>\n", g->n, g->n == 1 ? "" : "s", verdicts(g, "PASS"), verdicts(g, "FAIL"), g->n - verdicts(g, "PASS") - verdicts(g, "FAIL"));
     for (int i = 0; i < g->notes.n; i++) fputs("<div class=\"notes\"><p>", f), qt_html_text(f, g->notes.text[i]), fputs("</p></div>\n", f);
     fputs("<div class=\"cards\">\n", f);
     for (int i = 0; i < g->n; i++) put_card(f, &g->paper[i]);
@@ -202,9 +202,9 @@ static void put_cell(FILE *f, const char *s)
 
 static void write_readme(FILE *f, const gallery *g)
 {
-    fprintf(f, "%s# Papers reproduced with qtape\n\n%d recipes: in %d all claims hold, in %d one or more fail. Dots: means of the arms on test data; lines: deviation over the "
+    fprintf(f, "%s# Papers reproduced with qtape\n\n%d recipe%s: in %d all claims hold, in %d one or more fail. Dots: means of the arms on test data; lines: deviation over the "
                "seeds. Made from the results in `papers/` by `qtape report --gallery`, as is [the page](index.html).\n\n| verdict | paper | claims | arms |\n"
-               "| --- | --- | ---: | --- |\n", mark, g->n, verdicts(g, "PASS"), verdicts(g, "FAIL"));
+               "| --- | --- | ---: | --- |\n", mark, g->n, g->n == 1 ? "" : "s", verdicts(g, "PASS"), verdicts(g, "FAIL"));
     for (int i = 0; i < g->n; i++) {
         const paper *p = &g->paper[i];
         fprintf(f, "| **%s** | ", qt_text_of(p->results, "verdict", "?"));

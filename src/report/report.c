@@ -1,4 +1,4 @@
-/* The page: one chapter a root of `reproduce`, and in it verdict, results, curves, quantizers, layers, measurements and origin. The verdict
+/* The page: one chapter a root of `reproduce`, and in it verdict, results, sweep, curves, quantizers, layers, measurements and origin. The verdict
  * stands on top, and yet lists what the others could not read: it is written last. */
 #include "report/report.h"
 #include "base/files.h"
@@ -13,6 +13,7 @@ static qt_err write_chapter(FILE *f, qt_book *b, qt_chapter *c)
     FILE  *body = open_memstream(&text, &n);
     QT_CHECK(body, QT_EMEM, "out of memory");
     qt_section_results(body, c);
+    qt_section_sweep(body, c);
     qt_section_curves(body, c);
     qt_section_measures(body, c);
     qt_section_quants(body, c);

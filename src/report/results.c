@@ -262,19 +262,27 @@ static void put_pareto(FILE *f, const char *metric, const char *title, qt_axis x
     fputs("</figure>\n", f);
 }
 
-static void put_costs(FILE *f, const qt_chapter *c)
+/* A picture of one kind of cost, if the arms differ in it. */
+static void put_cost_of(FILE *f, const qt_chapter *c, const char *key, const char *title, qt_axis x)
 {
     point p[MAX_ARMS];
     int   n = 0;
     bool  differ = false;
     for (int i = 0; i < c->n && n < MAX_ARMS; i++) {
-        double v[MAX_SEEDS], bytes = mean_of(&c->arm[i], "bytes");
+        double v[MAX_SEEDS], cost = mean_of(&c->arm[i], key);
         int    k = qt_arm_values(&c->arm[i], c->metric, v);
-        if (!k || isnan(bytes)) continue;
-        p[n++] = (point){.name = c->arm[i].name, .cost = bytes, .quality = qt_mean_of(k, v), .sd = qt_deviation_of(k, v)};
-        differ |= fabs(bytes - p[0].cost) > 0.005 * bytes;
+        if (!k || isnan(cost)) continue;
+        p[n++] = (point){.name = c->arm[i].name, .cost = cost, .quality = qt_mean_of(k, v), .sd = qt_deviation_of(k, v)};
+        differ |= fabs(cost - p[0].cost) > 0.005 * cost;
     }
-    if (n > 1 && differ) put_pareto(f, c->metric, "What the bytes of the model buy", (qt_axis){.name = "model", .unit = QT_BYTES}, n, p);
+    if (n > 1 && differ) put_pareto(f, c->metric, title, x, n, p);
+}
+
+static void put_costs(FILE *f, const qt_chapter *c)
+{
+    put_cost_of(f, c, "bytes", "What the bytes of the model buy", (qt_axis){.name = "model", .unit = QT_BYTES});
+    put_cost_of(f, c, "cost", "What arithmetic buys, by area (bits x bits)", (qt_axis){.name = "multiply-adds of 16 bits"});
+    put_cost_of(f, c, "cost_linear", "What arithmetic buys, by lanes (bits)", (qt_axis){.name = "multiply-adds of 16 bits"});
 }
 
 void qt_section_results(FILE *f, const qt_chapter *c)

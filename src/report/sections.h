@@ -5,6 +5,7 @@
 
 void qt_section_verdict(FILE *f, const qt_chapter *c); /* verdict.c: title, claims, what is missing */
 void qt_section_results(FILE *f, const qt_chapter *c); /* results.c: arms x seeds, and what quality costs */
+void qt_section_sweep(FILE *f, const qt_chapter *c);   /* sweep.c: quality over the axes of a sweep */
 void qt_section_curves(FILE *f, const qt_chapter *c);  /* curves.c: loss, accuracy, learning rate over steps */
 void qt_section_measures(FILE *f, const qt_chapter *c); /* curves.c: what phases have measured */
 void qt_section_quants(FILE *f, const qt_chapter *c);  /* quants.c: scale, clipping, zeros, flips of each site */

@@ -22,7 +22,7 @@ const char qt_style_plot[] =
     ".rest{--c:var(--edge)}\n"
     ".paper{fill:var(--paper)}\n"
     "svg text{font-size:11px;font-variant-numeric:tabular-nums}\n"
-    ".tick,.axis{fill:var(--soft)}.name{fill:var(--ink)}.label{fill:var(--c);font-weight:600}.label.rest{fill:var(--soft)}\n"
+    ".tick,.axis{fill:var(--soft)}.name{fill:var(--ink)}.label{fill:var(--c);font-weight:600;paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}.label.rest{fill:var(--soft)}\n"
     ".grid{stroke:var(--grid)}.frame{stroke:var(--edge)}\n"
     ".line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round}\n"
     ".thin{fill:none;stroke:var(--c);stroke-width:1;opacity:.4;stroke-linejoin:round}\n"

@@ -22,8 +22,10 @@ void qt_axis_choose(qt_axis *a) { a->log = a->covered && a->lo > 0 && a->hi > 8 
 
 void qt_axis_pad(qt_axis *a)
 {
-    if (a->names) a->lo = 0, a->hi = a->n;
-    if (a->names) return;
+    if (a->names) {
+        a->lo = 0, a->hi = a->n;
+        return;
+    }
     if (!a->covered) a->lo = a->log ? 1 : 0, a->hi = a->log ? 10 : 1;
     if (a->log) {
         double by = fmax(pow(a->hi / a->lo, 0.04), 1.05);
@@ -168,6 +170,13 @@ static void draw_x(qt_plot *p)
 {
     ticks t;
     int   most = 7;
+    if (p->x.name) put_text(p->f, p->x1, p->y1 + 29, "end", "axis", p->x.name);
+    if (p->x.names) {
+        char buf[128];
+        int  room = (int)((p->x1 - p->x0) / p->x.n / CHAR) - 1;
+        for (int i = 0; i < p->x.n; i++) put_text(p->f, qt_plot_x(p, i + 0.5), p->y1 + 15, "middle", "name", brief(p->x.names[i], room > 2 ? room : 2, buf));
+        return;
+    }
     do ticks_of(&p->x, most, &t);
     while (t.n * (t.widest + 2) * CHAR > p->x1 - p->x0 && most-- > 2);
     for (int i = 0; i < t.n; i++) {
@@ -175,7 +184,6 @@ static void draw_x(qt_plot *p)
         put_line(p->f, x, p->y.names ? p->y0 : p->y1, x, p->y1 + (p->y.names ? 0 : 4), "grid");
         put_text(p->f, x, p->y1 + 15, "middle", "tick", t.text[i]);
     }
-    if (p->x.name) put_text(p->f, p->x1, p->y1 + 29, "end", "axis", p->x.name);
 }
 
 void qt_plot_begin(qt_plot *p, FILE *f, const char *title)
