@@ -262,13 +262,14 @@ static qt_err affine(qt_fixed *p, step *s, int f, double most, const codes *w, c
     if (!s->w || !s->up || (b && !s->b)) return QT_EMEM;
     for (int64_t i = 0; i < w->n; i++) s->w[i] = w->code[i];
     for (int64_t r = 0; r < rows; r++) {
-        int row_f = 0;
+        int row_f;
         s->sum_most = fmax(s->sum_most, row_most(w, b, rows, r, f, most, &row_f));
         if (!r || row_f > s->f) s->f = row_f;
     }
     for (int64_t r = 0; r < rows; r++) {
-        int row_f = 0;
-        s->most = fmax(s->most, ldexp(row_most(w, b, rows, r, f, most, &row_f), s->f - row_f));
+        int          row_f;
+        const double sum = row_most(w, b, rows, r, f, most, &row_f);
+        s->most = fmax(s->most, ldexp(sum, s->f - row_f));
         s->up[r] = s->f - f - w->f[r];
         if (s->up[r] >= WORD_MAX || (b && s->f - b->f[r] >= WORD_MAX - 24)) return refuse(s->m, TOO_FAR);
         if (b) s->b[r] = b->code[r] * ((int64_t)1 << (s->f - b->f[r]));
