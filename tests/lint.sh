@@ -52,5 +52,9 @@ fi
 # The reference is what the descriptors say.
 scripts/reference.sh "$QTAPE_BIN" | cmp -s - docs/reference.md || report "docs/reference.md is old: scripts/reference.sh $QTAPE_BIN > docs/reference.md"
 
+# So is the table of features, whose recipes and tests exist.
+report "$(scripts/features.sh "$QTAPE_BIN" 2>&1 > /dev/null)"
+scripts/features.sh "$QTAPE_BIN" 2> /dev/null | cmp -s - docs/features.md || report "docs/features.md is old: scripts/features.sh $QTAPE_BIN > docs/features.md"
+
 [ $failed = 0 ] && echo "lint: all rules hold"
 exit $failed

@@ -197,6 +197,17 @@ static void test_synthesize(void **state)
               "synthetic");
 }
 
+/* Training with four bits is not behind calibration to four bits. */
+static void test_training(void **state)
+{
+    (void)state;
+    reproduce(CNN "init: {arm: fp32}\n"
+                  "quant: [{match: \"*\", weights: {use: uniform, num_bits: 4}, activations: {use: uniform, num_bits: 4, symmetric: false}}]\n"
+                  "arms: {fp32: {init: !unset, quant: !unset}, qat: {optim.lr: 1e-3}, ptq: {phases: [calibrate]}}\n"
+                  "claims: [{say: trained is not behind, arm: qat, at_least: {arm: ptq}}]\n",
+              "trained");
+}
+
 static void test_synthesize_refused(void **state)
 {
     qt_arena   a = {0};
@@ -240,7 +251,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup(f, clear)
     const struct CMUnitTest tests[] = {
         T(test_uniform),   T(test_asymmetric), T(test_outlier),      T(test_dynamic),    T(test_granularity),        T(test_lloyd_max),
-        T(test_codebook),  T(test_binary_scale), T(test_synthesize), T(test_synthesize_refused), T(test_other_networks), T(test_file_size),
+        T(test_codebook),  T(test_binary_scale), T(test_synthesize), T(test_training), T(test_synthesize_refused), T(test_other_networks), T(test_file_size),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }

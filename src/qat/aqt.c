@@ -34,7 +34,8 @@ typedef struct cfg {
 
 static const qt_field fields[] = {
     QT_F_INT(cfg, num_bits, "8", 1, 16, "bits of a code"),
-    {"signed", QT_BOOL, offsetof(cfg, is_signed), "true", 0, 0, NULL, "symmetric codes, half up; false: 0..2^b-1 by floor, for what is never negative"},
+    {"signed", QT_BOOL, offsetof(cfg, is_signed), "true", 0, 0, NULL,
+     "symmetric codes, half up; false: 0..2^b-1 by floor, for what is never negative"},
     QT_F_ENUM(cfg, granularity, "channel", "tensor|channel", "what shares a bound"),
     QT_F_INTS(cfg, axis, "[]", -QT_MAX_DIM, QT_MAX_DIM - 1, "channel axis; negative counts from the last; default: the layer's"),
     QT_F_ENUM(cfg, bound, "dynamic", "dynamic|max|abs|rms|dev|fixed", "dynamic: of the tensor itself; or static, of running statistics; or a value"),
@@ -133,7 +134,8 @@ static qt_tensor *emit(qt_tape *t, qt_tensor **in, bool is_signed)
 static qt_tensor *build_signed(qt_tape *t, qt_tensor **in) { return emit(t, in, true); }
 static qt_tensor *build_unsigned(qt_tape *t, qt_tensor **in) { return emit(t, in, false); }
 
-static const qt_case cases[] = {{"signed", build_signed, {{{6, 8}, 'n'}, {{6}, 'c'}}}, {"unsigned", build_unsigned, {{{6, 8}, 'n'}, {{6}, 'c'}}}, {0}};
+static const qt_case cases[] = {
+    {"signed", build_signed, {{{6, 8}, 'n'}, {{6}, 'c'}}}, {"unsigned", build_unsigned, {{{6, 8}, 'n'}, {{6}, 'c'}}}, {0}};
 
 static const qt_op op = {{"aqt", "codes of a static or dynamic bound by floor", "arXiv 2105.03536"}, QT_SURROGATE, qt_grid_shape, forward, backward,
                          .stores = true, .reads = qt_grid_reads, .cases = cases};

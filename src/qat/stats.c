@@ -11,7 +11,7 @@ typedef struct part {
 QT_INLINE void take(part *p, R x, bool skip_zeros)
 {
     const bool counts = !(skip_zeros & (x == 0));
-    p->max = counts & (x > p->max) ? x : p->max, p->min = counts & (x < p->min) ? x : p->min;
+    p->max = (counts & (x > p->max)) ? x : p->max, p->min = (counts & (x < p->min)) ? x : p->min;
     p->abs += fabs((double)x), p->sq += (double)x * (double)x, p->n += counts;
 }
 

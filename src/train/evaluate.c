@@ -17,12 +17,12 @@ static qt_err run(qt_run *r, const void *cfg)
     QT_TRY(qt_run_eval(r, split, &res, NULL, NULL));
     const double v[] = {res.loss, res.classes ? res.accuracy : NAN, res.tokens ? exp(res.loss) : NAN};
     qt_metrics_measure(r, qt_split_name[split], 3, names, v);
-    qt_run_log(r, "%s  %s loss %.4f%s%.4g", r->arm, qt_split_name[split], res.loss, res.classes ? ", accuracy (%) " : res.tokens ? ", perplexity " : "; per sample ",
-               res.classes ? 100 * res.accuracy : res.tokens ? v[2] : res.loss);
+    if (res.classes) qt_run_log(r, "%s  %s loss %.4f, accuracy %.2f %%", r->arm, qt_split_name[split], res.loss, 100 * res.accuracy);
+    else qt_run_log(r, "%s  %s loss %.6g", r->arm, qt_split_name[split], res.loss);
     return QT_OK;
 }
 
 const qt_phase qt_phase_evaluate = {{"evaluate", "measure loss and accuracy of a split", NULL, fields, sizeof(evaluate_cfg)},
                                     run,
-                                    .gives = "train.loss|train.accuracy|train.perplexity|val.loss|val.accuracy|val.perplexity|test.loss|test.accuracy|"
-                                             "test.perplexity"};
+                                    .gives = "train.loss|train.accuracy|train.perplexity|val.loss|val.accuracy|val.perplexity|"
+                                             "test.loss|test.accuracy|test.perplexity"};

@@ -46,7 +46,8 @@ static qt_err check_arms(const qt_recipe *r, const qt_yaml *list, const qt_yaml 
                           list->kind == QT_YAML_LIST ? "none" : qt_yaml_kind_name(list));
     for (int i = 0; i < list->n; i++) {
         const qt_yaml *y = list->item[i];
-        if (!qt_yaml_str(y, &arm)) e = qt_fail_at(QT_ERECIPE, y->pos, "%s.%s: expected a list of arms, found %s in it", path, key, qt_yaml_kind_name(y));
+        if (!qt_yaml_str(y, &arm))
+            e = qt_fail_at(QT_ERECIPE, y->pos, "%s.%s: expected a list of arms, found %s in it", path, key, qt_yaml_kind_name(y));
         else if (qt_claim_check_arm(r, y->pos, path, key, arm) != QT_OK) e = QT_ERECIPE;
         else if (points && !qt_match_any(points, arm))
             e = qt_fail_at(QT_ERECIPE, y->pos, "%s.%s: arm '%s' is none of the points of front.arms", path, key, arm);

@@ -121,7 +121,8 @@ static qt_err run(qt_run *r, const void *cfg)
     memset(r->store->grad, 0, (size_t)r->store->size * sizeof(R)); /* backward went through the weights */
     QT_TRY(e);
     qt_metrics_measure(r, "synthesize", 2, (const char *const[]){"noise", "distance"}, ends);
-    qt_run_log(r, "%s  synthesized %lld batches: distance to the batch norms' statistics %.4g, of noise %.4g", r->arm, (long long)c.batches, ends[1], ends[0]);
+    qt_run_log(r, "%s  synthesized %lld batches: distance to the batch norms' statistics %.4g, of noise %.4g", r->arm, (long long)c.batches, ends[1],
+               ends[0]);
     return QT_OK;
 }
 

@@ -380,6 +380,25 @@ for name, bits, symmetric, given in (("signed", 3, True, x), ("unsigned", 4, Tru
     r = elastic(given, dy, s0, bits, given is x, offset=None if symmetric else o0)
     case("elastic_start_" + name, f"quant elastic num_bits={bits} symmetry={'symmetric' if symmetric else 'asymmetric'}", {"x": given, "grad_y": dy}, r)
 
+# ---- codebooks -----------------------------------------------------------------------------------------------------------------------
+
+def lloyd(x, dy, bits, turns, axis=None):
+    """Levels from the quantiles of u = x / largest |x|, then so many turns; the level below a border wins on it."""
+    s = np.abs(x).max(axis=None if axis is None else tuple(i for i in range(x.ndim) if i != axis)).astype(F)
+    u = (x / s.reshape(per(x.shape, axis))).astype(F)
+    n, v = 2**bits, np.sort(u.ravel())
+    level = np.array([v[int((i + 0.5) / n * v.size)] for i in range(n)], F)
+    for k in range(turns + 1):
+        code = (u[..., None] > ((level[:-1] + level[1:]) / F(2))).sum(-1)
+        if k < turns:
+            level = np.array([u[code == i].astype(np.float64).mean() if (code == i).any() else level[i] for i in range(n)]).astype(F)
+    return {"y": (level[code] * s.reshape(per(x.shape, axis)), 1e-6), "codes": code, "scale": s, "grad_x": dy}
+
+
+x, dy = normal(6, 20), normal(6, 20)
+case("kmeans_tensor", "quant kmeans role=weight num_bits=2 iterations=20", {"x": x, "grad_y": dy}, lloyd(x, dy, 2, 20))
+case("kmeans_channel", "quant kmeans role=weight num_bits=4 iterations=7 granularity=channel", {"x": x, "grad_y": dy}, lloyd(x, dy, 4, 7, 0))
+
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.txt"), "w") as f:
     f.write("\n".join(lines) + "\n")
 print(sum(l.startswith("case") for l in lines), "cases")
