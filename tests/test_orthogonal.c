@@ -404,8 +404,14 @@ static void test_refused(void **state)
                  "divides its image");
     refuse("recipe: 1\ndata: {use: digits}\ntrain: {steps: 1}\nmodel: [flatten, {use: linear, out: 9}, max_min, {use: linear, out: 10}]\n",
            "bad.yaml:4:41: max_min1: expects an even number of channels, but linear1 gives [9]");
-    snprintf(text, sizeof text, "%sphases: [train, singular_values]\nclaims: [{say: s, arm: base, metric: measure.sigma.a_mean, at_most: 1}]\n", net);
-    refuse(text, "bad.yaml:13:38: claims[0].metric: nothing in arm 'base' measures 'sigma.a_mean'");
+    snprintf(text, sizeof text,
+             "%sphases: [{use: singular_values, match: [a, fc]}, {use: attack, radius: [0.5, 1]}]\nclaims:\n"
+             "  - {say: s, arm: base, metric: measure.sigma.a_mean, at_most: 1}\n  - {say: s, arm: base, metric: measure.sigma.b_max, at_most: 1}\n"
+             "  - {say: s, arm: base, metric: measure.fgm@2.accuracy, at_most: 1}\n  - {say: s, arm: base, metric: measure.fgm@1.loss, at_most: 9}\n"
+             "  - {say: s, arm: base, metric: measure.sigma.fc_min, at_most: 1}\n", net);
+    refuse(text, "bad.yaml:14:33: claims[0].metric: nothing in arm 'base' measures 'sigma.a_mean'\n"
+                 "bad.yaml:15:33: claims[1].metric: nothing in arm 'base' measures 'sigma.b_max'\n"
+                 "bad.yaml:16:33: claims[2].metric: nothing in arm 'base' measures 'fgm@2.accuracy'");
 }
 
 /* ---- elsewhere -------------------------------------------------------------------------------------------------------------------------- */

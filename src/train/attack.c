@@ -147,13 +147,33 @@ static qt_err attack_all(victim *v, qt_loader *l, int n, const double *radius)
     return QT_OK;
 }
 
+/* "fgm@0.5" */
+static const char *path_of(const config *c, double radius, char path[static 64])
+{
+    snprintf(path, 64, "%s@%g", c->method == PGD ? "pgd" : "fgm", radius);
+    return path;
+}
+
+static bool measures(const void *cfg, const qt_model *m, const char *metric)
+{
+    double v[MOST_RADII];
+    char   path[64];
+    int    n = radii(cfg, v);
+    (void)m;
+    for (int i = 0; i < n; i++) {
+        size_t at = strlen(path_of(cfg, v[i], path));
+        if (!strncmp(metric, path, at) && (!strcmp(metric + at, ".accuracy") || !strcmp(metric + at, ".loss"))) return true;
+    }
+    return false;
+}
+
 static void report(const victim *v, int n, const double *radius)
 {
     static const char *const name[] = {"loss", "accuracy"};
     for (int k = 0; k < n; k++) {
         double value[] = {v->loss[k] / (double)v->n, v->correct[k] / (double)v->n};
         char   path[64];
-        snprintf(path, sizeof path, "%s@%g", v->cfg->method == PGD ? "pgd" : "fgm", radius[k]);
+        path_of(v->cfg, radius[k], path);
         qt_metrics_measure(v->r, path, v->b.y ? 2 : 1, name, value);
         if (v->b.y) qt_run_log(v->r, "%s  %s: accuracy %.2f %%, loss %.4f", v->r->arm, path, 100 * value[1], value[0]);
         else qt_run_log(v->r, "%s  %s: loss %.6g", v->r->arm, path, value[0]);
@@ -187,4 +207,4 @@ const qt_phase qt_phase_attack = {
     {"attack", "accuracy on samples moved along the gradient of their loss", "Goodfellow et al. 2015; Madry et al. 2018", fields, sizeof(config)},
     run,
     .suits = suits,
-    .gives = "fgm@*.accuracy|fgm@*.loss|pgd@*.accuracy|pgd@*.loss"};
+    .measures = measures};

@@ -194,8 +194,10 @@ static qt_err check_measure(const qt_recipe *r, const qt_model *m, const qt_yaml
 {
     const qt_yaml *y = qt_yaml_get(map, "metric");
     if (!metric || strncmp(metric, "measure.", 8) || strcmp(arm, r->arm ? r->arm : "base")) return QT_OK;
-    for (int i = 0; i < r->n_phases; i++)
-        if (one_matches(r->phase[i].phase->gives, metric + 8)) return QT_OK;
+    for (int i = 0; i < r->n_phases; i++) {
+        const qt_phase *p = r->phase[i].phase;
+        if (one_matches(p->gives, metric + 8) || (p->measures && p->measures(r->phase[i].cfg, m, metric + 8))) return QT_OK;
+    }
     if (one_matches(r->stepper->gives, metric + 8) || qt_term_measures(m, metric + 8)) return QT_OK;
     return qt_fail_at(QT_ERECIPE, y ? y->pos : map->pos, "%s.metric: nothing in arm '%s' measures '%s'", path, arm, metric + 8);
 }

@@ -16,6 +16,7 @@
 #include "kernels/svd.h"
 #include "train/train.h"
 #include <math.h>
+#include <string.h>
 
 enum { TOGETHER = 64 }; /* frequencies that are worked on at a time */
 
@@ -136,6 +137,16 @@ static qt_err measure(qt_run *r, const config *c, qt_arena *a)
     return qt_measure_layers(r, "sigma", n, name, v);
 }
 
+static bool measures(const void *cfg, const qt_model *m, const char *metric)
+{
+    for (int i = 0; i < m->n; i++) {
+        size_t n = strlen(m->m[i].path);
+        if (!chosen(cfg, &m->m[i]) || strncmp(metric, "sigma.", 6) || strncmp(metric + 6, m->m[i].path, n)) continue;
+        if (!strcmp(metric + 6 + n, "_min") || !strcmp(metric + 6 + n, "_max")) return true;
+    }
+    return false;
+}
+
 static qt_err run(qt_run *r, const void *cfg)
 {
     qt_arena a = {0};
@@ -152,4 +163,4 @@ const qt_phase qt_phase_singular_values = {
     {"singular_values", "smallest and largest singular value of convolutions and linear layers", "Sedghi, Gupta, Long 2019", fields, sizeof(config)},
     run,
     .check_model = check_model,
-    .gives = "sigma.*_min|sigma.*_max"};
+    .measures = measures};

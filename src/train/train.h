@@ -159,6 +159,7 @@ typedef struct qt_phase {
     qt_err (*suits)(const void *cfg, const qt_data_info *data, qt_pos pos); /* OPTIONAL: does it go with such data? */
     qt_err (*check_model)(qt_arena *a, const void *cfg, const qt_model *m); /* OPTIONAL: against the model of a recipe */
     const char *gives; /* OPTIONAL: what it measures (qt_metrics_measure), as patterns PATH.NAME with | between them */
+    bool (*measures)(const void *cfg, const qt_model *m, const char *metric); /* OPTIONAL: the same where the options decide: is "PATH.NAME" measured? */
 } qt_phase;
 #define QT_P(name) extern const qt_phase qt_phase_##name;
 #include "train/phases.def"
