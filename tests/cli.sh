@@ -37,7 +37,7 @@ expect 2 '--quiet and --json exclude' train recipes/quickstart.yaml --quiet --js
 expect 2 '--seeds 1,x: expected' reproduce recipes/quickstart.yaml --seeds 1,x
 expect 2 '--tag chooses among all' reproduce recipes/quickstart.yaml --tag smoke
 expect 2 'expected train, val or test' eval "$tmp" --split tset
-expect 2 'expected float or int' eval "$tmp" --engine integer
+expect 2 'expected float, int or fixed' eval "$tmp" --engine integer
 expect 2 "option '--format' is missing" export "$tmp"
 expect 2 "unknown exporter 'h6', did you mean 'h5'" export "$tmp" --format h6
 expect 2 "level: unknown key" export "$tmp" --format h5 level=3
