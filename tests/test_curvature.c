@@ -159,14 +159,14 @@ static void test_softmax(void **state)
 enum { ITEMS = 6, CHOICES = 4 };
 
 /* All CHOICES^ITEMS picks. */
-static double brute_force(const qt_option *table, int64_t room)
+static double brute_force(const qt_knapsack_choice *table, int64_t room)
 {
     double best = INFINITY;
     for (int code = 0; code < 1 << 2 * ITEMS; code++) {
         double  cost = 0;
         int64_t weight = 0;
         for (int i = 0; i < ITEMS; i++) {
-            const qt_option *o = &table[i * CHOICES + (code >> 2 * i & 3)];
+            const qt_knapsack_choice *o = &table[i * CHOICES + (code >> 2 * i & 3)];
             cost += o->cost, weight += o->weight;
         }
         if (weight <= room && cost < best) best = cost;
@@ -178,13 +178,13 @@ static void test_knapsack(void **state)
 {
     (void)state;
     for (uint64_t seed = 0; seed < 60; seed++) {
-        qt_option table[ITEMS * CHOICES];
+        qt_knapsack_choice table[ITEMS * CHOICES];
         int       pick[ITEMS];
         double    cost, sum = 0;
         int64_t   weight = 0, room = 30 + (int64_t)(3 * seed);
         qt_rng    r = qt_rng_at(seed, 1);
         for (int i = 0; i < ITEMS * CHOICES; i++) {
-            table[i] = (qt_option){qt_rng_normal(&r), (int64_t)qt_rng_below(&r, seed % 2 ? 60 : 8)}; /* costs below 0, and many equal weights */
+            table[i] = (qt_knapsack_choice){qt_rng_normal(&r), (int64_t)qt_rng_below(&r, seed % 2 ? 60 : 8)}; /* costs below 0, and many equal weights */
             if (seed % 5 == 0 && i % 7 == 3) table[i].cost = INFINITY;
             if (seed % 3 == 0) table[i].cost = round(2 * table[i].cost);
         }
@@ -203,7 +203,7 @@ static void test_knapsack(void **state)
 static void test_knapsack_edges(void **state)
 {
     (void)state;
-    const qt_option one[2] = {{1, 5}, {0, 6}};
+    const qt_knapsack_choice one[2] = {{1, 5}, {0, 6}};
     int             pick[1];
     double          cost;
     assert_int_equal(qt_knapsack(0, 2, one, 0, pick, &cost), QT_OK);
@@ -228,14 +228,14 @@ static void test_knapsack_many(void **state)
 {
     (void)state;
     enum { LAYERS = 100 };
-    static qt_option table[LAYERS * 4];
+    static qt_knapsack_choice table[LAYERS * 4];
     int              pick[LAYERS];
     double           cost;
     int64_t          weight = 0;
     qt_rng           r = qt_rng_at(9, 9);
     for (int i = 0; i < LAYERS; i++) {
         double  t = exp(2 * qt_rng_normal(&r));
-        for (int j = 0; j < 4; j++) table[4 * i + j] = (qt_option){t * pow(4, -(8 - 2 * j)), 8 - 2 * j};
+        for (int j = 0; j < 4; j++) table[4 * i + j] = (qt_knapsack_choice){t * pow(4, -(8 - 2 * j)), 8 - 2 * j};
     }
     assert_int_equal(qt_knapsack(LAYERS, 4, table, 4 * LAYERS, pick, &cost), QT_OK);
     for (int i = 0; i < LAYERS; i++) weight += table[4 * i + pick[i]].weight;

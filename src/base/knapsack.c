@@ -34,7 +34,7 @@ static int prune(state *s, int n)
 }
 
 /* All states after one more item, from s[begin..end), appended behind them; the count after pruning. */
-static int extend(state *s, int begin, int end, int choices, const qt_option *c, int64_t room)
+static int extend(state *s, int begin, int end, int choices, const qt_knapsack_choice *c, int64_t room)
 {
     int n = 0;
     for (int i = begin; i < end; i++)
@@ -44,7 +44,7 @@ static int extend(state *s, int begin, int end, int choices, const qt_option *c,
     return prune(s + end, n);
 }
 
-static qt_err solve(int items, int choices, const qt_option *table, int64_t room, state **list, int *cap, int *last)
+static qt_err solve(int items, int choices, const qt_knapsack_choice *table, int64_t room, state **list, int *cap, int *last)
 {
     int begin = 0, end = 1;
     for (int i = 0; i < items; i++) {
@@ -59,7 +59,7 @@ static qt_err solve(int items, int choices, const qt_option *table, int64_t room
     return QT_OK;
 }
 
-qt_err qt_knapsack(int items, int choices, const qt_option *table, int64_t room, int *pick, double *cost)
+qt_err qt_knapsack(int items, int choices, const qt_knapsack_choice *table, int64_t room, int *pick, double *cost)
 {
     state *list = NULL;
     int    cap = 0, at = 0;

@@ -13,7 +13,7 @@ static const qt_option options[] = {
 
 /* Options of the probe itself; all others are those of what is probed. */
 typedef struct cfg {
-    int64_t seed;
+    int64_t seed, at_bits;
     int     role, mode;
 } cfg;
 enum { TRAIN, EVAL };
@@ -21,6 +21,7 @@ static const char *const PATH = "x"; /* of the site or module, in front of its p
 
 static const qt_field fields[] = {
     QT_F_INT(cfg, seed, "0", 0, 1e18, "of what draws random numbers"),
+    QT_F_INT(cfg, at_bits, "0", 0, 32, "quant: of several precisions, the one to be switched to; 0: the highest"),
     QT_F_ENUM(cfg, role, "act", "weight|act|grad", "quant: what x is"),
     QT_F_ENUM(cfg, mode, "train", "train|eval", "layer: training or evaluation"),
     {0}};
@@ -51,7 +52,8 @@ static qt_err add_option(probe *p, qt_yaml *own, const char *word)
     QT_CHECK(!qt_yaml_get(p->spec, key) && !qt_yaml_get(own, key), QT_EUSAGE, "probe: '%s' is given twice", key);
     if (eq[1] == '[') QT_TRY(qt_yaml_parse(&p->arena, eq + 1, strlen(eq + 1), word, &value));
     else if (!(value = qt_yaml_scalar(&p->arena, eq + 1, (qt_pos){0}))) return QT_EMEM;
-    bool mine = !strcmp(key, "seed") || (!strcmp(key, "role") && !strcmp(p->what, "quant")) || (!strcmp(key, "mode") && !strcmp(p->what, "layer"));
+    bool quant = !strcmp(p->what, "quant"), mine = !strcmp(key, "seed") || (quant && (!strcmp(key, "role") || !strcmp(key, "at_bits"))) ||
+                                                   (!strcmp(key, "mode") && !strcmp(p->what, "layer"));
     return qt_yaml_put(&p->arena, mine ? own : p->spec, key, value);
 }
 
@@ -149,15 +151,19 @@ static qt_err run_quant(probe *p, const qt_desc *d)
     void       *ignored;
     const char *first;
     QT_TRY(shape_of(p, "x", &s));
-    QT_TRY(qt_desc_read(&p->arena, &qt_quants, p->spec, "", "seed|role", &d, &ignored));
+    QT_TRY(qt_desc_read(&p->arena, &qt_quants, p->spec, "", "seed|role|at_bits", &d, &ignored));
     QT_TRY(qt_site_make(p->store, PATH, role[p->c.role], 0, 1, s.rank, s.dim, p->spec, "", &p->site));
+    if (p->c.at_bits)
+        QT_CHECK(qt_site_switch(p->site, (qt_precision){.bits = (int)p->c.at_bits}), QT_EUSAGE, "probe: %s cannot be switched to %lld bits", d->name,
+                 (long long)p->c.at_bits);
     QT_TRY(qt_store_seal(p->store, 0));
     QT_TRY(read_params(p, &given));
     QT_TRY(read_x(p, false));
     if (given) {
         first = short_name(p->store->p[0]);
         QT_CHECK(qt_h5_has(p->in, first), QT_EDATA, "%s: it gives other parameters of %s, but no '%s'", p->in_file, d->name, first);
-        if ((flag = qt_store_param(p->store, "x.initialized"))) flag->t.data[0] = 1;
+        if ((flag = qt_store_param(p->store, "x.initialized")))
+            for (int64_t i = 0; i < flag->t.n; i++) flag->t.data[i] = 1;
         p->site->observing = false;
     }
     p->y = qt_quantize(p->tape, p->site, p->x);
@@ -320,7 +326,7 @@ const qt_command qt_command_probe = {
     {"probe", "run one quantizer, layer or loss on tensors from a file, forward and backward", NULL, fields, sizeof(cfg)},
     "KIND NAME [key=value ...] --in A.h5 --out B.h5",
     "KIND is quant, layer or loss; NAME and the keys are those of recipes (`qtape list quants lsq`). Further keys: seed=0; role=act, weight or "
-    "grad, what a quantizer shall take x for; mode=train or eval for a layer. Channels lie along axis=0 unless said otherwise, and the "
+    "grad, what a quantizer shall take x for; at_bits=4, of a quantizer with several precisions the one that is meant; mode=train or eval for a layer. Channels lie along axis=0 unless said otherwise, and the "
     "gradient of a learned step carries no factor unless grad_scale is given.\n\n"
     "A.h5 holds float32 data sets: x with one to five dimensions, parameters by their names (scale, offset, zero_point, alpha, weight, bias, "
     "running_mean, running_var), grad_y (ones where missing), for losses target. A quantizer whose scale is not given takes it from x as "

@@ -41,7 +41,7 @@ typedef struct program {
     int           n_list;
     qt_precision  list[QT_MAX_PRECISIONS];
     qt_trace     *trace;
-    qt_option    *table;
+    qt_knapsack_choice    *table;
     int64_t       room;
     int          *pick, *best;
 } program;
@@ -59,12 +59,12 @@ static bool has_bits(const qt_site *q, int bits)
 
 static int64_t weights_of(const program *p, int k) { return p->c->per == WEIGHTS ? p->mix.layer[k]->p[0]->n : 1; }
 
-static qt_option option_of(const program *p, int k, int j)
+static qt_knapsack_choice option_of(const program *p, int k, int j)
 {
     const int    b = p->list[j].bits;
     const double t = fmax(p->trace[k].trace, 0) / (double)p->trace[k].param->n;
-    if (!has_bits(p->mix.layer[k]->weight, b)) return (qt_option){INFINITY, 0};
-    return (qt_option){t * (p->c->objective == PRINTED ? b : pow(4, -b)), b * weights_of(p, k)};
+    if (!has_bits(p->mix.layer[k]->weight, b)) return (qt_knapsack_choice){INFINITY, 0};
+    return (qt_knapsack_choice){t * (p->c->objective == PRINTED ? b : pow(4, -b)), b * weights_of(p, k)};
 }
 
 /* The printed objective would leave room unused: each unit of weight earns more than all costs together. */
@@ -109,7 +109,7 @@ static qt_err try_pick(qt_run *r, program *p, double *least)
 /* Layer k held at precision j: the others cost all they did, it cannot be anything else. */
 static qt_err solve_pinned(qt_run *r, program *p, int k, int j, double *least)
 {
-    qt_option own[QT_MAX_PRECISIONS], *row = p->table + k * p->n_list;
+    qt_knapsack_choice own[QT_MAX_PRECISIONS], *row = p->table + k * p->n_list;
     double    cost;
     memcpy(own, row, (size_t)p->n_list * sizeof *own);
     for (int i = 0; i < p->n_list; i++)

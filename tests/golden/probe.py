@@ -399,6 +399,41 @@ x, dy = normal(6, 20), normal(6, 20)
 case("kmeans_tensor", "quant kmeans role=weight num_bits=2 iterations=20", {"x": x, "grad_y": dy}, lloyd(x, dy, 2, 20))
 case("kmeans_channel", "quant kmeans role=weight num_bits=4 iterations=7 granularity=channel", {"x": x, "grad_y": dy}, lloyd(x, dy, 4, 7, 0))
 
+# ---- double rounding ---------------------------------------------------------------------------------------------------------------
+
+rng = np.random.default_rng(20250201)
+
+def double_rounding(x, dy, s, high, low, floor=False, axis=None):
+    """Integers of `high` bits, shifted as integers; the gradient is that of the step s 2^D, times 2^D."""
+    D = high - low
+    n, p = bounds(high)
+    stored = np.clip(np.rint(x / np.asarray(s, F).reshape(per(x.shape, axis))), n, p).astype(np.int64)
+    n, p = (int(v) for v in bounds(low))
+    code = np.clip((stored + (0 if floor or not D else 1 << (D - 1))) >> D, n, p)
+    out = lsq(x, dy, np.asarray(s, F) * F(2**D), low, True, axis, 2.0**D)
+    out["grad_scale"] = (out["grad_scale"][0], TOL)  # terms of both signs, most of which cancel
+    step = (np.asarray(s, F) * F(2**D)).reshape(per(x.shape, axis))
+    out["y"], out["codes"], out["scale"] = code.astype(F) * step, code.astype(F), np.atleast_1d(np.asarray(s, F) * F(2**D))
+    return out
+
+
+x = np.concatenate([np.arange(-140, 140, dtype=F) * F(0.01), normal(40), np.array([0.0, -0.0, 1e-40, 100, -100], F)])
+dy = normal(x.size)
+for low in (8, 6, 4, 2):
+    for mode in ("double", "floor"):
+        case("double_rounding_%d_%s" % (low, mode), "quant double_rounding bits=[8,6,4,2] mode=%s at_bits=%d role=weight" % (mode, low),
+             {"x": x, "scale": 0.01, "grad_y": dy}, double_rounding(x, dy, F(0.01), 8, low, mode == "floor"))
+x, dy, s = normal(4, 9), normal(4, 9), np.array([0.03, 0.011, 0.05, 0.017], F)
+case("double_rounding_channel", "quant double_rounding bits=[6,3] granularity=channel at_bits=3 role=weight", {"x": x, "scale": s, "grad_y": dy},
+     double_rounding(x, dy, s, 6, 3, axis=0))
+x, dy, s = np.abs(normal(50)), normal(50), np.array([[0.01], [0.3]], F)
+r = lsq(x, dy, F(0.3), 2, False)
+r["grad_scale"] = (np.array([[0], r["grad_scale"][0]], object).astype(float), 2e-6)
+case("lsq_of_two", "quant lsq num_bits=[8,2] signed=false grad_scale=none at_bits=2", {"x": x, "scale": s, "grad_y": dy}, r)
+r = lsq(x, dy, F(np.exp(np.float64(F(-2.5)))), 3, False)
+r["grad_scale"] = (r["grad_scale"][0] * np.exp(-2.5), 2e-6)
+case("lsq_log", "quant lsq num_bits=3 signed=false grad_scale=none log_scale=true", {"x": x, "scale": -2.5, "grad_y": dy}, r)
+
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.txt"), "w") as f:
     f.write("\n".join(lines) + "\n")
 print(sum(l.startswith("case") for l in lines), "cases")
