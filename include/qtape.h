@@ -189,6 +189,9 @@ typedef struct qt_engine qt_engine;
 /* NULL and a message if the file is damaged, no exported model, or of a newer format version. */
 QT_API qt_engine *qt_engine_open(const char *file);
 QT_API void       qt_engine_free(qt_engine *e);
+/* Of a model that was trained for several precisions: it computes at so many bits from now on, made of the stored integers; 0: as stored, the
+ * highest. */
+QT_API qt_err     qt_engine_switch(qt_engine *e, int bits);
 /* Numbers of one sample: its input (row-major, as the data set gives it), and the model's answer. */
 QT_API int64_t    qt_engine_inputs(const qt_engine *e);
 QT_API int64_t    qt_engine_outputs(const qt_engine *e);

@@ -3,11 +3,13 @@
 #include "cli/run.h"
 #include "export/engine.h"
 #include "export/fixed_point.h"
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 static const qt_option options[] = {{"split", 's', "NAME", "train, val or test (default: test)"},
                                     {"engine", 'e', "NAME", "float: the training graph; int: the deployment engine; fixed: the fixed-point interpreter (default: float; int for a file)"},
+                                    {"bits", 'b', "N", "of a model trained for several precisions: the one to evaluate (default: the highest)"},
                                     QT_OPTION_JSON,
                                     {"out", 'o', "FILE.h5", "write logits [N, classes] and target [N]; of text, N are the tokens that count"},
                                     QT_OPTION_THREADS,
@@ -58,12 +60,26 @@ static qt_err evaluate(qt_run *r, const qt_engine *engine, int split, const char
     return e;
 }
 
+/* Bits asked for; 0: none. */
+static qt_err read_bits(const qt_args *a, int *bits)
+{
+    const char *text = qt_arg(&qt_command_eval, a, "bits");
+    char       *end = NULL;
+    long        v = text ? strtol(text, &end, 10) : 0;
+    QT_CHECK(!text || (end != text && !*end && v > 0 && v <= 32), QT_EUSAGE, "eval: --bits %s: expected 1 to 32", text);
+    return *bits = (int)v, QT_OK;
+}
+
 /* ---- the training graph of a run ----------------------------------------------------------------------------------------------------- */
 
 static qt_err eval_run(int split, const char *name, const qt_args *a)
 {
     qt_run *r = NULL;
+    int     bits = 0;
     qt_err  e = qt_run_resume(a->word[0], QT_PROGRESS_QUIET, &r);
+    if (e == QT_OK) e = read_bits(a, &bits);
+    if (e == QT_OK && bits && !qt_model_switch(r->model, (qt_precision){.bits = bits}))
+        e = qt_fail(QT_EUSAGE, "eval: %s cannot be switched to %d bits", a->word[0], bits);
     if (e == QT_OK) e = evaluate(r, NULL, split, name, a);
     qt_run_free(r);
     return e;
@@ -88,9 +104,12 @@ static qt_err eval_fixed(int split, const char *name, const qt_args *a)
 
 static qt_err eval_engine(qt_engine *engine, int split, const char *name, const qt_args *a)
 {
-    qt_run r;
+    qt_run r = {0};
+    int    bits = 0;
     if (!engine->integers) fprintf(stderr, "qtape: note: no layer of %s computes in integers\n", a->word[0]);
-    qt_err e = qt_engine_as_run(engine, &r);
+    qt_err e = read_bits(a, &bits);
+    if (e == QT_OK && bits) e = qt_engine_switch(engine, bits);
+    if (e == QT_OK) e = qt_engine_as_run(engine, &r);
     if (e == QT_OK) e = evaluate(&r, engine, split, name, a);
     qt_data_close(r.data);
     qt_engine_free(engine);
@@ -143,5 +162,5 @@ const qt_command qt_command_eval = {
     "  qtape eval runs/quickstart/ternary-s1 --split train --json\n"
     "  qtape eval runs/quickstart/ternary-s1 --out logits.h5\n"
     "  qtape eval runs/quickstart/ternary-s1 --engine int\n"
-    "  qtape eval model.h5",
+    "  qtape eval model.h5 --bits 4",
     options, 1, 1, run};

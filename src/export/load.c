@@ -119,6 +119,14 @@ static bool has(loader *l, const qt_module *m, const char *what)
     return qt_h5_has(l->f, layer_set(name, m, what));
 }
 
+/* Can the weight be switched to fewer bits? Its site then stays, to say to which. */
+static bool keeps_site(loader *l, qt_module *m)
+{
+    if (!m->weight || !qt_site_bits(m->weight)) return false;
+    if (m->weight->quant == &qt_quant_double_rounding && has(l, m, "codes")) return m->weight->enabled = false, true;
+    return l->e->fixed = m->path, false;
+}
+
 /* The quantizers of weights have done their work: their sites leave the modules, and their state the store. */
 static qt_err check_layers(loader *l)
 {
@@ -131,7 +139,7 @@ static qt_err check_layers(loader *l)
         else if (has(l, m, "weight")) QT_TRY(check_floats(l, m));
         for (int k = 0; m->weight && k < QT_SITE_PARAMS; k++)
             if (m->weight->p[k]) qt_store_param_of(e->store, m->weight->p[k])->outside = true;
-        m->weight = NULL;
+        if (!keeps_site(l, m)) m->weight = NULL;
     }
     return QT_OK;
 }
@@ -244,11 +252,11 @@ static qt_err read_codes(loader *l, const qt_module *m, const grid *g, int8_t *q
 }
 
 /* Packed for the kernels, or a copy of the bytes where they unpack nothing. */
-static qt_err keep_codes(loader *l, const qt_module *m, const grid *g, const int8_t *q, qt_icodes *c)
+qt_err qt_engine_pack(qt_engine *e, const qt_module *m, int step, const int8_t *q, qt_icodes *c)
 {
-    qt_arena  *a = &l->e->arena;
+    qt_arena  *a = &e->arena;
     int64_t    N = m->p[0]->dim[0], K = c->n / N;
-    int        bits = qt_packed_bits(g->lo, g->hi, g->step == 2 && g->lo == -1 && g->hi == 1);
+    int        bits = qt_packed_bits(c->lo, c->hi, step == 2 && c->lo == -1 && c->hi == 1);
     qt_packed *p;
     if (bits == 8 && m->layer != &qt_layer_linear) {
         if (!(c->q = qt_arena_zalloc(a, (size_t)c->n + QT_CODES_SLACK))) return QT_EMEM;
@@ -259,7 +267,7 @@ static qt_err keep_codes(loader *l, const qt_module *m, const grid *g, const int
     void    *data = qt_arena_zalloc(a, qt_packed_size(N, K, bits));
     int32_t *sum = qt_arena_alloc(a, (size_t)N * sizeof *sum);
     if (!p || !data || !sum) return QT_EMEM;
-    QT_ASSERT(qt_packed_fill(p, N, K, bits, g->lo, g->hi, q, data, sum));
+    QT_ASSERT(qt_packed_fill(p, N, K, bits, c->lo, c->hi, q, data, sum));
     return QT_OK;
 }
 
@@ -283,7 +291,20 @@ static qt_err read_scales(loader *l, const qt_module *m, qt_icodes *c)
     return QT_OK;
 }
 
-static qt_err read_layer(loader *l, const qt_module *m)
+/* For a layer that can be switched. */
+static qt_err keep_stored(qt_engine *e, qt_module *m, const int8_t *q, const qt_icodes *c)
+{
+    qt_switched *s;
+    if (!e->switched && !(e->switched = qt_arena_zalloc(&e->arena, (size_t)e->model->n * sizeof *e->switched))) return QT_EMEM;
+    s = &e->switched[e->n_switched];
+    *s = (qt_switched){m, qt_arena_alloc(&e->arena, (size_t)c->n), *c, {NULL}};
+    if (!s->q) return QT_EMEM;
+    memcpy(s->q, q, (size_t)c->n);
+    e->n_switched++;
+    return QT_OK;
+}
+
+static qt_err read_layer(loader *l, qt_module *m)
 {
     qt_icodes *c = qt_arena_zalloc(&l->e->arena, sizeof *c);
     int8_t    *q = qt_alloc((size_t)m->p[0]->n + QT_CODES_SLACK);
@@ -292,7 +313,8 @@ static qt_err read_layer(loader *l, const qt_module *m)
     if (e == QT_OK) *c = (qt_icodes){.is_signed = true, .lo = g.lo, .hi = g.hi, .n = m->p[0]->n};
     if (e == QT_OK) e = read_scales(l, m, c);
     if (e == QT_OK) e = read_codes(l, m, &g, q);
-    if (e == QT_OK) e = keep_codes(l, m, &g, q, c);
+    if (e == QT_OK) e = qt_engine_pack(l->e, m, g.step, q, c);
+    if (e == QT_OK && m->weight) e = keep_stored(l->e, m, q, c);
     qt_free(q);
     m->p[0]->codes = c;
     return e;
