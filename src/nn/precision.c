@@ -39,10 +39,16 @@ static bool switch_site(qt_site *q, qt_precision p)
     return qt_site_switch(q, p.bits ? p : list[0]);
 }
 
-int qt_model_switch(qt_model *m, qt_precision p)
+static int switch_sites(qt_model *m, qt_precision p)
 {
     int n = 0;
     for (int i = 0; i < m->n; i++) n += switch_site(m->m[i].weight, p) + switch_site(m->m[i].act, p);
+    return n;
+}
+
+int qt_model_switch(qt_model *m, qt_precision p)
+{
+    int n = switch_sites(m, p);
     qt_model_follow(m);
     return n;
 }
@@ -83,7 +89,7 @@ qt_err qt_precisions_check(qt_model *m)
     for (int i = 0; i < m->n; i++)
         if (!m->m[i].layer) return QT_OK; /* its own error has been reported */
     for (int i = 0; i < n; i++) {
-        qt_model_switch(m, list[i]);
+        switch_sites(m, list[i]);
         QT_TRY(qt_model_follow(m));
     }
     qt_model_switch(m, (qt_precision){0});
