@@ -47,6 +47,7 @@ static const struct {
     {W, "{use: double_rounding, bits: [4, 2], mode: floor}", 16},
     {W, "{use: lsq_plus, num_bits: 3}", 8},
     {A, "{use: lsq_plus, num_bits: 2, signed: false}", 4},
+    {A, "{use: lsq_plus, num_bits: [3, 2], signed: false}", 8},
     {A, "{use: lsq_plus, num_bits: 4, granularity: channel, init: minmax}", 16},
     {W, "{use: elastic, num_bits: [3, 2]}", 8},
     {W, "{use: elastic, num_bits: 4, granularity: channel}", 16},

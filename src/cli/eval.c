@@ -144,6 +144,7 @@ static qt_err run(const qt_args *a)
     bool integers = engine && !strcmp(engine, "int"), fixed = engine && !strcmp(engine, "fixed");
     QT_CHECK(at >= 0, QT_EUSAGE, "eval: --split %s: expected train, val or test", split);
     QT_CHECK(!engine || qt_choice("float|int|fixed", engine) >= 0, QT_EUSAGE, "eval: --engine %s: expected float, int or fixed", engine);
+    QT_CHECK(!fixed || !qt_arg(&qt_command_eval, a, "bits"), QT_EUSAGE, "eval: --bits goes with the engines float and int, fixed point has one precision");
     if (stat(what, &st) || S_ISDIR(st.st_mode)) return (integers ? eval_exported : fixed ? eval_fixed : eval_run)(at, split, a);
     QT_CHECK(!engine || integers, QT_EUSAGE, "eval: %s is a file, which only the engine 'int' runs; --engine %s wants a run directory", what, engine);
     return eval_file(at, split, a);
@@ -151,7 +152,7 @@ static qt_err run(const qt_args *a)
 
 const qt_command qt_command_eval = {
     {"eval", "evaluate a trained run or an exported model"},
-    "DIR|FILE.h5 [--split test] [--engine float|int|fixed] [--json] [--out FILE.h5]",
+    "DIR|FILE.h5 [--split test] [--engine float|int|fixed] [--bits N] [--json] [--out FILE.h5]",
     "Loads the last checkpoint of a run directory and evaluates one split of its data. --out keeps what the\n"
     "network answered, for a confusion matrix or a calibration plot in the language of your choice.\n\n"
     "--engine int exports the checkpoint and evaluates it with the deployment engine, which holds no float values of integer weights. A file\n"

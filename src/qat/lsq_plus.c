@@ -21,8 +21,7 @@ enum { SCALE, INITIALIZED, OFFSET }; /* parameters; a weight has no offset */
 enum { HI_STEPS = 50, LO_STEPS = 10, TRIES = HI_STEPS * (LO_STEPS + 1) };
 
 typedef struct cfg {
-    int64_t num_bits;
-    qt_ints axis;
+    qt_ints num_bits, axis;
     bool    is_signed;
     int     granularity, grad_scale, start;
     double  init_scale_mult;
@@ -32,7 +31,7 @@ enum { GRAD_NONE, GRAD_FEATURES, GRAD_NUMEL };
 enum { MSE, MINMAX };
 
 static const qt_field fields[] = {
-    QT_F_INT(cfg, num_bits, "8", 1, 16, "bits of a code"),
+    QT_F_INTS(cfg, num_bits, "8", 1, 16, "bits of a code; a list, highest first: each with steps and offsets of its own, to be switched between"),
     {"signed", QT_BOOL, offsetof(cfg, is_signed), "true", 0, 0, NULL, "codes -2^(b-1)..2^(b-1)-1; false: 0..2^b-1"},
     QT_F_ENUM(cfg, granularity, "tensor", "tensor|channel", "what shares a step and an offset"),
     QT_F_INTS(cfg, axis, "[]", -QT_MAX_DIM, QT_MAX_DIM - 1, "channel axis; negative counts from the last; default: the layer's"),
@@ -126,20 +125,27 @@ static qt_err init(qt_site *q)
 {
     const cfg *c = q->cfg;
     int64_t    count;
-    if (c->is_signed && c->num_bits < 2) return qt_site_fail(q, "signed codes need num_bits of at least 2");
+    if (c->is_signed && c->num_bits.n && c->num_bits.v[c->num_bits.n - 1] < 2) return qt_site_fail(q, "signed codes need num_bits of at least 2");
+    QT_TRY(qt_site_bits_check(q, "num_bits", &c->num_bits, 1, 16));
     QT_TRY(qt_site_count(q, granularity_of(c), &c->axis, 0, &count));
-    QT_TRY(qt_site_param(q, SCALE, "scale", QT_QUANT, count, 1));
-    if (q->role != QT_ROLE_WEIGHT) QT_TRY(qt_site_param(q, OFFSET, "offset", QT_QUANT, count, 0));
-    return qt_site_param(q, INITIALIZED, "initialized", QT_BUFFER, 1, 0);
+    QT_TRY(qt_site_table(q, SCALE, "scale", QT_QUANT, c->num_bits.n, count, 1));
+    if (q->role != QT_ROLE_WEIGHT) QT_TRY(qt_site_table(q, OFFSET, "offset", QT_QUANT, c->num_bits.n, count, 0));
+    return qt_site_param(q, INITIALIZED, "initialized", QT_BUFFER, c->num_bits.n, 0);
 }
 
-static qt_err arg_of(const qt_site *q, const qt_tensor *x, arg *a)
+static int     row_of(const qt_site *q) { return qt_site_bits_row(q, &((const cfg *)q->cfg)->num_bits); }
+static int64_t count_of(const qt_site *q) { return q->p[SCALE]->n / ((const cfg *)q->cfg)->num_bits.n; }
+static R      *steps_of(const qt_site *q, int row) { return q->p[SCALE]->data + row * count_of(q); }
+static R      *offsets_of(const qt_site *q, int row) { return q->p[OFFSET] ? q->p[OFFSET]->data + row * count_of(q) : NULL; }
+
+/* For the bits of a row. */
+static qt_err arg_of(const qt_site *q, const qt_tensor *x, int row, arg *a)
 {
     const cfg *c = q->cfg;
     QT_TRY(qt_site_layout(q, granularity_of(c), &c->axis, 0, x, &a->layout));
-    QT_CHECK(a->layout.count == q->p[SCALE]->n, QT_ESHAPE, "%s: the tensor has %lld channels, the site %lld steps", q->path,
-             (long long)a->layout.count, (long long)q->p[SCALE]->n);
-    qt_levels((int)c->num_bits, c->is_signed, false, &a->qn, &a->qp);
+    QT_CHECK(a->layout.count == count_of(q), QT_ESHAPE, "%s: the tensor has %lld channels, the site %lld steps", q->path,
+             (long long)a->layout.count, (long long)count_of(q));
+    qt_levels((int)c->num_bits.v[row], c->is_signed, false, &a->qn, &a->qp);
     int64_t N = c->grad_scale == GRAD_FEATURES && q->role != QT_ROLE_WEIGHT ? x->n / x->dim[0] : x->n;
     a->g = c->grad_scale == GRAD_NONE ? 1 : 1 / sqrt((double)N * (double)a->qp);
     return QT_OK;
@@ -153,7 +159,7 @@ static void from_range(const arg *a, R lo, R hi, R *s, R *o)
     *o = lo - a->qn * *s;
 }
 
-static qt_err start_activation(qt_site *q, const qt_tensor *x, qt_arena *arena, const arg *a)
+static qt_err start_activation(qt_site *q, const qt_tensor *x, int row, qt_arena *arena, const arg *a)
 {
     int64_t count = a->layout.count, tries = ((const cfg *)q->cfg)->start == MINMAX ? 1 : TRIES;
     R      *range = qt_arena_alloc(arena, 2 * (size_t)count * sizeof *range);
@@ -173,12 +179,12 @@ static qt_err start_activation(qt_site *q, const qt_tensor *x, qt_arena *arena, 
         for (int64_t i = 1; i < tries; i++)
             if (error[k * tries + i] < error[k * tries + best]) best = i;
         from_range(a, range[2 * k] * (R)(LO_STEPS - best / HI_STEPS) / LO_STEPS, range[2 * k + 1] * (R)(HI_STEPS - best % HI_STEPS) / HI_STEPS,
-                   &q->p[SCALE]->data[k], &q->p[OFFSET]->data[k]);
+                   &steps_of(q, row)[k], &offsets_of(q, row)[k]);
     }
     return QT_OK;
 }
 
-static void start_weight(qt_site *q, const qt_tensor *x, const arg *a)
+static void start_weight(qt_site *q, const qt_tensor *x, int row, const arg *a)
 {
     qt_layout l = a->layout;
     double    n = (double)(x->n / l.count);
@@ -189,43 +195,46 @@ static void start_weight(qt_site *q, const qt_tensor *x, const arg *a)
             for (int64_t i = 0; i < l.inner; i++) d += ((double)x->data[b + i] - m) * ((double)x->data[b + i] - m) / n;
         d = sqrt(d);
         double top = fmax(fabs(m - 3 * d), fabs(m + 3 * d)), levels = a->qn < 0 ? -(double)a->qn : (double)a->qp;
-        q->p[SCALE]->data[k] = top > 0 ? (R)(top / levels) : 1 / a->qp;
+        steps_of(q, row)[k] = top > 0 ? (R)(top / levels) : 1 / a->qp;
     }
 }
 
-static qt_err start(qt_site *q, const qt_tensor *x, qt_arena *arena)
+static qt_err start(qt_site *q, const qt_tensor *x, int row, qt_arena *arena)
 {
     const cfg *c = q->cfg;
     arg        a;
-    QT_TRY(arg_of(q, x, &a));
-    if (q->p[OFFSET]) QT_TRY(start_activation(q, x, arena, &a));
-    else start_weight(q, x, &a);
-    for (int64_t k = 0; k < a.layout.count; k++) q->p[SCALE]->data[k] *= (R)c->init_scale_mult;
-    q->p[INITIALIZED]->data[0] = 1;
+    QT_TRY(arg_of(q, x, row, &a));
+    if (q->p[OFFSET]) QT_TRY(start_activation(q, x, row, arena, &a));
+    else start_weight(q, x, row, &a);
+    for (int64_t k = 0; k < a.layout.count; k++) steps_of(q, row)[k] *= (R)c->init_scale_mult;
+    q->p[INITIALIZED]->data[row] = 1;
     return QT_OK;
 }
 
-static bool started(const qt_site *q) { return q->p[INITIALIZED]->data[0] != 0; }
+static bool started(const qt_site *q, int row) { return q->p[INITIALIZED]->data[row] != 0; }
 
+/* Calibration, which quantizes nothing, shows x to all rows; training only to the one that it is switched to. */
 static void observe(qt_tape *t, qt_site *q, const qt_tensor *x)
 {
-    if (!started(q)) qt_tape_fail(t, start(q, x, &t->arena));
+    for (int row = 0; row < ((const cfg *)q->cfg)->num_bits.n; row++)
+        if (!started(q, row) && (q->bypass || row == row_of(q))) qt_tape_fail(t, start(q, x, row, &t->arena));
 }
 
 /* A weight can start at any time; an activation only in training, where x is a batch of the training set. */
 static qt_err ready(qt_site *q, const qt_tensor *x, qt_arena *arena, bool train, arg *a)
 {
-    if (!started(q) && !train && q->role != QT_ROLE_WEIGHT)
+    const int row = row_of(q);
+    if (!started(q, row) && !train && q->role != QT_ROLE_WEIGHT)
         return qt_fail(QT_EUSAGE, "%s: step and offset are not known yet; train or calibrate before evaluating", q->path);
-    if (!started(q)) QT_TRY(start(q, x, arena));
-    return arg_of(q, x, a);
+    if (!started(q, row)) QT_TRY(start(q, x, row, arena));
+    return arg_of(q, x, row, a);
 }
 
 static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 {
     arg a = {0};
     qt_tape_fail(t, ready(q, x, &t->arena, t->train, &a));
-    return QT_EMIT(t, &op, &a, sizeof a, x, q->p[SCALE], q->p[OFFSET]);
+    return QT_EMIT(t, &op, &a, sizeof a, x, qt_param_row(t, q->p[SCALE], row_of(q)), q->p[OFFSET] ? qt_param_row(t, q->p[OFFSET], row_of(q)) : NULL);
 }
 
 static void after_step(qt_site *q, int64_t step)
@@ -234,18 +243,20 @@ static void after_step(qt_site *q, int64_t step)
     for (int64_t k = 0; k < q->p[SCALE]->n; k++) q->p[SCALE]->data[k] = qt_step_guard(q->p[SCALE]->data[k]);
 }
 
-static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits; }
+static int    precisions(const qt_site *q, qt_precision *list) { return qt_site_bits_list(&((const cfg *)q->cfg)->num_bits, list); }
+static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits.v[row_of(q)]; }
 
 static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *codes)
 {
     arg     a;
     qt_grid g = {0};
     QT_TRY(ready(q, x, arena, false, &a));
-    g = (qt_grid){.layout = a.layout, .qn = a.qn, .qp = a.qp, .offset = q->p[OFFSET] ? q->p[OFFSET]->data : NULL};
-    QT_TRY(qt_step_grid(q->p[SCALE]->data, arena, &g));
+    g = (qt_grid){.layout = a.layout, .qn = a.qn, .qp = a.qp, .offset = offsets_of(q, row_of(q))};
+    QT_TRY(qt_step_grid(steps_of(q, row_of(q)), arena, &g));
     return qt_grid_encode(q, &g, x, arena, bits(q), codes);
 }
 
 const qt_quant qt_quant_lsq_plus = {
     {"lsq_plus", "learned step size and offset (LSQ+)", "Bhalgat et al. 2020, arXiv 2004.09576, eq. 2-9", fields, sizeof(cfg)},
-    init, observe, apply, .after_step = after_step, .encode = encode, .bits = bits, .idempotent = true, .monotone = true, .op = &op};
+    init, observe, apply, .after_step = after_step, .encode = encode, .bits = bits, .precisions = precisions, .idempotent = true, .monotone = true,
+    .op = &op};
