@@ -409,11 +409,13 @@ static void packed(bool peers, const char *only)
 static void binary(void)
 {
     int8_t   *q = room((size_t)N * K);
-    uint64_t *a = room((size_t)(MANY * qt_xnor_words(K)) * 8), *b = room((size_t)(N * qt_xnor_words(K)) * 8);
+    uint64_t *a = room((size_t)(MANY * qt_xnor_words(K)) * 8), *rows = room((size_t)(N * qt_xnor_words(K)) * 8);
+    uint64_t *b = room((size_t)qt_xnor_panel_words(N, K) * 8);
     int32_t  *c = room((size_t)MANY * N * sizeof *c);
     double    time[RUNS];
     for (int64_t i = 0; i < N * K; i++) q[i] = i % 3 ? 1 : -1;
-    if (!qt_xnor_pack(MANY, K, q, a) || !qt_xnor_pack(N, K, q, b)) die("xnor", NULL);
+    if (!qt_xnor_pack(MANY, K, q, a) || !qt_xnor_pack(N, K, q, rows)) die("xnor", NULL);
+    qt_xnor_weave(N, K, rows, b);
     for (int M = 1; M <= MANY; M += MANY - 1)
         for (int threads = 1; threads <= 2; threads++) {
             omp_set_num_threads(n_threads = threads);
@@ -423,7 +425,7 @@ static void binary(void)
             }
             printf("%-22s n=%-2d %dT %-8s %8.1f\n", "1 bit by 1 bit", M, threads, "cached", 2e-9 * M * N * K / median(time, RUNS));
         }
-    qt_free(q), qt_free(a), qt_free(b), qt_free(c);
+    qt_free(q), qt_free(a), qt_free(rows), qt_free(b), qt_free(c);
 }
 
 int main(int argc, char **argv)

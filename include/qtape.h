@@ -111,10 +111,10 @@ typedef struct qt_store qt_store;
 /* What a parameter is: decides weight decay, counting and what an optimizer touches. BUFFER is state that is saved, not trained. */
 typedef enum qt_param_kind { QT_WEIGHT, QT_BIAS, QT_NORM, QT_QUANT, QT_BUFFER } qt_param_kind;
 
-typedef enum qt_init_kind { QT_INIT_CONSTANT, QT_INIT_UNIFORM, QT_INIT_NORMAL } qt_init_kind;
+typedef enum qt_init_kind { QT_INIT_CONSTANT, QT_INIT_UNIFORM, QT_INIT_NORMAL, QT_INIT_POSITIVE } qt_init_kind;
 typedef struct qt_init {
     qt_init_kind kind;
-    double       a; /* the constant, the bound of U(-a, a), or the standard deviation of N(0, a^2) */
+    double       a; /* the constant, the bound of U(-a, a), the standard deviation of N(0, a^2), or the bound of U(0, a) */
 } qt_init;
 #define QT_INIT_CONST(v) ((qt_init){QT_INIT_CONSTANT, (v)})
 /* U(-1/sqrt(fan_in), 1/sqrt(fan_in)): what PyTorch gives linear and convolution layers */

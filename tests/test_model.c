@@ -174,6 +174,8 @@ static void test_every_layer(void **state)
         {"max_min", {3, {4, 3, 2}}},
         {"relu", {1, {6}}},
         {"{use: leaky_relu, slope: 0.2}", {1, {6}}},
+        {"rprelu", {3, {2, 4, 6}}},
+        {"{use: output_scale, init: uniform}", {3, {2, 4, 6}}},
         {"gelu", {1, {6}}},
         {"{use: gelu, approximate: tanh}", {1, {6}}},
         {"silu", {1, {6}}},

@@ -283,9 +283,11 @@ static void binary(void **state)
     for (int i = 0; i < 400; i++) {
         int64_t   M = between(&r, 1, 9), N = between(&r, 1, 70), K = i % 10 ? between(&r, 1, 700) : between(&r, 8000, 40000);
         int8_t   *a = codes(&r, M, K, -1, 1, 2), *b = codes(&r, N, K, -1, 1, 2);
-        uint64_t *A = room((size_t)(M * qt_xnor_words(K)) * 8), *B = room((size_t)(N * qt_xnor_words(K)) * 8);
+        uint64_t *A = room((size_t)(M * qt_xnor_words(K)) * 8), *rows = room((size_t)(N * qt_xnor_words(K)) * 8);
+        uint64_t *B = room((size_t)qt_xnor_panel_words(N, K) * 8);
         int32_t  *C = room((size_t)(M * N) * sizeof *C);
-        assert_true(qt_xnor_pack(M, K, a, A) && qt_xnor_pack(N, K, b, B));
+        assert_true(qt_xnor_pack(M, K, a, A) && qt_xnor_pack(N, K, b, rows));
+        qt_xnor_weave(N, K, rows, B);
         for (int p = 0; qt_xnor_path_at(p); p++) {
             if (!qt_xnor_has(qt_xnor_path_at(p))) continue;
             qt_xnor_force(qt_xnor_path_at(p));
@@ -300,7 +302,7 @@ static void binary(void **state)
                 }
         }
         qt_xnor_force(NULL);
-        qt_free(a), qt_free(b), qt_free(A), qt_free(B), qt_free(C);
+        qt_free(a), qt_free(b), qt_free(A), qt_free(rows), qt_free(B), qt_free(C);
     }
 }
 

@@ -93,6 +93,7 @@ void qt_store_init(const qt_store *s, const qt_param *p, R *x)
         case QT_INIT_CONSTANT: x[i] = (R)p->init.a; break;
         case QT_INIT_UNIFORM: x[i] = (R)(p->init.a * (2 * qt_rng_uniform(&r) - 1)); break;
         case QT_INIT_NORMAL: x[i] = (R)(p->init.a * qt_rng_normal(&r)); break;
+        case QT_INIT_POSITIVE: x[i] = (R)(p->init.a * qt_rng_uniform(&r)); break;
         }
 }
 

@@ -263,7 +263,7 @@ qt_err qt_engine_pack(qt_engine *e, const qt_module *m, int step, const int8_t *
         memcpy(c->q, q, (size_t)c->n);
         return QT_OK;
     }
-    c->packed = p = qt_arena_zalloc(a, sizeof *p);
+    c->packed = p = qt_arena_zalloc(a, sizeof *p), c->binary = bits == 1;
     void    *data = qt_arena_zalloc(a, qt_packed_size(N, K, bits));
     int32_t *sum = qt_arena_alloc(a, (size_t)N * sizeof *sum);
     if (!p || !data || !sum) return QT_EMEM;

@@ -21,6 +21,7 @@ typedef struct qt_icodes {
     const struct qt_packed *packed;    /* low-bit weights of the deployment engine, or NULL */
     bool                    is_signed; /* q is int8_t: weights; otherwise uint8_t: activations */
     int                     lo, hi;    /* every q is within [lo, hi] */
+    bool                    binary;    /* every q is the code -1 or 1: the kernels of xnor.h know what to do */
     int64_t                 n, inner, count;
     const R                *scale;     /* [count] */
     const int32_t          *zero;      /* [count], NULL: all 0 */

@@ -3,6 +3,7 @@
  * its padding, so that every output sums over all taps. Sums of 32 bits may wrap on the way; the result fits, so it is right. */
 #include "base/par.h"
 #include "kernels/iconv_plan.h"
+#include "kernels/xnor.h"
 #include <omp.h>
 #include <string.h>
 
@@ -103,8 +104,7 @@ static int64_t divide(const qt_iconv_plan *p, char *work, space *s)
 
 size_t qt_iconv_work(const qt_conv *c, const qt_icodes *x, const qt_icodes *w)
 {
-    int64_t most = 0;
-    (void)x, (void)w;
+    int64_t most = qt_xnor_suits(x, w) ? (int64_t)qt_xnor_conv_work(c) : 0;
     for (int wide = 0; wide < 2; wide++) {
         qt_iconv_plan p;
         space         s;
@@ -200,6 +200,10 @@ void qt_iconv(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, const qt
 {
     pass t = {.p.c = c, .x = x, .w = w, .end = end, .y = y, .parts = 1};
     int  threads = threads_for(c);
+    if (qt_xnor_suits(x, w) && !forced) {
+        qt_xnor_conv(c, x, w, end, work, y);
+        return;
+    }
     if (!usual(c, x, w)) {
         qt_iconv_naive(c, x, w, end, y);
         return;

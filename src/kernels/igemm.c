@@ -6,6 +6,7 @@
  * range of rows where A is. Within it, columns are taken in groups of panels, and rows in blocks, so that both fit the second-level cache; one
  * panel and one block at a time go through the first. Few rows of A (mat-vec) are not worth a packing: there both are read as they lie. */
 #include "kernels/igemm_path.h"
+#include "kernels/xnor.h"
 #include <omp.h>
 #include <pthread.h>
 #include <string.h>
@@ -315,13 +316,18 @@ static linear linear_of(int64_t M, int64_t N, int64_t K, const qt_icodes *x, con
 
 size_t qt_ilinear_work(int64_t M, int64_t N, int64_t K, const qt_icodes *x, const qt_icodes *w)
 {
-    return linear_of(M, N, K, x, w, NULL).p.used + ALIGN;
+    size_t bits = qt_xnor_linear_suits(K, x, w) ? qt_xnor_linear_work(M, N, K) : 0, bytes = linear_of(M, N, K, x, w, NULL).p.used;
+    return (bits > bytes ? bits : bytes) + ALIGN;
 }
 
 void qt_ilinear(int64_t M, int64_t N, int64_t K, const qt_icodes *x, const qt_icodes *w, const qt_iend *end, void *work, R *y)
 {
     const qt_igemm_path *path = qt_igemm_chosen();
     linear               l = linear_of(M, N, K, x, w, aligned(work));
+    if (qt_xnor_linear_suits(K, x, w) && !forced) {
+        qt_xnor_linear(M, N, K, x, w, end, aligned(work), y);
+        return;
+    }
     settle(&l.p, path, &l.j);
     l.j.x = side_of(&l.p, x, M, l.p.a_shift, false, &l.x), l.j.w = side_of(&l.p, w, N, l.p.b_shift, true, &l.w);
     for (int64_t n = 0; n < N; n++) l.offset[n] = qt_iend_offset(end, n);

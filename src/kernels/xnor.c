@@ -1,10 +1,11 @@
-/* Binary products, see xnor.h. A tile is one row of A against four of B, so that a vector of A is loaded once for four; rows of B go by in
- * panels that stay in the first cache while all rows of A pass over them.
+/* Binary products, see xnor.h: the ways to count, and the bare product.
  * AVX2 has no popcount: a table of 16 counts is looked up for either half of each byte (vpshufb), counts add up in bytes, at most 8 for a
- * vector, and are widened (vpsadbw) before the 32nd. W. Mula, N. Kurz, D. Lemire 2018, "Faster population counts using AVX2 instructions"
- * (arXiv 1611.07612), section 3. Left out: their carry-save adders, which pay from 16 vectors on. */
+ * word, and are widened (vpsadbw) before the 32nd. W. Mula, N. Kurz, D. Lemire 2018, "Faster population counts using AVX2 instructions"
+ * (arXiv 1611.07612), section 3. Since each lane belongs to one result, vpsadbw gives the results at once, and rows of any number of words
+ * waste nothing. Left out: their carry-save adders, which pay from 16 words on. */
 #include "kernels/xnor.h"
 #include "base/par.h"
+#include <string.h>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -13,23 +14,29 @@
 #define X86 0
 #endif
 
-enum { WORDS = 8, TILE = 4, NEAR = 16384 }; /* words of a vector; rows of B in a tile; bytes of a panel */
+enum { LANES = QT_XNOR_LANES, NEAR = 16384, MANY = 1 << 22 }; /* bytes of panels in the first cache; products that are worth a team */
 
-struct qt_xnor_path {
-    const char *name;
-    bool (*has)(void);
-    /* ones[i] = popcount(a ^ row i of b), n words, a multiple of WORDS */
-    void (*count)(const uint64_t *a, const uint64_t *const *b, int64_t n, int64_t *ones);
-};
+int64_t qt_xnor_words(int64_t K) { return (K + 63) / 64; }
+int64_t qt_xnor_panel_words(int64_t N, int64_t K) { return QT_CHUNKS(N, LANES) * LANES * qt_xnor_words(K); }
 
-int64_t qt_xnor_words(int64_t K) { return (K + 64 * WORDS - 1) / (64 * WORDS) * WORDS; }
-
-/* 64 codes, fewer at the end of a row */
-static uint64_t word(const int8_t *q, int64_t n)
+/* Eight codes as eight bits: bit 1 of a byte tells 2 from 0 and, turned over, 1 from -1; the product brings those of all bytes together. */
+static inline uint64_t eight(const void *q, uint64_t turn)
 {
-    uint64_t bits = 0;
-    for (int64_t i = 0; i < n; i++) bits |= (uint64_t)(q[i] > 0) << i;
-    return bits;
+    uint64_t v;
+    memcpy(&v, q, sizeof v);
+    return ((v ^ turn) >> 1 & 0x0101010101010101u) * 0x0102040810204080u >> 56;
+}
+
+uint64_t qt_xnor_word(const void *q, int64_t n, bool is_signed)
+{
+    const uint8_t *from = q;
+    uint64_t       bits = 0, turn = is_signed ? UINT64_MAX : 0;
+    uint8_t        last[8] = {0};
+    for (int64_t i = 0; i < n / 8; i++) bits |= eight(from + 8 * i, turn) << 8 * i;
+    if (n % 8 == 0) return bits;
+    memset(last, (int)(turn & 255), sizeof last);
+    memcpy(last, from + n / 8 * 8, (size_t)(n % 8));
+    return bits | eight(last, turn) << n / 8 * 8;
 }
 
 QT_CLONES static bool plus_minus_one(const int8_t *q, int64_t n)
@@ -44,20 +51,28 @@ bool qt_xnor_pack(int64_t rows, int64_t K, const int8_t *q, uint64_t *bits)
     int64_t words = qt_xnor_words(K);
     QT_FOR_EACH(r, rows, rows * K > 1 << 18)
     {
-        for (int64_t i = 0; i < words; i++) bits[r * words + i] = word(q + r * K + i * 64, qt_max_i64(qt_min_i64(64, K - i * 64), 0));
+        for (int64_t i = 0; i < words; i++) bits[r * words + i] = qt_xnor_word(q + r * K + i * 64, qt_min_i64(64, K - i * 64), true);
     }
     return plus_minus_one(q, rows * K);
+}
+
+void qt_xnor_weave(int64_t N, int64_t K, const uint64_t *bits, uint64_t *panels)
+{
+    int64_t words = qt_xnor_words(K);
+    for (int64_t n = 0; n < QT_CHUNKS(N, LANES) * LANES; n++)
+        for (int64_t i = 0; i < words; i++) panels[(n / LANES * words + i) * LANES + n % LANES] = n < N ? bits[n * words + i] : 0;
 }
 
 /* ---- scalar ---- */
 
 static bool scalar_has(void) { return true; }
 
-static void scalar_count(const uint64_t *a, const uint64_t *const *b, int64_t n, int64_t *ones)
+static void scalar_count(const uint64_t *row, const uint64_t *panel, int64_t words, int64_t panels, int32_t *ones)
 {
-    for (int i = 0; i < TILE; i++) {
-        ones[i] = 0;
-        for (int64_t k = 0; k < n; k++) ones[i] += __builtin_popcountll(a[k] ^ b[i][k]);
+    for (int64_t p = 0; p < panels; p++, ones += LANES) {
+        memset(ones, 0, LANES * sizeof *ones);
+        for (int64_t k = 0; k < words; k++, panel += LANES)
+            for (int l = 0; l < LANES; l++) ones[l] += __builtin_popcountll(row[k] ^ panel[l]);
     }
 }
 
@@ -66,12 +81,12 @@ static const qt_xnor_path scalar = {"scalar", scalar_has, scalar_count};
 #if X86
 /* ---- AVX2 ---- */
 
-#define AVX2 __attribute__((target("avx2")))
+#define INLINE_AVX2 static inline __attribute__((always_inline, target("avx2")))
 
 static bool avx2_has(void) { return __builtin_cpu_supports("avx2"); }
 
 /* Ones in each byte. */
-static inline __attribute__((always_inline, target("avx2"))) __m256i ones_of(__m256i v)
+INLINE_AVX2 __m256i ones_of(__m256i v)
 {
     const __m256i low = _mm256_set1_epi8(15);
     const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
@@ -79,25 +94,32 @@ static inline __attribute__((always_inline, target("avx2"))) __m256i ones_of(__m
                            _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(v, 4), low)));
 }
 
-AVX2 static void avx2_count(const uint64_t *a, const uint64_t *const *b, int64_t n, int64_t *ones)
+INLINE_AVX2 __m256i differing(__m256i a, const uint64_t *b) { return ones_of(_mm256_xor_si256(a, _mm256_loadu_si256((const __m256i *)b))); }
+
+/* Two vectors of four 64-bit counts as eight of 32 bits. */
+INLINE_AVX2 __m256i narrow(__m256i a, __m256i b)
 {
-    enum { STEP = 4, MOST = 31 * STEP }; /* words of a vector; words until a byte may overflow */
-    __m256i total[TILE];
-    for (int i = 0; i < TILE; i++) total[i] = _mm256_setzero_si256();
-    for (int64_t k = 0; k < n;) {
-        int64_t stop = qt_min_i64(k + MOST, n);
-        __m256i bytes[TILE];
-        for (int i = 0; i < TILE; i++) bytes[i] = _mm256_setzero_si256();
-        for (; k < stop; k += STEP) {
-            __m256i v = _mm256_loadu_si256((const __m256i *)(a + k));
-            for (int i = 0; i < TILE; i++)
-                bytes[i] = _mm256_add_epi8(bytes[i], ones_of(_mm256_xor_si256(v, _mm256_loadu_si256((const __m256i *)(b[i] + k)))));
+    __m256 both = _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0x88);
+    return _mm256_permute4x64_epi64(_mm256_castps_si256(both), 0xd8);
+}
+
+__attribute__((target("avx2"))) static void avx2_count(const uint64_t *row, const uint64_t *panel, int64_t words, int64_t panels, int32_t *ones)
+{
+    enum { MOST = 31 }; /* words until a byte may overflow */
+    const __m256i zero = _mm256_setzero_si256();
+    for (int64_t p = 0; p < panels; p++, ones += LANES) {
+        __m256i total0 = zero, total1 = zero;
+        for (int64_t k = 0; k < words;) {
+            __m256i bytes0 = zero, bytes1 = zero;
+            for (int64_t stop = qt_min_i64(k + MOST, words); k < stop; k++, panel += LANES) {
+                __m256i a = _mm256_set1_epi64x((long long)row[k]);
+                bytes0 = _mm256_add_epi8(bytes0, differing(a, panel));
+                bytes1 = _mm256_add_epi8(bytes1, differing(a, panel + 4));
+            }
+            total0 = _mm256_add_epi64(total0, _mm256_sad_epu8(bytes0, zero));
+            total1 = _mm256_add_epi64(total1, _mm256_sad_epu8(bytes1, zero));
         }
-        for (int i = 0; i < TILE; i++) total[i] = _mm256_add_epi64(total[i], _mm256_sad_epu8(bytes[i], _mm256_setzero_si256()));
-    }
-    for (int i = 0; i < TILE; i++) {
-        __m128i half = _mm_add_epi64(_mm256_castsi256_si128(total[i]), _mm256_extracti128_si256(total[i], 1));
-        ones[i] = _mm_cvtsi128_si64(half) + _mm_extract_epi64(half, 1);
+        _mm256_storeu_si256((__m256i *)ones, narrow(total0, total1));
     }
 }
 
@@ -107,15 +129,17 @@ static const qt_xnor_path avx2 = {"avx2", avx2_has, avx2_count};
 
 static bool avx512_has(void) { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vpopcntdq"); }
 
-__attribute__((target("avx512f,avx512vpopcntdq"))) static void avx512_count(const uint64_t *a, const uint64_t *const *b, int64_t n, int64_t *ones)
+__attribute__((target("avx512f,avx512vpopcntdq"))) static void avx512_count(const uint64_t *row, const uint64_t *panel, int64_t words,
+                                                                            int64_t panels, int32_t *ones)
 {
-    __m512i total[TILE];
-    for (int i = 0; i < TILE; i++) total[i] = _mm512_setzero_si512();
-    for (int64_t k = 0; k < n; k += WORDS) {
-        __m512i v = _mm512_loadu_si512(a + k);
-        for (int i = 0; i < TILE; i++) total[i] = _mm512_add_epi64(total[i], _mm512_popcnt_epi64(_mm512_xor_si512(v, _mm512_loadu_si512(b[i] + k))));
+    for (int64_t p = 0; p < panels; p++, ones += LANES) {
+        __m512i total = _mm512_setzero_si512();
+        for (int64_t k = 0; k < words; k++, panel += LANES) {
+            __m512i v = _mm512_xor_si512(_mm512_set1_epi64((long long)row[k]), _mm512_loadu_si512(panel));
+            total = _mm512_add_epi64(total, _mm512_popcnt_epi64(v));
+        }
+        _mm256_storeu_si256((__m256i *)ones, _mm512_cvtepi64_epi32(total));
     }
-    for (int i = 0; i < TILE; i++) ones[i] = _mm512_reduce_add_epi64(total[i]);
 }
 
 static const qt_xnor_path avx512 = {"avx512-vpopcntdq", avx512_has, avx512_count};
@@ -125,7 +149,7 @@ static const qt_xnor_path *const paths[] = {&avx512, &avx2, &scalar, NULL};
 static const qt_xnor_path *const paths[] = {&scalar, NULL};
 #endif
 
-/* ---- the product ---- */
+/* ---- choice, product ---- */
 
 static const qt_xnor_path *forced;
 
@@ -135,27 +159,26 @@ const qt_xnor_path *qt_xnor_path_at(int i) { return paths[i]; }
 void                qt_xnor_force(const qt_xnor_path *p) { forced = p; }
 const qt_xnor_path *qt_xnor_chosen(void)
 {
-    int i = 0;
-    while (!paths[i]->has()) i++;
-    return forced ? forced : paths[i];
+    static const qt_xnor_path *best;
+    for (int i = 0; !best; i++) /* asked once: cpuid is slow where it is emulated */
+        if (paths[i]->has()) best = paths[i];
+    return forced ? forced : best;
 }
 
-/* Rows [n0, n1) of B, a panel, against all rows of A. */
-static void panel(const qt_xnor_path *p, int64_t M, int64_t N, int64_t K, const uint64_t *A, const uint64_t *B, int64_t n0, int64_t n1, int32_t *C)
+/* A few panels of B, which stay in the first cache, against all rows of A. */
+static void block(const qt_xnor_path *p, int64_t M, int64_t N, int64_t K, const uint64_t *A, const uint64_t *B, int64_t first, int64_t count, int32_t *C)
 {
-    int64_t words = qt_xnor_words(K), ones[TILE];
-    for (int64_t m = 0; m < M; m++)
-        for (int64_t n = n0; n < n1; n += TILE) {
-            const uint64_t *b[TILE];
-            for (int i = 0; i < TILE; i++) b[i] = B + qt_min_i64(n + i, n1 - 1) * words;
-            p->count(A + m * words, b, words, ones);
-            for (int64_t i = n; i < qt_min_i64(n + TILE, n1); i++) C[m * N + i] = (int32_t)(K - 2 * ones[i - n]);
-        }
+    int32_t ones[NEAR / 8];
+    int64_t words = qt_xnor_words(K), n = first * LANES, end = qt_min_i64(N, n + count * LANES);
+    for (int64_t m = 0; m < M; m++) {
+        p->count(A + m * words, B + n * words, words, count, ones);
+        for (int64_t i = n; i < end; i++) C[m * N + i] = (int32_t)(K - 2 * ones[i - n]);
+    }
 }
 
 void qt_xnor_gemm(int64_t M, int64_t N, int64_t K, const uint64_t *A, const uint64_t *B, int32_t *C)
 {
     const qt_xnor_path *p = qt_xnor_chosen();
-    int64_t             rows = NEAR / (qt_xnor_words(K) * 8) / TILE * TILE, size = qt_min_i64(qt_max_i64(rows, TILE), 64);
-    QT_FOR_EACH(i, QT_CHUNKS(N, size), M * N * K > 1 << 22) { panel(p, M, N, K, A, B, i * size, qt_min_i64((i + 1) * size, N), C); }
+    int64_t             panels = QT_CHUNKS(N, LANES), size = qt_max_i64(1, NEAR / (LANES * 8) / qt_max_i64(1, qt_xnor_words(K)));
+    QT_FOR_EACH(i, QT_CHUNKS(panels, size), M * N * K > MANY) { block(p, M, N, K, A, B, i * size, qt_min_i64(size, panels - i * size), C); }
 }

@@ -3,19 +3,24 @@
  *     weight      v = tanh(w),  m = max|v|,  q = round((v/(2m) + 1/2) n),  y = (2q - n)/n        dw = dy (1 - v^2)/m
  *     weight, b=1 y = sign(w) mean|w|, sign(0) = +1                                              dw = dy
  *     activation  q = round(clip(x, 0, 1) n),  y = q/n                                           dx = dy [0 <= x <= 1]
+ *     signs, b=1  weight: y = sign(w) mean|w| of its channel, dw = dy mean|w| [|w| <= 1];  activation: y = sign(x), dx = dy [|x| <= 1]
  *
  * With round() taken as the identity the weight becomes y = v/m; m is a constant for the gradient, and tanh' = 1 - tanh^2. Codes are the
- * odd integers 2q - n (or q, or +-1) with scale 1/n (or mean|w|). Zhou et al. 2016, "DoReFa-Net" (arXiv 1606.06160), eq. 5-11. Left out:
- * the stochastic quantizer of gradients. */
+ * odd integers 2q - n (or q, or +-1) with scale 1/n (or mean|w|). Zhou et al. 2016, "DoReFa-Net" (arXiv 1606.06160), eq. 5-11; `signs` is the form in
+ * which BiBench compares it (arXiv 2301.11233). Left out: the stochastic quantizer of gradients. */
 #include "kernels/reduce.h"
-#include "qat/grid.h"
+#include "qat/sign.h"
 #include <string.h>
 
 typedef struct cfg {
     int64_t num_bits;
+    bool    signs;
 } cfg;
 
-static const qt_field fields[] = {QT_F_INT(cfg, num_bits, "8", 1, 16, "bits of a code"), {0}};
+static const qt_field fields[] = {
+    QT_F_INT(cfg, num_bits, "8", 1, 16, "bits of a code"),
+    QT_F_BOOL(cfg, signs, "false", "1 bit: activations are signs too, weights have a scale for each channel, both the gradient where |x| <= 1"),
+    {0}};
 
 typedef enum kind { WEIGHT, SIGN, ACT } kind;
 typedef struct arg {
@@ -26,7 +31,11 @@ typedef struct arg {
     qt_bytes bytes;   /* set by shape */
 } arg;
 
-static qt_err init(qt_site *q) { return (void)q, QT_OK; }
+static qt_err init(qt_site *q)
+{
+    const cfg *c = q->cfg;
+    return c->signs && c->num_bits != 1 ? qt_site_fail(q, "signs takes num_bits: 1, found %lld", (long long)c->num_bits) : QT_OK;
+}
 static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits; }
 
 QT_CLONES static void tanh_of(R *restrict v, const R *restrict x, int64_t n)
@@ -106,7 +115,9 @@ static qt_err shape(qt_node *nd)
     R    qp = a->kind == SIGN ? 1 : a->n;
     QT_TRY(qt_node_out_like(nd, nd->in[0]));
     if (a->kind == SIGN) qt_pass_shape(nd);
-    return qt_bytes_attach(nd, a->role, (qt_layout){nd->out->n, 1}, a->kind == ACT ? 0 : -qp, qp, NULL, &a->bytes);
+    const qt_layout l = {nd->out->n, 1};
+    return a->kind == SIGN ? qt_bytes_attach_signs(nd, a->role, l, &a->bytes)
+                           : qt_bytes_attach(nd, a->role, l, a->kind == ACT ? 0 : -qp, qp, NULL, &a->bytes);
 }
 
 static void forward(qt_node *nd)
@@ -135,16 +146,34 @@ static void backward(const qt_node *nd)
 
 static const qt_op op;
 
+static bool signs(const qt_site *q) { return ((const cfg *)q->cfg)->signs; }
+
+static qt_err sign_of(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_sign *s)
+{
+    *s = (qt_sign){.surrogate = QT_STE};
+    return q->role == QT_ROLE_WEIGHT ? qt_sign_means(q, QT_PER_CHANNEL, NULL, x, a, s) : qt_sign_unit(x, a, s);
+}
+
 static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 {
-    arg a = {0};
+    arg     a = {0};
+    qt_sign s;
+    if (signs(q)) {
+        qt_tape_fail(t, sign_of(q, x, &t->arena, &s));
+        return qt_sign_apply(t, q, x, &s);
+    }
     qt_tape_fail(t, arg_of(q, x, &t->arena, &a));
     return QT_EMIT(t, &op, &a, sizeof a, x);
 }
 
 static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *codes)
 {
-    arg a = {0};
+    qt_sign s1;
+    arg     a = {0};
+    if (signs(q)) {
+        QT_TRY(sign_of(q, x, arena, &s1));
+        return qt_sign_encode(q, &s1, x, arena, codes);
+    }
     R  *s = qt_arena_alloc(arena, sizeof *s);
     if (!s) return QT_EMEM;
     QT_TRY(qt_codes_check(q, x));

@@ -147,7 +147,7 @@ static qt_err stored_zeros(qt_arena *a, int64_t count, const R *zero, R qn, R qp
     return QT_OK;
 }
 
-qt_err qt_bytes_attach(qt_node *nd, qt_role role, qt_layout l, R qn, R qp, const R *zero, qt_bytes *b)
+static qt_err attach(qt_node *nd, qt_role role, qt_layout l, R qn, R qp, const R *zero, bool binary, qt_bytes *b)
 {
     qt_arena  *a = &nd->tape->arena;
     bool       is_signed = role == QT_ROLE_WEIGHT, codes = !nd->tape->simulate && qp - qn <= 255;
@@ -156,14 +156,21 @@ qt_err qt_bytes_attach(qt_node *nd, qt_role role, qt_layout l, R qn, R qp, const
     if (!codes) return QT_OK;
     b->base = !is_signed ? (int)qn : qn >= -128 && qp <= 127 ? 0 : 128;
     if (!(c = qt_arena_alloc(a, sizeof *c)) || !(b->scale = qt_arena_alloc(a, (size_t)l.count * sizeof(R)))) return QT_EMEM;
-    *c = (qt_icodes){.is_signed = is_signed, .lo = (int)qn - b->base, .hi = (int)qp - b->base, .n = nd->out->n, .inner = l.inner, .count = l.count,
-                     .scale = b->scale};
+    *c = (qt_icodes){.is_signed = is_signed, .lo = (int)qn - b->base, .hi = (int)qp - b->base, .binary = binary, .n = nd->out->n, .inner = l.inner,
+                     .count = l.count, .scale = b->scale};
     QT_TRY(stored_zeros(a, l.count, zero, qn, qp, b->base, &c->zero, &codes));
     if (!codes) return QT_OK;
     if (!(c->q = b->q = qt_arena_alloc(a, (size_t)c->n + QT_CODES_SLACK))) return QT_EMEM;
     nd->out->codes = c;
     return QT_OK;
 }
+
+qt_err qt_bytes_attach(qt_node *nd, qt_role role, qt_layout l, R qn, R qp, const R *zero, qt_bytes *b)
+{
+    return attach(nd, role, l, qn, qp, zero, false, b);
+}
+
+qt_err qt_bytes_attach_signs(qt_node *nd, qt_role role, qt_layout l, qt_bytes *b) { return attach(nd, role, l, -1, 1, NULL, true, b); }
 
 void qt_bytes_spoil(const qt_bytes *b, int64_t k)
 {

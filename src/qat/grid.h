@@ -53,6 +53,8 @@ typedef struct qt_bytes {
 /* For shape(), after nd->out is made: attaches codes within [qn, qp] to it (kernels/codes.h) and says in b where they go. No codes, and
  * b->q = NULL, if the tape simulates, if they need more than 8 bits, or if a zero point (zero NULL: all 0) is not itself a code. */
 qt_err qt_bytes_attach(qt_node *nd, qt_role role, qt_layout l, R qn, R qp, const R *zero, qt_bytes *b);
+/* The same for codes -1 and 1, of which no other comes. */
+qt_err qt_bytes_attach_signs(qt_node *nd, qt_role role, qt_layout l, qt_bytes *b);
 /* A number of scale k is NaN, which has no code: makes the scale NaN, so that no integer product hides it. From any thread. */
 void   qt_bytes_spoil(const qt_bytes *b, int64_t k);
 

@@ -77,6 +77,8 @@ struct qt_site {
     bool        bypass;                /* calibration: observe, do not quantize */
     qt_precision now;                  /* what it is switched to */
     int64_t     step;                  /* training step of the last apply, for what draws random numbers */
+    int64_t     epoch, epochs;         /* where training stands, for what changes on the way; epochs 0: not known */
+    const struct qt_smooth *smooth;    /* the meter of gradients': a function in place of the sign (sign.h), or NULL */
     const qt_tensor *last_x;           /* input of the last apply, for quant events; valid until the tape is reset */
     const qt_tensor *last_y;
 };

@@ -99,12 +99,13 @@ void qt_run_schedule(qt_run *r, int64_t step)
 {
     const qt_schedule_cfg *c = &r->recipe->schedule;
     int64_t                quant = qt_span_step(c->fake_quant_after, r->steps), bn = qt_span_step(c->freeze_bn_at, r->steps);
-    int64_t                until = qt_span_step(c->weight_decay_until, r->steps);
+    int64_t                until = qt_span_step(c->weight_decay_until, r->steps), epoch = r->steps_per_epoch ? r->steps_per_epoch : 1;
     for (int i = 0; i < r->store->n_site; i++) {
         qt_site *q = r->store->site[i];
         int64_t  freeze = qt_span_step(q->freeze_at.set ? q->freeze_at : c->freeze_observers_at, r->steps);
         q->enabled = step >= quant;
         q->observing = freeze < 0 || step < freeze;
+        q->epoch = step / epoch, q->epochs = (r->steps + epoch - 1) / epoch;
     }
     for (int i = 0; i < r->model->n; i++) r->model->m[i].frozen_stats = bn >= 0 && step >= bn;
     if (r->optim) qt_optimizer_decays(r->optim, until < 0 || step < until);
