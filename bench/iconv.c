@@ -73,7 +73,7 @@ static qt_icodes codes(int64_t n, bool is_signed, int lo, int hi, const int32_t 
     qt_rng   r = qt_rng_at(2, (uint64_t)n);
     uint8_t *q = memory((size_t)n + QT_CODES_SLACK);
     for (int64_t i = 0; i < n; i++) q[i] = (uint8_t)(lo + (int)qt_rng_below(&r, (uint64_t)(hi - lo + 1)));
-    return (qt_icodes){q, NULL, is_signed, lo, hi, n, n, 1, scale, zero};
+    return (qt_icodes){q, NULL, is_signed, lo, hi, false, n, n, 1, scale, zero};
 }
 
 static void measure(const layer *l, int64_t batch)

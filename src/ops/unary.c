@@ -5,8 +5,6 @@
  *     sin    sine of radians                f' = cos x
  *     clamp  min(max(x, a), b)              f' = 1 where a <= x <= b (the bounds included), else 0
  *
- *     sin    f' = cos(x)
- *
  * NaN comes out as NaN of all of them. */
 #include "ops/pointwise.h"
 #include "ops/vmath.h"
@@ -24,7 +22,6 @@ qt_tensor *qt_sqrt(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(sqrt, 0); }
 qt_tensor *qt_abs(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(abs, 0); }
 qt_tensor *qt_sin(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(sin, 0); }
 qt_tensor *qt_clamp(qt_tape *t, qt_tensor *x, double lo, double hi) { return POINTWISE_EMIT(clamp, (R)lo, (R)hi); }
-qt_tensor *qt_sin(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(sin, 0); }
 
 POINTWISE_READS(scale, "x times a constant", 'n', qt_scale(t, x, -1.5), a * x, a * dy, 0)
 POINTWISE_READS(exp, "e to the power x", 'n', qt_exp(t, x), qt_vexp(x), dy * y, QT_READS(QT_RESULT))
@@ -33,4 +30,3 @@ POINTWISE_READS(sqrt, "square root", 'p', qt_sqrt(t, x), QT_M(sqrt)(x), dy / (2 
 POINTWISE_READS(abs, "absolute value", 'k', qt_abs(t, x), QT_M(fabs)(x), dy * QT_M(copysign)(x == 0 ? 0 : 1, x), QT_READS(1))
 POINTWISE_READS(sin, "sine of x radians", 'n', qt_sin(t, x), QT_M(sin)(x), dy * QT_M(cos)(x), QT_READS(1))
 POINTWISE_READS(clamp, "x, not below lo and not above hi", 'k', qt_clamp(t, x, -0.05, 1.5), clamp(x, a, b), ((x < a) | (x > b)) ? 0 : dy, QT_READS(1))
-POINTWISE_READS(sin, "sine", 'n', qt_sin(t, x), QT_M(sin)(x), dy * QT_M(cos)(x), QT_READS(1))

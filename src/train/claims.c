@@ -5,7 +5,7 @@
  * over: ARM beside either arm makes it a gap: the arm's value minus that one's. The means over the seeds are compared; with every_seed: true,
  * the values of each seed. Metrics: test.accuracy (the default), test.loss, train.loss (the mean of the last epoch's step events),
  * val.accuracy, val.loss, test.perplexity and val.perplexity of text, another metric of the recipe as test.NAME, bits_per_weight, bytes,
- * macs, cost and cost_linear (cost.c), params, seconds, samples_per_s or tokens_per_s, peak_rss_mb, quant.SITE.FIELD of a site's last quant
+ * macs, cost, cost_linear and cost_binary (cost.c), params, seconds, samples_per_s or tokens_per_s, peak_rss_mb, quant.SITE.FIELD of a site's last quant
  * event, and measure.PATH.NAME of the last event in which a phase, the stepper or a regularizer has measured that. Claims with a key `front` are
  * those of front.c. */
 #include "train/claims.h"
@@ -92,7 +92,7 @@ static bool is_codec_field(const char *name)
 qt_err qt_claim_check_metric(const qt_recipe *r, const qt_yaml *map, const char *path, const char *key, const char *metric)
 {
     static const char *const known[] = {"test.accuracy", "test.loss", "test.perplexity", "train.loss", "val.accuracy", "val.loss", "val.perplexity",
-                                        "bits_per_weight", "bytes", "macs", "cost", "cost_linear", "saved_bytes", "saved_bytes_float",
+                                        "bits_per_weight", "bytes", "macs", "cost", "cost_linear", "cost_binary", "saved_bytes", "saved_bytes_float",
                                         "saved_bytes_per_op", "train.first_loss", "params", "seconds", "samples_per_s", "tokens_per_s",
                                         "peak_rss_mb"};
     enum { N = sizeof known / sizeof *known };

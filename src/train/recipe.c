@@ -11,7 +11,7 @@ typedef struct top {
     const char    *name, *doc, *paper;
     int            engine;
     const qt_yaml *tags, *vars, *model, *data, *loss, *metric, *quant, *memory, *regularize, *lora, *schedule, *optim, *lr_schedule, *train, *step, *init,
-        *phases, *export, *arms, *sweep, *seeds, *claims;
+        *phases, *export, *arms, *sweep, *seeds, *claims, *scores;
 } top;
 
 static const qt_field top_fields[] = {
@@ -43,6 +43,7 @@ static const qt_field top_fields[] = {
     QT_F_TREE(top, sweep, "~", "axes of a grid of arms: map of axis -> {label: {path: value}}, or path -> [values]"),
     QT_F_TREE(top, seeds, "~", "list of the seeds that `reproduce` runs (default: the seed)"),
     QT_F_TREE(top, claims, "~", "list of what the arms must show"),
+    QT_F_TREE(top, scores, "~", "{base, arms, tracks}: arms scored against one of them, in a table"),
     {NULL},
 };
 
@@ -117,7 +118,7 @@ static qt_err read_top(qt_recipe *r, top *t)
         gather(&e, qt_fail_at(QT_ERECIPE, qt_yaml_get(r->tree, "name")->pos, "name: '%s' cannot be the name of a folder", r->name));
     r->doc = t->doc, r->paper = t->paper, r->seed = t->seed, r->engine_float = t->engine == 1;
     r->model = t->model, r->quant = t->quant, r->lora = t->lora, r->data = t->data, r->optim = t->optim, r->lr_schedule = t->lr_schedule;
-    r->arms = t->arms, r->sweep = t->sweep, r->seeds = t->seeds, r->claims = t->claims, r->memory = t->memory, r->regularize = t->regularize;
+    r->arms = t->arms, r->sweep = t->sweep, r->seeds = t->seeds, r->claims = t->claims, r->scores = t->scores, r->memory = t->memory, r->regularize = t->regularize;
     return e;
 }
 
@@ -402,6 +403,7 @@ static qt_err load(qt_arena *a, const char *file, qt_sets sets, const char *arm,
     gather(&e, read_sections(r));
     claims = qt_claims_check(r);
     gather(&e, claims);
+    gather(&e, qt_scores_check(r));
     gather(&e, check_build(r, r->data, claims == QT_OK));
     if (r->fallback && e == QT_OK) e = check_build(r, r->fallback, false);
     if (r->lr_schedule) gather(&e, qt_lr_make(a, r->lr_schedule, &lr));

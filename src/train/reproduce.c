@@ -17,6 +17,7 @@ typedef struct bench {
     int64_t                   seed[64];
     bool                      diverged[QT_MAX_ARMS][64];
     bool                      fallback;
+    char                     *scores; /* their table, or NULL */
 } bench;
 
 /* ---- which recipe ---------------------------------------------------------------------------------------------------------- */
@@ -379,6 +380,7 @@ static void print_all(FILE *f, const bench *b, const row *rows, const qt_verdict
     const qt_yaml *want = qt_yaml_get(b->recipe->data, "use"), *got = qt_yaml_get(b->recipe->fallback, "use");
     print_table(f, b, rows);
     fputc('\n', f);
+    if (b->scores) fputs(b->scores, f);
     print_claims(f, b, v, n);
     if (b->fallback) fprintf(f, "\nTrained on '%s' because '%s' could not be had: the claims are not judged.\n", got->text, want->text);
     fprintf(f, "%sverdict: %s\n", n ? "\n" : "", verdict);
@@ -406,6 +408,16 @@ static qt_err write_file(const bench *b, const char *name, writer w, const row *
     return e;
 }
 
+static qt_err score(bench *b)
+{
+    size_t n;
+    FILE  *f = b->recipe->scores ? open_memstream(&b->scores, &n) : NULL;
+    if (!f) return b->recipe->scores ? qt_fail(QT_EMEM, "out of memory") : QT_OK;
+    qt_err e = qt_scores_print(f, b->recipe, lookup, b);
+    fclose(f);
+    return e;
+}
+
 static qt_err judge(bench *b, FILE *out)
 {
     int         n = b->recipe->claims ? b->recipe->claims->n : 0, failed = 0;
@@ -416,6 +428,7 @@ static qt_err judge(bench *b, FILE *out)
     QT_TRY(find_fallback(b));
     for (int i = 0; i < b->n_arms; i++) QT_TRY(read_row(b, i, &rows[i]));
     for (int i = 0; i < n; failed += !v[i++].pass) QT_TRY(qt_claim_judge(b->recipe, i, lookup, b, &v[i]));
+    QT_TRY(score(b));
     verdict = !n ? "no claims" : b->fallback ? "SKIP" : failed ? "FAIL" : "PASS";
     print_all(out, b, rows, v, n, verdict);
     QT_TRY(write_file(b, "results.json", print_json, rows, v, n, verdict));
@@ -451,7 +464,9 @@ static qt_err reproduce(qt_arena *a, const char *file, const qt_reproduce_opts *
             announce(b, i, k);
             QT_TRY(run_one(b, i, k));
         }
-    return judge(b, out);
+    qt_err e = judge(b, out);
+    free(b->scores);
+    return e;
 }
 
 static bool has_tag(const char *file, const char *tag)

@@ -20,7 +20,7 @@ static qt_err trimmed(const qt_recipe *r, int n, const char *const *drop, qt_yam
 
 qt_err qt_recipe_print(FILE *f, const qt_recipe *r, const qt_yaml *data)
 {
-    static const char *const drop[] = {"vars", "arms", "sweep", "claims", "seeds", "tags", "doc", "paper"};
+    static const char *const drop[] = {"vars", "arms", "sweep", "claims", "scores", "seeds", "tags", "doc", "paper"};
     qt_yaml                 *y;
     QT_TRY(trimmed(r, sizeof drop / sizeof *drop, drop, &y));
     QT_TRY(qt_yaml_put(r->arena, y, "data", qt_yaml_copy(r->arena, data)));

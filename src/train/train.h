@@ -76,7 +76,7 @@ typedef struct qt_recipe {
     qt_pos           stepper_pos;
     int              n_exports;
     struct { const struct qt_exporter *exporter; void *cfg; qt_pos pos; } export[QT_MAX_EXPORTS]; /* made when the run ends */
-    const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *sweep, *seeds, *claims, *memory, *regularize;
+    const qt_yaml  *model, *quant, *lora, *data, *optim, *lr_schedule, *arms, *sweep, *seeds, *claims, *scores, *memory, *regularize;
     const qt_yaml  *fallback;        /* data section to use when the files of `data` are missing, or NULL */
 } qt_recipe;
 
@@ -91,7 +91,7 @@ qt_err qt_recipe_check(qt_recipe *r);
  * section that is used, the recipe's own or its fallback. */
 qt_err qt_recipe_print(FILE *f, const qt_recipe *r, const qt_yaml *data);
 /* cost.c: multiply-adds of a sample, and what they cost by the bits of their operands, in multiply-adds of 16 bits. */
-typedef struct qt_cost { double macs, quadratic, linear; } qt_cost;
+typedef struct qt_cost { double macs, quadratic, linear, binary; } qt_cost;
 qt_cost qt_model_cost(const qt_model *m);
 /* For humans: `qtape show`. */
 qt_err qt_recipe_show(FILE *f, qt_recipe *r, bool cost);
@@ -397,6 +397,9 @@ qt_err qt_claims_check(const qt_recipe *r);
 qt_err qt_claims_check_sites(const qt_recipe *r, const qt_model *m, bool text);
 /* Judges claim i. */
 qt_err qt_claim_judge(const qt_recipe *r, int i, qt_lookup lookup, void *arg, qt_verdict *v);
+/* scores.c: the `scores` section, and its table for arms that have been run. */
+qt_err qt_scores_check(const qt_recipe *r);
+qt_err qt_scores_print(FILE *f, const qt_recipe *r, qt_lookup lookup, void *arg);
 const char *qt_claim_say(const qt_recipe *r, int i);
 double qt_sample_mean(const qt_sample *s);
 double qt_sample_sd(const qt_sample *s); /* with n - 1; 0 for one value */
