@@ -1,8 +1,7 @@
-/* Products of signs against the float ones of the same shape on one thread: 64 outputs at 256 places, both operands of the float product as they lie
- * in memory, the signs of both packed. Ratios of the best of 7 runs taken in turn. What packing the activations costs is a column of its own, for a
- * careless packer undoes the gain: `by bits` sets one bit after the other. The float product is the faster one of the project's two: OpenBLAS, and the
- * 1 x 1 convolution. Then whole layers, packing included, beside the float and the
- * byte-code convolution.
+/* Products of signs against the float ones of the same shape on one thread: 64 outputs at 256 places, the operands of the float product as they
+ * lie in memory, the signs of both packed. Ratios of the best of 7 runs taken in turn. What packing the activations costs is a column of its
+ * own, for a careless packer undoes the gain: `by bits` sets one bit after the other. The float product is the faster one of the project's
+ * two: OpenBLAS, and the 1 x 1 convolution. Then whole layers, packing included, beside the float and the byte-code convolution.
  * Usage: bench_xnor */
 #include "base/mem.h"
 #include "base/rng.h"

@@ -166,7 +166,8 @@ const qt_xnor_path *qt_xnor_chosen(void)
 }
 
 /* A few panels of B, which stay in the first cache, against all rows of A. */
-static void block(const qt_xnor_path *p, int64_t M, int64_t N, int64_t K, const uint64_t *A, const uint64_t *B, int64_t first, int64_t count, int32_t *C)
+static void block(const qt_xnor_path *p, int64_t M, int64_t N, int64_t K, const uint64_t *A, const uint64_t *B, int64_t first, int64_t count,
+                  int32_t *C)
 {
     int32_t ones[NEAR / 8];
     int64_t words = qt_xnor_words(K), n = first * LANES, end = qt_min_i64(N, n + count * LANES);

@@ -112,7 +112,11 @@ static qt_tensor *build_prelu(qt_tape *t, qt_tensor **in) { return qt_prelu(t, i
      {"tokens", build, {{{2, 3, 4}, 'k'}, {{4}, 'n'}}}, {NULL}}
 static const qt_case add_cases[] = CASES(build_add), prelu_cases[] = CASES(build_prelu);
 
-const qt_op qt_op_add_channels = {.d = {"add_channels", "a number added to each channel"}, .kind = QT_EXACT, .shape = shape,
-                                  .forward = forward_add, .backward = backward_add, .stores = true, .reads = qt_reads_nothing, .cases = add_cases};
-const qt_op qt_op_prelu = {.d = {"prelu", "x above zero, a learned slope for each channel below", "He et al. 2015, arXiv 1502.01852, eq. 1"}, .kind = QT_EXACT,
-                           .shape = shape, .forward = forward_prelu, .backward = backward_prelu, .stores = true, .reads = reads_prelu, .cases = prelu_cases};
+const qt_op qt_op_add_channels = {
+    .d = {"add_channels", "a number added to each channel"},
+    .kind = QT_EXACT, .shape = shape, .forward = forward_add, .backward = backward_add, .stores = true, .reads = qt_reads_nothing,
+    .cases = add_cases};
+const qt_op qt_op_prelu = {
+    .d = {"prelu", "x above zero, a learned slope for each channel below", "He et al. 2015, arXiv 1502.01852, eq. 1"},
+    .kind = QT_EXACT, .shape = shape, .forward = forward_prelu, .backward = backward_prelu, .stores = true, .reads = reads_prelu,
+    .cases = prelu_cases};

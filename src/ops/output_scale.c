@@ -110,5 +110,6 @@ static const qt_case cases[] = {{"images", build, {{{2, 3, 4, 5}, 'n'}, {{3}, 'n
                                 {"rows", build_channels, {{{5, 7}, 'n'}, {{7}, 'n'}}},
                                 {NULL}};
 
-const qt_op qt_op_output_scale = {.d = {"output_scale", "a learned scale for each channel, row and column", "arXiv 1909.13863, eq. 7"}, .kind = QT_EXACT,
-                                  .shape = shape, .forward = forward, .backward = backward, .stores = true, .reads = reads, .cases = cases};
+const qt_op qt_op_output_scale = {
+    .d = {"output_scale", "a learned scale for each channel, row and column", "arXiv 1909.13863, eq. 7"},
+    .kind = QT_EXACT, .shape = shape, .forward = forward, .backward = backward, .stores = true, .reads = reads, .cases = cases};

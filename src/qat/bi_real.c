@@ -31,5 +31,6 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *code
     return qt_sign_encode(q, &s, x, a, codes);
 }
 
-const qt_quant qt_quant_bi_real = {{"bi_real", "sign with a triangle as gradient; weights times their channel's mean magnitude", "Liu et al. 2018, arXiv 1808.00278"},
-                                   init, NULL, apply, .encode = encode, .bits = qt_sign_bits, .op = &qt_sign_op};
+const qt_quant qt_quant_bi_real = {
+    {"bi_real", "sign with a triangle as gradient; weights times their channel's mean magnitude", "Liu et al. 2018, arXiv 1808.00278"},
+    init, NULL, apply, .encode = encode, .bits = qt_sign_bits, .op = &qt_sign_op};

@@ -29,5 +29,6 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *code
     return qt_sign_encode(q, &s, x, a, codes);
 }
 
-const qt_quant qt_quant_bnn = {{"bnn", "sign, gradient through where |x| <= 1", "Courbariaux et al. 2016, arXiv 1602.02830"},
-                               init, NULL, apply, .encode = encode, .bits = qt_sign_bits, .idempotent = true, .monotone = true, .op = &qt_sign_op};
+const qt_quant qt_quant_bnn = {
+    {"bnn", "sign, gradient through where |x| <= 1", "Courbariaux et al. 2016, arXiv 1602.02830"},
+    init, NULL, apply, .encode = encode, .bits = qt_sign_bits, .idempotent = true, .monotone = true, .op = &qt_sign_op};

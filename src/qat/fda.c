@@ -75,5 +75,6 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *code
     return qt_sign_encode(q, &s, x, a, codes);
 }
 
-const qt_quant qt_quant_fda = {{"fda", "sign, its gradient a Fourier series cut off", "Xu et al. 2021, arXiv 2103.00841, eq. 6-11", fields, sizeof(cfg)},
-                               init, NULL, apply, .encode = encode, .bits = qt_sign_bits, .op = &qt_sign_op};
+const qt_quant qt_quant_fda = {
+    {"fda", "sign, its gradient a Fourier series cut off", "Xu et al. 2021, arXiv 2103.00841, eq. 6-11", fields, sizeof(cfg)},
+    init, NULL, apply, .encode = encode, .bits = qt_sign_bits, .op = &qt_sign_op};

@@ -46,5 +46,6 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *code
     return qt_sign_encode(q, &s, &moved, a, codes);
 }
 
-const qt_quant qt_quant_reactnet = {{"reactnet", "sign of x + t, t learned for each channel", "Liu et al. 2020, arXiv 2003.03488, eq. 1-4"},
-                                    init, NULL, apply, .encode = encode, .bits = qt_sign_bits, .op = &qt_sign_op};
+const qt_quant qt_quant_reactnet = {
+    {"reactnet", "sign of x + t, t learned for each channel", "Liu et al. 2020, arXiv 2003.03488, eq. 1-4"},
+    init, NULL, apply, .encode = encode, .bits = qt_sign_bits, .op = &qt_sign_op};

@@ -134,5 +134,6 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *code
     return qt_sign_encode(q, &s, &u, a, codes);
 }
 
-const qt_quant qt_quant_recu = {{"recu", "sign; weights standardized and clamped to a quantile that grows", "Xu et al. 2021, arXiv 2103.12369, eq. 7-13"},
-                                init, NULL, apply, .encode = encode, .bits = qt_sign_bits, .op = &op};
+const qt_quant qt_quant_recu = {
+    {"recu", "sign; weights standardized and clamped to a quantile that grows", "Xu et al. 2021, arXiv 2103.12369, eq. 7-13"},
+    init, NULL, apply, .encode = encode, .bits = qt_sign_bits, .op = &op};

@@ -73,5 +73,6 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *code
     return qt_sign_encode(q, &s, &u, a, codes);
 }
 
-const qt_quant qt_quant_xnor = {{"xnor", "sign times the mean magnitude of a weight's channel, of an input's sample", "Rastegari et al. 2016, arXiv 1603.05279"},
-                                init, NULL, apply, .encode = encode, .bits = qt_sign_bits, .op = &qt_sign_op};
+const qt_quant qt_quant_xnor = {
+    {"xnor", "sign times the mean magnitude of a weight's channel, of an input's sample", "Rastegari et al. 2016, arXiv 1603.05279"},
+    init, NULL, apply, .encode = encode, .bits = qt_sign_bits, .op = &qt_sign_op};

@@ -120,7 +120,8 @@ static qt_err accuracy(qt_run *r, qt_loader *l, const config *c, int kind, int64
 static qt_err measure(qt_run *r, const config *c, qt_arena *a, double *v)
 {
     const qt_data_info *info = qt_data_info_of(r->data);
-    int64_t             all = qt_data_size(r->data, QT_TEST), n = c->samples && c->samples < all ? c->samples : all, batch = r->recipe->train.eval_batch_size;
+    int64_t             all = qt_data_size(r->data, QT_TEST), n = c->samples && c->samples < all ? c->samples : all;
+    int64_t             batch = r->recipe->train.eval_batch_size;
     R *x = qt_arena_alloc(a, (size_t)(batch * info->dim[0] * info->dim[1] * info->dim[2]) * sizeof *x);
     R *line = qt_arena_alloc(a, (size_t)(info->dim[1] + info->dim[2]) * sizeof *line);
     QT_CHECK(n > 0, QT_EUSAGE, "corruptions: the data have no split 'test'");
@@ -159,7 +160,8 @@ static qt_err suits(const void *cfg, const qt_data_info *data, qt_pos pos)
 }
 
 const qt_phase qt_phase_corruptions = {
-    {"corruptions", "accuracy on noisy, blurred, pale and bright test images", "Hendrycks and Dietterich 2019, arXiv 1903.12261", fields, sizeof(config)},
+    {"corruptions", "accuracy on noisy, blurred, pale and bright test images", "Hendrycks and Dietterich 2019, arXiv 1903.12261", fields,
+     sizeof(config)},
     run,
     .suits = suits,
     .gives = "corruptions.noise|corruptions.impulse|corruptions.blur|corruptions.contrast|corruptions.brightness|corruptions.clean|"

@@ -94,7 +94,8 @@ void qt_metrics_eval(qt_run *r, const char *event, qt_split split, const qt_resu
         add_int(&l, "params", res->params);
         add_real(&l, "bits_per_weight", res->bits_per_weight);
         add_real(&l, "bytes", res->bytes);
-        add_real(&l, "macs", cost.macs), add_real(&l, "cost", cost.quadratic), add_real(&l, "cost_linear", cost.linear), add_real(&l, "cost_binary", cost.binary);
+        add_real(&l, "macs", cost.macs), add_real(&l, "cost", cost.quadratic);
+        add_real(&l, "cost_linear", cost.linear), add_real(&l, "cost_binary", cost.binary);
         if (r->saved.bytes)
             add_int(&l, "saved_bytes", r->saved.bytes), add_int(&l, "saved_bytes_float", r->saved.floats),
                 add_int(&l, "saved_bytes_per_op", r->saved.per_op);

@@ -45,7 +45,8 @@ enum { MAX_COLUMNS = 16 };
 
 static qt_err check_list(const qt_yaml *list, const char *path)
 {
-    if (list->kind != QT_YAML_LIST || !list->n) return qt_fail_at(QT_ERECIPE, list->pos, "%s: expected a list, found %s", path, qt_yaml_kind_name(list));
+    if (list->kind != QT_YAML_LIST || !list->n)
+        return qt_fail_at(QT_ERECIPE, list->pos, "%s: expected a list, found %s", path, qt_yaml_kind_name(list));
     for (int i = 0; i < list->n; i++)
         if (list->item[i]->kind == QT_YAML_LIST) return qt_fail_at(QT_ERECIPE, list->item[i]->pos, "%s[%d]: expected no list", path, i);
     return QT_OK;
