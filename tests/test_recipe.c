@@ -140,6 +140,8 @@ static void test_sweep(void **state)
     assert_string_equal(label[1], "float");
     assert_string_equal(label[2], "1e-3");
     assert_false(qt_sweep_point(r->sweep, "plain", label) || qt_sweep_point(r->sweep, "w8-float", label) || qt_sweep_point(NULL, "w8", label));
+    put_file("n.yaml", BASE "arms: ~\nsweep: {seed: [3, 4]}\n"); /* no arms are no arms */
+    assert_int_equal(load_ok("n.yaml", 0, NULL, "4")->seed, 4);
     /* an including recipe takes labels away, and adds some */
     put_file("s.yaml", "include: [r.yaml]\nclaims: []\nsweep: {width: {w4: !unset, w6: {vars.w: 6}}, bits: !unset, optim.lr: [2]}\n");
     r = load_ok("s.yaml", 0, NULL, NULL);

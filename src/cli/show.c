@@ -1,9 +1,10 @@
 /* qtape show: what a recipe comes to, after includes, variables and overrides. */
 #include "cli/run.h"
 
-static const qt_option options[] = {{"cost", 0, NULL, "add multiply-adds of each layer, and widths and bytes of the products of a training step"},
-                                    {"arm", 0, "NAME", "show this arm"},
-                                    {0}};
+static const qt_option options[] = {
+    {"cost", 0, NULL, "add multiply-adds of each layer, what they cost by their bits, and widths and bytes of the products of a training step"},
+    {"arm", 0, "NAME", "show this arm"},
+    {0}};
 
 static qt_err run(const qt_args *a)
 {

@@ -74,15 +74,16 @@ static qt_err add_point(qt_arena *a, const qt_yaml *sweep, int64_t i, qt_yaml *a
 
 qt_err qt_sweep_expand(qt_arena *a, qt_yaml *root)
 {
-    const int at = qt_yaml_find(root, "sweep");
-    qt_yaml  *sweep = at < 0 ? NULL : root->item[at], *arms;
-    int64_t   points = 1;
+    const int      at = qt_yaml_find(root, "sweep");
+    const qt_yaml *plain = qt_yaml_get(root, "arms");
+    qt_yaml       *sweep = at < 0 ? NULL : root->item[at], *arms;
+    int64_t        points = 1;
     if (!sweep || sweep->kind == QT_YAML_NULL) return QT_OK;
     if (sweep->kind != QT_YAML_MAP || !sweep->n || sweep->n > QT_MAX_AXES)
         return qt_fail_at(QT_ERECIPE, sweep->pos, "sweep: expected a map of 1 to %d axes, found %s", QT_MAX_AXES,
                           sweep->kind == QT_YAML_MAP ? sweep->n ? "more" : "none" : qt_yaml_kind_name(sweep));
     for (int k = 0; k < sweep->n; k++) QT_TRY(read_axis(a, sweep->key[k], &sweep->item[k], &points));
-    if (!qt_yaml_get(root, "arms")) QT_TRY(qt_yaml_put(a, root, "arms", qt_yaml_map(a, sweep->pos)));
+    if (!plain || plain->kind == QT_YAML_NULL) QT_TRY(qt_yaml_put(a, root, "arms", qt_yaml_map(a, sweep->pos)));
     arms = root->item[qt_yaml_find(root, "arms")];
     for (int64_t i = 0; arms->kind == QT_YAML_MAP && i < points; i++) QT_TRY(add_point(a, sweep, i, arms));
     return QT_OK;
