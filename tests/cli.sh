@@ -36,8 +36,8 @@ expect 2 '--threads 0: expected a whole number' train recipes/quickstart.yaml --
 expect 2 '--quiet and --json exclude' train recipes/quickstart.yaml --quiet --json
 expect 2 '--seeds 1,x: expected' reproduce recipes/quickstart.yaml --seeds 1,x
 expect 2 '--seeds 1,2,1: 1 stands here twice' reproduce recipes/quickstart.yaml --seeds 1,2,1
-expect 2 'are [0-9]+ runs, more than 2 \\(--max-runs [0-9]+ allows them' check recipes/papers/pareto-resnet.yaml --max-runs 2
-expect 2 'are [0-9]+ runs, more than 2 \\(--max-runs [0-9]+ allows them' reproduce recipes/papers/pareto-resnet.yaml --max-runs 2
+expect 2 'are [0-9]+ runs, more than 2 \(--max-runs [0-9]+ allows them' check recipes/papers/pareto-resnet.yaml --max-runs 2
+expect 2 'are [0-9]+ runs, more than 2 \(--max-runs [0-9]+ allows them' reproduce recipes/papers/pareto-resnet.yaml --max-runs 2
 expect 2 '--tag chooses among all' reproduce recipes/quickstart.yaml --tag smoke
 expect 2 'expected train, val or test' eval "$tmp" --split tset
 expect 2 'expected float, int or fixed' eval "$tmp" --engine integer
