@@ -123,7 +123,7 @@ static bool has(loader *l, const qt_module *m, const char *what)
 static bool keeps_site(loader *l, qt_module *m)
 {
     if (!m->weight || !qt_site_bits(m->weight)) return false;
-    if (m->weight->quant == &qt_quant_double_rounding && has(l, m, "codes")) return m->weight->enabled = false, true;
+    if (m->weight->quant == &qt_quant_double_rounding && qt_site_bits(m->weight) <= 8 && has(l, m, "codes")) return m->weight->enabled = false, true;
     return l->e->fixed = m->path, false;
 }
 
