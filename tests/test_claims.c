@@ -144,6 +144,17 @@ static void test_front(void **state)
           "c.yaml:7:29: claims[0].front.cost: unknown metric 'csot', did you mean 'cost'?\nc.yaml:7:40: claims[0].on: expected a list of arms, found a string");
 }
 
+static void test_front_of_nothing(void **state)
+{
+    qt_arena   a = {0};
+    qt_recipe *r;
+    (void)state;
+    put_file("c.yaml", "recipe: 1\nmodel: [flatten, {use: linear, out: 10}]\ndata: {use: digits}\ntrain: {steps: 1}\nclaims: [{say: so, front: {}, on: [base]}]\n");
+    assert_int_equal(qt_recipe_load(&a, "c.yaml", 0, NULL, NULL, &r), QT_ERECIPE);
+    assert_errors("c.yaml:5:27: claims[0].front: a front needs arms, and the recipe has none");
+    qt_arena_free(&a);
+}
+
 /* ---- reproduce ------------------------------------------------------------------------------------------------------------- */
 
 static const char recipe_text[] =
@@ -342,7 +353,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup(f, clear)
     const struct CMUnitTest tests[] = {
         T(test_arithmetic),   T(test_gaps), T(test_every_seed), T(test_nan),      T(test_statistics), T(test_reproduce),
-        T(test_failed_claim), T(test_measure), T(test_diverged),   T(test_fallback), T(test_front), T(test_evaluate), T(test_sweep), T(test_no_recipe),
+        T(test_failed_claim), T(test_measure), T(test_diverged),   T(test_fallback), T(test_front), T(test_front_of_nothing), T(test_evaluate), T(test_sweep), T(test_no_recipe),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }

@@ -62,6 +62,7 @@ static qt_err read_claim(const qt_recipe *r, const qt_yaml *y, const char *path,
     snprintf(below, sizeof below, "%s.front", path);
     QT_TRY(qt_fields_read(y, path, claim_fields, NULL, c));
     QT_TRY(qt_fields_read(c->front, below, plane_fields, NULL, p));
+    if (!r->arms) return qt_fail_at(QT_ERECIPE, c->front->pos, "%s: a front needs arms, and the recipe has none", below);
     if (!c->on && !c->off) return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected on or off, found neither", path);
     e = qt_claim_check_metric(r, c->front, below, "cost", p->cost);
     if (qt_claim_check_metric(r, c->front, below, "metric", p->metric) != QT_OK) e = QT_ERECIPE;
