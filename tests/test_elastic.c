@@ -413,6 +413,28 @@ static void test_search_others(void **state)
     assert_true(w > 3.5 && w <= 4 && measured("others", "search", "accuracy") >= measured("others", "search", "median"));
 }
 
+/* A language model: each token's outputs guide. */
+static void test_text(void **state)
+{
+    (void)state;
+    qt_arena   a = {0};
+    qt_recipe *rc;
+    qt_run    *r;
+    qt_result  res;
+    char       text[4000] = "";
+    for (int i = 0; i < 60; i++) strcat(text, "the quick brown fox jumps over the lazy dog. ");
+    put_file("text.txt", text);
+    put_file("t.yaml", "recipe: 1\ndata: {use: text, path: text.txt, seq_len: 16, batch_size: 8}\n"
+                       "model: [{use: embedding, num: 256, dim: 16}, {use: linear, out: 32, name: up}, relu, {use: linear, out: 256, name: head}]\n"
+                       "quant: [{match: [up, head], weights: {use: elastic, num_bits: [4, 2]}, activations: {use: elastic, num_bits: [4, 2]}}]\n"
+                       "step: sandwich\noptim: {use: adam, lr: 1e-2}\ntrain: {steps: 80, threads: 1}\n");
+    assert_ok(qt_recipe_load(&a, "t.yaml", 0, NULL, NULL, &rc));
+    assert_ok(qt_run_new(rc, "text", NULL, true, QT_PROGRESS_QUIET, &r));
+    assert_ok(qt_run_go(r, &res));
+    assert_true(res.tokens && res.loss < 2.5); /* from 5.5 */
+    qt_run_free(r), qt_arena_free(&a);
+}
+
 static void refuse(int n, const char *const *sets, const char *message)
 {
     qt_arena   a = {0};
@@ -478,7 +500,7 @@ int main(void)
         cmocka_unit_test(test_precisions),  cmocka_unit_test(test_entries),      cmocka_unit_test(test_start),     cmocka_unit_test(test_gradient),
         cmocka_unit_test(test_distribution), cmocka_unit_test(test_same_bits),   cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_sandwich),
         cmocka_unit_test(test_eval_elastic), cmocka_unit_test(test_recalibrate), cmocka_unit_test(test_search),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_search_others),
+        cmocka_unit_test(test_search_others), cmocka_unit_test(test_text),
         cmocka_unit_test(test_tau),          cmocka_unit_test(test_predictor),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);

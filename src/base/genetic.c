@@ -5,8 +5,8 @@
  *     mutants    = a random parent, each gene drawn again with probability `mutation`
  *     crossovers = two random parents, each gene from either with equal chance
  *
- * A new list is repaired, and tried again while the constraint does not allow it; after TRIES in vain it is left out of its round. The
- * first list allowed is always kept by somebody, so the best never gets worse. Left out: fitness sharing, islands. */
+ * A new list is repaired, and made anew while the constraint does not allow it; after TRIES in vain it is left out of its round. The best list
+ * is always a parent, so it never gets worse. Left out: fitness sharing, islands. */
 #include "base/genetic.h"
 #include "base/err.h"
 #include <math.h>

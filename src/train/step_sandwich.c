@@ -31,19 +31,17 @@ typedef struct state {
 
 static qt_err make(qt_arena *a, void *cfg, qt_model *m, qt_pos pos)
 {
-    const config *c = cfg;
-    (void)a;
-    if (m->in.rank && !qt_model_elastic(m))
-        return qt_fail_at(QT_ERECIPE, pos, "step: sandwich needs quantizers that hold several precisions; elastic does");
-    if (c->guidance > 0 && m->in.ids) return qt_fail_at(QT_ERECIPE, pos, "step.guidance: is made for classes, not for text; 0 leaves it away");
-    return QT_OK;
+    (void)a, (void)cfg;
+    if (!m->in.rank || qt_model_elastic(m)) return QT_OK;
+    return qt_fail_at(QT_ERECIPE, pos, "step: sandwich needs quantizers that hold several precisions; elastic does");
 }
 
 static qt_err begin(qt_run *r, const void *cfg, void **out)
 {
     state  *s = qt_arena_zalloc(&r->arena, sizeof *s);
     int64_t n = qt_data_batch_size(r->data);
-    (void)cfg;
+    QT_CHECK(((const config *)cfg)->guidance == 0 || qt_data_info_of(r->data)->classes, QT_ERECIPE,
+             "step.guidance: outputs that are no classes cannot guide (guidance: 0 leaves it away)");
     for (int i = 0; i < r->model->out.rank; i++) n *= r->model->out.dim[i];
     if (!s || !(s->logits = qt_arena_alloc(&r->arena, (size_t)n * sizeof(R)))) return QT_EMEM;
     if (!(s->own = qt_arena_alloc(&r->arena, (size_t)(r->store->n_site + 1) * sizeof *s->own))) return QT_EMEM;
