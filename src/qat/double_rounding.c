@@ -17,8 +17,8 @@
  * Huang et al. 2025, "Nearly Lossless Adaptive Bit Switching", arXiv 2502.01199, section 3.1. Made for weights; activations, which are
  * not stored, take lsq with a list of bits. */
 #include "qat/double_rounding.h"
-#include "qat/observer.h"
 #include "ops/inner.h"
+#include "qat/observer.h"
 #include "qat/steps.h"
 
 enum { SCALE, INITIALIZED }; /* parameters */
