@@ -14,12 +14,19 @@ enum { LANES = QT_XNOR_LANES, LINE = 64, BLOCK = 32, PARALLEL = 1 << 20 }; /* pa
 
 bool qt_xnor_suits(const qt_icodes *x, const qt_icodes *w) { return x->binary && w->binary; }
 
+/* An output that has taps outside the image: those inside are rows [i0, i1) and columns [j0, j1) of the kernel. */
+typedef struct border {
+    int32_t place, i0, i1, j0, j1;
+} border;
+
 typedef struct plan {
     const qt_conv *c;
     int64_t        Cg, Og, taps, bytes, words; /* channels of a group; taps of the kernel; bytes of a place, words of a row */
     int64_t        H, W, places, panels;       /* with padding; outputs of a channel */
     uint64_t      *w;                          /* [O][words] */
     int32_t       *inside;                     /* [O][places] */
+    border        *border;                     /* [borders] of at most `places` */
+    int64_t        borders;
     R             *scale, *offset;             /* [O] */
     char          *scratch;
     int64_t        image, row, each;           /* bytes of an image's bits, of a row, and of a thread's scratch */
@@ -44,6 +51,7 @@ static int64_t plan_of(plan *p, const qt_conv *c, char *work)
     p->places = c->OH * c->OW, p->panels = QT_CHUNKS(p->places, LANES);
     p->w = take(work, &used, c->O * p->words * 8);
     p->inside = take(work, &used, c->O * p->places * 4);
+    p->border = take(work, &used, c->padding ? p->places * (int64_t)sizeof(border) : 0);
     p->scale = take(work, &used, c->O * (int64_t)sizeof(R));
     p->offset = take(work, &used, c->O * (int64_t)sizeof(R));
     p->scratch = work ? work + used : NULL;
@@ -75,23 +83,37 @@ static void pack_weight(const plan *p, const int8_t *q, uint64_t *row, int32_t *
 }
 
 /* Taps [*begin, *end) of the output at `at` lie in [0, size). */
-static void taps_inside(const qt_conv *c, int64_t at, int64_t taps, int64_t size, int64_t *begin, int64_t *end)
+static void taps_inside(const qt_conv *c, int64_t at, int64_t taps, int64_t size, int32_t *begin, int32_t *end)
 {
-    qt_conv_range(at * c->stride - c->padding, c->dilation, size, taps, begin, end);
+    int64_t b, e;
+    qt_conv_range(at * c->stride - c->padding, c->dilation, size, taps, &b, &e);
+    *begin = (int32_t)b, *end = (int32_t)e;
 }
 
-static void fill_inside(const plan *p, const int32_t *sum, int32_t *inside)
+static void list_borders(plan *p)
 {
     const qt_conv *c = p->c;
-    for (int64_t oh = 0; oh < c->OH; oh++)
-        for (int64_t ow = 0; ow < c->OW; ow++, inside++) {
-            int64_t i0, i1, j0, j1;
-            taps_inside(c, oh, c->KH, c->H, &i0, &i1), taps_inside(c, ow, c->KW, c->W, &j0, &j1);
-            *inside = (int32_t)(p->Cg * p->taps);
-            if ((i1 - i0) * (j1 - j0) == p->taps) continue;
-            for (int64_t t = 0; t < p->taps; t++)
-                if (t / c->KW < i0 || t / c->KW >= i1 || t % c->KW < j0 || t % c->KW >= j1) *inside += sum[t];
-        }
+    for (int64_t k = 0; c->padding && k < p->places; k++) {
+        border *b = &p->border[p->borders];
+        b->place = (int32_t)k;
+        taps_inside(c, k / c->OW, c->KH, c->H, &b->i0, &b->i1), taps_inside(c, k % c->OW, c->KW, c->W, &b->j0, &b->j1);
+        p->borders += (b->i1 - b->i0) * (b->j1 - b->j0) != p->taps;
+    }
+}
+
+/* The constants of an output channel, sum[t] being the sum of w over tap t. */
+static void fill_inside(const plan *p, const int32_t *sum, int32_t *inside)
+{
+    const int32_t all = (int32_t)(p->Cg * p->taps);
+    int32_t       total = 0;
+    for (int64_t k = 0; k < p->places; k++) inside[k] = all;
+    for (int64_t t = 0; t < p->taps; t++) total += sum[t];
+    for (const border *b = p->border; b < p->border + p->borders; b++) {
+        int32_t there = 0;
+        for (int64_t i = b->i0; i < b->i1; i++)
+            for (int64_t j = b->j0; j < b->j1; j++) there += sum[i * p->c->KW + j];
+        inside[b->place] += total - there;
+    }
 }
 
 static void prepare(const plan *p, const qt_icodes *w, const qt_iend *end, int32_t *sum, int64_t o)
@@ -194,6 +216,7 @@ void qt_xnor_conv(const qt_conv *c, const qt_icodes *x, const qt_icodes *w, cons
     int64_t products = c->O * c->OH * c->OW * (c->C / c->groups) * c->KH * c->KW, parts = c->N * c->groups;
     int     threads = c->N * products < PARALLEL ? 1 : qt_threads();
     plan_of(&t.p, c, work);
+    list_borders(&t.p);
     for (int64_t o = 0; o < c->O; o++) prepare(&t.p, w, end, (int32_t *)t.p.scratch, o);
     if (threads == 1) { /* a team of one costs half a microsecond */
         for (int64_t i = 0; i < parts; i++) convolve(&t, i / c->groups, i % c->groups, t.p.scratch);
