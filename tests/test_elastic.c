@@ -134,7 +134,8 @@ static void test_start(void **state)
             qt_site_switch(r.site, (qt_precision){3, asymmetric, false});
             rig_run(&r, x, NULL);
             assert_true(qt_param_find(r.store, "q.unsigned")->data[0] == positive);
-            double s = (double)qt_param_find(r.store, "q.scale")->data[asymmetric], o = asymmetric ? (double)qt_param_find(r.store, "q.offset")->data[0] : 0;
+            double s = (double)qt_param_find(r.store, "q.scale")->data[asymmetric];
+            double o = asymmetric ? (double)qt_param_find(r.store, "q.offset")->data[0] : 0;
             double own = error_of(x, s, o, qn, qp), best = 1e9;
             for (int i = 0; i < 80; i++) {
                 double f = (100 - i) / 100.0, step = asymmetric ? f * (hi - lo) / 7 : positive ? f * top / 7 : 2 * f * top / 7;
@@ -215,7 +216,8 @@ static void test_distribution(void **state)
 
 static const char recipe[] =
     "recipe: 1\nname: e\ndata: {use: digits, batch_size: 32, normalize: unit}\n"
-    "model: [flatten, {use: linear, out: 24, name: a}, {use: batch_norm, name: n}, relu, {use: linear, out: 16, name: b}, relu, {use: linear, out: 10, name: c}]\n"
+    "model: [flatten, {use: linear, out: 24, name: a}, {use: batch_norm, name: n}, relu, {use: linear, out: 16, name: b}, relu,\n"
+    "        {use: linear, out: 10, name: c}]\n"
     "quant: [{match: '*', weights: {use: elastic, num_bits: [8, 4, 2]}, activations: {use: elastic, num_bits: [8, 4, 2]}},\n"
     "        {match: last, weights: {use: elastic, num_bits: 8}, activations: {use: elastic, num_bits: 8}}]\n"
     "regularize: [{use: kurtosis, match: b, weight: 0.015}, {use: skewness, match: b, weight: 1}]\n"
@@ -455,8 +457,9 @@ static void test_refused(void **state)
     refuse(3, (const char *[]){"phases=[train, {use: search, target: 3}]", "quant=[{match: '*', weights: {use: lsq, num_bits: 4}}]", "~step"},
            "search wants weights that can be switched");
     refuse(1, (const char *[]){"quant[0].weights.num_bits=[2, 8]"}, "expected the highest first");
-    refuse(5, (const char *[]){"phases=[train, {use: search, target: 3}]", "data={use: regression}", "model=[{use: linear, out: 8, name: b}, relu, {use: linear, out: 1}]",
-                               "~regularize", "~quant"}, "search goes by accuracy");
+    refuse(5, (const char *[]){"phases=[train, {use: search, target: 3}]", "data={use: regression}",
+                               "model=[{use: linear, out: 8, name: b}, relu, {use: linear, out: 1}]", "~regularize", "~quant"},
+           "search goes by accuracy");
 }
 
 /* ---- the predictor --------------------------------------------------------------------------------------------------------- */

@@ -29,7 +29,7 @@ enum { TENSOR = 1, CHANNEL };
 static const qt_field fields[] = {
     QT_F_INTS(cfg, num_bits, "[8, 4, 3, 2]", 2, 8, "bits of a code that it can be switched between, highest first"),
     QT_F_ENUM(cfg, symmetry, "both", "both|symmetric|asymmetric", "entries without an offset, with one, or both"),
-    QT_F_ENUM(cfg, granularity, "both", "both|tensor|channel", "entries with a step a tensor, a channel, or, of weights, both; both of activations: a tensor"),
+    QT_F_ENUM(cfg, granularity, "both", "both|tensor|channel", "entries with a step a tensor, a channel, or both (of activations: a tensor)"),
     {0}};
 
 /* ---- the op: in[0] is x, in[1] all steps, in[2] all offsets or NULL; those of the entry begin at `at` and at `at_offset` ----------------- */

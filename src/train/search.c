@@ -29,7 +29,7 @@ static const qt_field fields[] = {
     QT_F_INT(config, samples, "100", 2, 1e6, "subnets to measure for the predictor"),
     QT_F_INT(config, random, "20", 2, 1e6, "subnets to test the predictor on, and to compare with"),
     QT_F_INT(config, batches, "8", 0, 1e9, "training batches for batch norms, for each subnet; 0: they stay as they are"),
-    QT_F_INT(config, population, "100", 4, 1e6, "subnets that the search begins with; a quarter of it are parents, as many mutants and crossovers each round"),
+    QT_F_INT(config, population, "100", 4, 1e6, "subnets that the search begins with: a quarter so many parents, half so many mutants and crossovers"),
     QT_F_INT(config, rounds, "500", 0, 1e6, "rounds of the search"),
     QT_F_REAL(config, mutation, "0.1", 0, 1, "probability that a mutant's gene is drawn again"),
     QT_F_INT(config, width, "400", 1, 4096, "units of each hidden layer of the predictor"),
@@ -240,8 +240,8 @@ static void tell(const search *s, const found *f)
     const double      v[] = {f->accuracy, f->median, f->best, f->tau, f->predicted, mean_bits(s, f->gene, true), mean_bits(s, f->gene, false)};
     qt_metrics_measure(s->r, "search", 7, name, v);
     tell_sites(s);
-    qt_run_log(s->r, "%s  search: %.2f bits of weights, %.2f of activations, accuracy %.2f %%; random ones: median %.2f %%, best %.2f %%; tau %.2f", s->r->arm,
-               v[5], v[6], 100 * f->accuracy, 100 * f->median, 100 * f->best, f->tau);
+    qt_run_log(s->r, "%s  search: %.2f bits of weights, %.2f of activations, accuracy %.2f %%; random ones: median %.2f %%, best %.2f %%; tau %.2f",
+               s->r->arm, v[5], v[6], 100 * f->accuracy, 100 * f->median, 100 * f->best, f->tau);
 }
 
 static qt_err all(search *s)
@@ -303,7 +303,8 @@ static qt_err check_model(qt_arena *a, const void *cfg, const qt_model *m)
         }
         QT_CHECK(n || !weights, QT_ERECIPE, "phases: search wants weights that can be switched between several widths (elastic)");
         QT_CHECK(!n || (least / n <= target && most / n > target - 0.5), QT_ERECIPE,
-                 "phases: search: target %g cannot be reached, mean bits of %s are %g to %g", target, weights ? "weights" : "activations", least / n, most / n);
+                 "phases: search: target %g cannot be reached, mean bits of %s are %g to %g", target, weights ? "weights" : "activations", least / n,
+                 most / n);
     }
     return QT_OK;
 }
