@@ -42,6 +42,18 @@ static qt_err drive(qt_arena *a, const qt_yaml *spec, const char *role, qt_trans
     return e;
 }
 
+/* The first choice where a key must be given and was not. */
+static qt_err choose(qt_arena *a, const qt_desc *d, qt_yaml *spec)
+{
+    for (const qt_field *f = d->fields; f && f->name; f++) {
+        if (f->def || !f->choices || qt_yaml_get(spec, f->name)) continue;
+        const char *first = qt_arena_sprintf(a, "%.*s", (int)strcspn(f->choices, "|"), f->choices);
+        if (!first) return QT_EMEM;
+        QT_TRY(put(a, spec, f->name, first));
+    }
+    return QT_OK;
+}
+
 /* Few bits, so that there are stairs to see, unless the words say otherwise. */
 static qt_err picture(qt_arena *a, const qt_desc *d, int n, const char *const *word)
 {
@@ -58,6 +70,7 @@ static qt_err picture(qt_arena *a, const qt_desc *d, int n, const char *const *w
     }
     QT_CHECK(!role || !strcmp(role, "act") || !strcmp(role, "weight"), QT_EUSAGE, "explain: role=%s: expected weight or act", role);
     if (has_field(d, "num_bits") && !qt_yaml_get(spec, "num_bits")) QT_TRY(put(a, spec, "num_bits", "3"));
+    QT_TRY(choose(a, d, spec));
     QT_TRY(drive(a, spec, role, &t));
     printf("\n");
     qt_transfer_print(stdout, &t);
