@@ -82,8 +82,8 @@ expect 2 "did you mean 'lsq'\?" list quants lqs
 expect 0 'num_bits' list quants lsq
 expect 0 'qt_tensor \*qt_conv2d\(qt_tape \*t' list ops conv2d
 expect 0 'from src/qat/lsq.c' explain quant lsq
-expect 0 'y over x (\*), 3 bits' explain quant lsq
-expect 0 'y over x (\*), 2 bits' explain quant dorefa num_bits=2 role=act
+expect 0 'y over x .*, 3 bits' explain quant lsq
+expect 0 'y over x .*, 2 bits' explain quant dorefa num_bits=2 role=act
 expect 2 "num_bit: unknown key, did you mean 'num_bits'" explain quant lsq num_bit=2
 expect 2 'expected weight or act' explain quant lsq role=grad
 expect 2 'expected key=value' explain quant lsq 3
