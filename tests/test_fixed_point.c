@@ -209,6 +209,12 @@ static void test_export(void **state)
     qt_run *r = trained(&a, every, ALL("num_bits: 6") "]", "");
     assert_ok(qt_exporter_h5.run(&qt_exporter_h5, r, NULL, "m.h5", &made));
     assert_true(made.layers == 4 && made.integers == 4);
+    FILE  *f = fopen("export.json", "r");
+    char   text[16384] = "";
+    assert_non_null(f);
+    assert_true(fread(text, 1, sizeof text - 1, f) > 0);
+    fclose(f);
+    assert_non_null(strstr(text, "{\"path\": \"bn2.shift\", \"bits\": 6, \"signed\": true, \"fraction\": ["));
     qt_run_free(r), qt_arena_free(&a);
 }
 

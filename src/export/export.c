@@ -103,6 +103,26 @@ static void json_tensors(FILE *f, const qt_snapshot *s)
     fprintf(f, "],\n");
 }
 
+static const char *const rounding[] = {"trn", "rnd", "rnd_conv", "rnd_zero"}, *const overflow[] = {"sat", "wrap"};
+
+/* Words and binary points of what is cast to fixed point, if anything is. */
+static void json_casts(FILE *f, const qt_store *st)
+{
+    const char *sep = " \"casts\": [";
+    qt_cast     c;
+    for (int i = 0; i < st->n_site; i++) {
+        if (!st->site[i]->quant->cast || !st->site[i]->enabled) continue;
+        st->site[i]->quant->cast(st->site[i], &c);
+        fprintf(f, "%s\n  {\"path\": ", sep);
+        qt_export_str(f, st->site[i]->path);
+        fprintf(f, ", \"bits\": %d, \"signed\": %s, \"fraction\": [", c.bits, c.is_signed ? "true" : "false");
+        for (int64_t k = 0; k < c.count; k++) fprintf(f, "%s%d", k ? ", " : "", qt_cast_point(&c, k));
+        fprintf(f, "], \"rounding\": \"%s\", \"overflow\": \"%s\", \"k_hot\": %d}", rounding[c.rounding], overflow[c.overflow], c.k_hot);
+        sep = ",";
+    }
+    if (*sep == ',') fprintf(f, "],\n");
+}
+
 static void json_verified(FILE *f, const qt_exporter *x, const qt_snapshot *s)
 {
     if (x->compare) fprintf(f, " \"verified\": {\"tensors_equal\": true, \"tensors\": %lld}}\n", (long long)s->compared);
@@ -120,6 +140,7 @@ static void json_all(FILE *f, const qt_exporter *x, qt_snapshot *s, const void *
     fprintf(f, ", \"step\": %lld, \"averaged_weights\": %s, \"bits_per_weight\": %.6g,\n", (long long)s->run->step, s->averaged ? "true" : "false",
             s->bits_per_weight);
     json_layers(f, s);
+    json_casts(f, s->run->store);
     if (x->describe) x->describe(f, s, cfg, file);
     else json_tensors(f, s);
     json_verified(f, x, s);

@@ -118,7 +118,7 @@ static qt_err cast_at(const qt_module *m, const qt_site *q, bool real, int f, do
     q->quant->cast(q, &w->c);
     if (w->c.count != 1) return refuse(m, "a tensor other than parameters has a binary point for each channel");
     if (w->c.k_hot) return refuse(m, "a tensor other than parameters has K-hot words");
-    w->f = (int)rint((double)w->c.point[0]), w->shift = real ? 0 : f - w->f;
+    w->f = qt_cast_point(&w->c, 0), w->shift = real ? 0 : f - w->f;
     if (-w->shift >= WORD_MAX || ldexp(most, -w->shift) >= ldexp(1, WORD_MAX)) return refuse(m, "its cast shifts numbers out of 64 bits");
     return QT_OK;
 }
@@ -237,7 +237,7 @@ static qt_err take(qt_fixed *p, const qt_module *m, qt_site *q, const char *role
     if (cast.count != 1 && (cast.count != rows || all.layout.inner != all.n / rows)) return refuse(m, "binary points go along an axis other than the outputs");
     *c = (codes){all.code, all.n, qt_arena_alloc(&p->arena, (size_t)rows * sizeof(int))};
     if (!c->f) return QT_EMEM;
-    for (int64_t r = 0; r < rows; r++) c->f[r] = (int)rint((double)cast.point[cast.count > 1 ? r : 0]);
+    for (int64_t r = 0; r < rows; r++) c->f[r] = qt_cast_point(&cast, cast.count > 1 ? r : 0);
     return QT_OK;
 }
 
@@ -489,10 +489,10 @@ static void print_site(FILE *f, const qt_site *q)
     qt_cast                  c;
     if (!q || !q->quant->cast) return;
     q->quant->cast(q, &c);
-    double lo = INFINITY, hi = -INFINITY;
-    for (int64_t k = 0; k < c.count; k++) lo = fmin(lo, rint((double)c.point[k])), hi = fmax(hi, rint((double)c.point[k]));
-    fprintf(f, "%-24s %5d %8.0f", q->path, c.bits, lo);
-    if (hi > lo) fprintf(f, "..%.0f", hi);
+    int lo = INT32_MAX, hi = INT32_MIN;
+    for (int64_t k = 0; k < c.count; k++) lo = qt_cast_point(&c, k) < lo ? qt_cast_point(&c, k) : lo, hi = qt_cast_point(&c, k) > hi ? qt_cast_point(&c, k) : hi;
+    fprintf(f, "%-24s %5d %8d", q->path, c.bits, lo);
+    if (hi > lo) fprintf(f, "..%d", hi);
     fprintf(f, "   %s, %s%s", rounding[c.rounding], c.overflow == QT_WRAP ? "wrap" : "sat", c.is_signed ? "" : ", unsigned");
     if (c.k_hot) fprintf(f, ", %d-hot", c.k_hot);
     fprintf(f, "\n");
@@ -521,6 +521,6 @@ void qt_fixed_points(const qt_model *m, int64_t *points, int64_t *moved)
         if (!q->quant->cast) continue;
         q->quant->cast(q, &c);
         *points += c.count;
-        for (int64_t k = 0; k < c.count; k++) *moved += rint((double)c.point[k]) != (double)c.start[k];
+        for (int64_t k = 0; k < c.count; k++) *moved += qt_cast_point(&c, k) != (int)c.start[k];
     }
 }

@@ -17,9 +17,9 @@ static const char *why_float(const qt_run *r, const qt_module *m)
     if (r->tape->simulate) return "the recipe says engine: float";
     if (!m->weight) return "its weights are not quantized";
     if (m->layer->reads_ids) return "it looks rows up, it multiplies nothing";
-    if (!m->act) return "its input is not quantized";
-    if (!m->weight->enabled || !m->act->enabled) return "quantization has not begun (schedule.fake_quant_after)";
+    if (!m->weight->enabled) return "quantization has not begun (schedule.fake_quant_after)";
     if (!has_codes(m->weight)) return "its weights have no codes of 8 bits";
+    if (!m->act) return "its input is not quantized";
     if (!has_codes(m->act)) return "its input has no codes of 8 bits";
     return "the layout of its scales is not one that the integer kernels take";
 }

@@ -7,6 +7,7 @@
 #include "autograd/store.h"
 #include "autograd/tape.h"
 #include "kernels/frozen.h"
+#include <math.h>
 
 /* Which scale belongs to an element: (i / inner) % count. tensor: inner = n, count = 1. channel (axis a): inner = product of the
  * dimensions after a, count = dim[a]. group: inner = group_size, count = n / group_size. token: inner = elements of a token. */
@@ -54,6 +55,7 @@ typedef struct qt_cast {
     int64_t     count;
     const R    *point, *start; /* [count] fraction bits, to be rounded; and as they began */
 } qt_cast;
+static inline int qt_cast_point(const qt_cast *c, int64_t k) { return (int)rint((double)c->point[k]); }
 
 enum { QT_SITE_PARAMS = 6 };
 struct qt_quant;
