@@ -100,6 +100,9 @@ static void test_start(void **state)
     assert_true(first_point("{use: fixed, num_bits: 3, init: mse}", x) == 1); /* all but one number are there; f0 = 0 has half of them */
     x[0] = (R)5000;
     assert_true(first_point("{use: fixed, num_bits: 8, init: max}", x) == -6);
+    for (int i = 0; i < N; i++) x[i] = i ? (R)7.5 : 9; /* with f = 1 a word is 15, and the largest 1-hot one 8: 4 for 7.5 */
+    assert_true(first_point("{use: fixed, num_bits: 5, k_hot: 1}", x) == 1);
+    assert_true(first_point("{use: fixed, num_bits: 5, k_hot: 1, init: mse_hot}", x) == 0);
     memset(x, 0, N * sizeof *x);
     assert_true(first_point("{use: fixed, num_bits: 8}", x) == 7);
     qt_free(x);

@@ -15,7 +15,8 @@
  * F is held at f: the optimizer's momentum moves it by less than one half a step, and it is put back.
  *
  * k_hot: K keeps at most K non-zero bits of |j|, so that a product is K shifts. The K highest are taken, the last of them rounded to the
- * nearest power of two; what lies above p becomes the largest such number below it. Its gradient is 1.
+ * nearest power of two; what lies above p becomes the largest such number below it. Its gradient is 1. F begins without regard to it (mse) or
+ * where the error is least with it (mse_hot): the largest 1-hot word is (p + 1)/2, and numbers above it may ask for one fraction bit less.
  *
  * Dai et al. 2024, "Trainable Fixed-Point Quantization for Deep Learning Acceleration on FPGAs" (arXiv 2401.17544); the gradient of F is derived
  * here from that of LSQ. Left out: AP_RND_INF, AP_RND_MIN_INF and AP_TRN_ZERO, and the symmetric and zeroing forms of saturation. */
@@ -34,7 +35,7 @@ typedef struct cfg {
     qt_span freeze_at;
 } cfg;
 enum { TENSOR, CHANNEL };
-enum { MAX, MSE };
+enum { MAX, MSE, MSE_HOT };
 enum { GRAD_NONE, GRAD_FEATURES, GRAD_NUMEL };
 
 static const qt_field fields[] = {
@@ -46,7 +47,8 @@ static const qt_field fields[] = {
     QT_F_INT(cfg, k_hot, "0", 0, 24, "at most so many non-zero bits in a number's magnitude; 0: any"),
     QT_F_ENUM(cfg, granularity, "tensor", "tensor|channel", "what shares a binary point"),
     QT_F_INTS(cfg, axis, "[]", -QT_MAX_DIM, QT_MAX_DIM - 1, "channel axis; negative counts from the last; default: the layer's"),
-    {"init", QT_ENUM, offsetof(cfg, start), "mse", 0, 0, "max|mse", "first binary point: nothing overflows, or that or one of the next two with the least squared error"},
+    {"init", QT_ENUM, offsetof(cfg, start), "mse", 0, 0, "max|mse|mse_hot",
+     "first binary point: max: nothing overflows; mse: that or one of the next two with the least squared error; mse_hot: the same after k_hot"},
     QT_F_BOOL(cfg, learn, "true", "train the binary point; false: keep the first"),
     QT_F_ENUM(cfg, grad_scale, "features", "none|features|numel", "N of the factor 1/sqrt(N p) on the gradient of the point; none: factor 1"),
     QT_F_SPAN(cfg, freeze_at, "~", "when the binary point stops moving; default: schedule.freeze_observers_at"),
@@ -348,12 +350,13 @@ static double max_abs(const qt_tensor *x, qt_layout l, int64_t k)
 /* The first f of scale k. */
 static int first_point(const cfg *c, const qt_tensor *x, qt_layout l, int64_t k)
 {
-    const word   w = word_of(c);
+    word         w = word_of(c);
     const double most = max_abs(x, l, k);
     const int    whole = (int)c->num_bits - c->is_signed;
     int          f = most > 0 && isfinite(most) ? whole - (int)fmin(fmax(ceil(log2(most)), -FURTHEST), FURTHEST) : whole, best = f;
     double       least = INFINITY;
-    for (int more = 0; c->start == MSE && more < 3; more++) {
+    if (c->start == MSE) w.k_hot = 0;
+    for (int more = 0; c->start != MAX && more < 3; more++) {
         double e = error_of(x, l, k, f + more, &w);
         if (e < least) least = e, best = f + more;
     }
