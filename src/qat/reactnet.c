@@ -7,7 +7,6 @@
  * goes around the sign. Liu et al. 2020, "ReActNet" (arXiv 2003.03488), eq. 1-4. Its RPReLU is a layer of its own (nn/rprelu.c). */
 #include "qat/sign.h"
 #include "ops/ops.h"
-#include <string.h>
 
 enum { SHIFT };
 

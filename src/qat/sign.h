@@ -14,7 +14,6 @@
 #include "qat/grid.h"
 
 typedef enum qt_surrogate { QT_STE, QT_POLY, QT_FDA, QT_IDENTITY, QT_TANH } qt_surrogate;
-#define QT_SURROGATES "ste|poly|fda|identity"
 
 typedef struct qt_sign {
     qt_layout    layout;
