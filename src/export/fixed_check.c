@@ -48,7 +48,8 @@ static void report(qt_run *r, const qt_fixed *p, const counts *c)
     int64_t                  points, moved;
     const int                bits = qt_fixed_widest(p, &where);
     qt_fixed_points(r->model, &points, &moved);
-    qt_metrics_measure(r, "fixed", 6, name, (double[]){(double)c->samples, (double)c->logits, (double)c->differ, bits, (double)points, (double)moved});
+    const double v[] = {(double)c->samples, (double)c->logits, (double)c->differ, bits, (double)points, (double)moved};
+    qt_metrics_measure(r, "fixed", 6, name, v);
     qt_run_log(r, "%s  fixed point: %lld of %lld logits differ, widest sum %d bits (%s), %lld of %lld binary points have moved", r->arm,
                (long long)c->differ, (long long)c->logits, bits, where, (long long)moved, (long long)points);
 }

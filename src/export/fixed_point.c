@@ -65,8 +65,10 @@ static qt_err refuse(const qt_module *m, const char *why) { return qt_fail(QT_EU
 /* An option of a layer by its name. */
 static int64_t option(const qt_module *m, const char *name)
 {
-    for (const qt_field *f = m->layer->d.fields; f && f->name; f++)
-        if (!strcmp(f->name, name)) return f->type == QT_INTS ? ((const qt_ints *)((const char *)m->cfg + f->at))->v[0] : *(const int64_t *)((const char *)m->cfg + f->at);
+    for (const qt_field *f = m->layer->d.fields; f && f->name; f++) {
+        const void *at = (const char *)m->cfg + f->at;
+        if (!strcmp(f->name, name)) return f->type == QT_INTS ? ((const qt_ints *)at)->v[0] : *(const int64_t *)at;
+    }
     return 0;
 }
 
@@ -198,7 +200,8 @@ static int64_t window(const step *s, const int64_t *plane, int64_t r, int64_t c,
     const int64_t H = s->m->in_shape[0].dim[1], W = s->m->in_shape[0].dim[2], h0 = r * s->stride - s->padding, v0 = c * s->stride - s->padding;
     int64_t       sum = 0, most = INT64_MIN;
     for (int64_t h = qt_max_i64(h0, 0); h < qt_min_i64(h0 + s->kernel, H); h++)
-        for (int64_t v = qt_max_i64(v0, 0); v < qt_min_i64(v0 + s->kernel, W); v++) sum += plane[h * W + v], most = qt_max_i64(most, plane[h * W + v]);
+        for (int64_t v = qt_max_i64(v0, 0); v < qt_min_i64(v0 + s->kernel, W); v++)
+            sum += plane[h * W + v], most = qt_max_i64(most, plane[h * W + v]);
     return largest ? most : sum;
 }
 
@@ -234,7 +237,8 @@ static qt_err take(qt_fixed *p, const qt_module *m, qt_site *q, const char *role
         return refuse(m, qt_arena_sprintf(&p->arena, "it has a tensor without binary point; a rule with `%s: {use: fixed}` gives it one", role));
     q->quant->cast(q, &cast);
     QT_TRY(q->quant->encode(q, q->last_x, &p->arena, &all));
-    if (cast.count != 1 && (cast.count != rows || all.layout.inner != all.n / rows)) return refuse(m, "binary points go along an axis other than the outputs");
+    if (cast.count != 1 && (cast.count != rows || all.layout.inner != all.n / rows))
+        return refuse(m, "binary points go along an axis other than the outputs");
     *c = (codes){all.code, all.n, qt_arena_alloc(&p->arena, (size_t)rows * sizeof(int))};
     if (!c->f) return QT_EMEM;
     for (int64_t r = 0; r < rows; r++) c->f[r] = qt_cast_point(&cast, cast.count > 1 ? r : 0);
@@ -489,8 +493,11 @@ static void print_site(FILE *f, const qt_site *q)
     qt_cast                  c;
     if (!q || !q->quant->cast) return;
     q->quant->cast(q, &c);
-    int lo = INT32_MAX, hi = INT32_MIN;
-    for (int64_t k = 0; k < c.count; k++) lo = qt_cast_point(&c, k) < lo ? qt_cast_point(&c, k) : lo, hi = qt_cast_point(&c, k) > hi ? qt_cast_point(&c, k) : hi;
+    int lo = qt_cast_point(&c, 0), hi = lo;
+    for (int64_t k = 1; k < c.count; k++) {
+        const int point = qt_cast_point(&c, k);
+        lo = point < lo ? point : lo, hi = point > hi ? point : hi;
+    }
     fprintf(f, "%-24s %5d %8d", q->path, c.bits, lo);
     if (hi > lo) fprintf(f, "..%d", hi);
     fprintf(f, "   %s, %s%s", rounding[c.rounding], c.overflow == QT_WRAP ? "wrap" : "sat", c.is_signed ? "" : ", unsigned");

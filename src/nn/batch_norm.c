@@ -76,7 +76,8 @@ static qt_tensor *row(qt_tape *t, const qt_module *m, int k) { return m->p[k] ? 
 static qt_tensor *forward_quantized(qt_tape *t, qt_module *m, qt_tensor *x)
 {
     const config *c = m->cfg;
-    qt_tensor    *ab = qt_norm_affine(t, x, row(t, m, WEIGHT), row(t, m, BIAS), row(t, m, MEAN), row(t, m, VAR), !m->frozen_stats, c->momentum, c->eps);
+    qt_tensor    *ab = qt_norm_affine(t, x, row(t, m, WEIGHT), row(t, m, BIAS), row(t, m, MEAN), row(t, m, VAR), !m->frozen_stats, c->momentum,
+                                      c->eps);
     qt_tensor    *a = qt_quantize(t, m->scale, qt_slice(t, ab, 0, 0, 1)), *b = qt_quantize(t, m->shift, qt_slice(t, ab, 0, 1, 2));
     return qt_channel_affine(t, x, a, b);
 }

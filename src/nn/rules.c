@@ -118,7 +118,8 @@ static qt_err read_rule(qt_arena *a, const qt_yaml *y, int i, const qt_model *m,
     QT_TRY(qt_match_check(r->match, path));
     if (!all) return e;
     for (int j = 0; j < m->n && !hit; j++) hit = hits(r, m, j, &role);
-    return hit ? e : qt_fail_at(QT_ERECIPE, r->match->pos, "%s: matches no layer that can be quantized; these can: %s", path, layer_names(m, role, names));
+    if (hit) return e;
+    return qt_fail_at(QT_ERECIPE, r->match->pos, "%s: matches no layer that can be quantized; these can: %s", path, layer_names(m, role, names));
 }
 
 static qt_err weight_site(qt_store *s, qt_module *m, const qt_yaml *spec, const char *where)

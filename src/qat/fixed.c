@@ -75,9 +75,9 @@ QT_INLINE R rounded(R v, int rounding)
 }
 
 /* u and i; adding 0 makes +0 of -0, which codes have not. */
-#define ROUND_ALL(how)          \
-    for (int k = 0; k < n; k++) { \
-        u[k] = x[k] * over_s;     \
+#define ROUND_ALL(how)                 \
+    for (int k = 0; k < n; k++) {      \
+        u[k] = x[k] * over_s;          \
         i[k] = rounded(u[k], how) + 0; \
     }
 QT_CLONES static void round_block(R *restrict i, R *restrict u, const R *restrict x, int n, R over_s, int rounding)
