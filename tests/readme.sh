@@ -1,7 +1,7 @@
 #!/bin/bash
 # README, the pages on deployment and reports, CONTRIBUTING and the tutorials hold: every `qtape` line of their sh blocks is run, in order, over the
 # recipes that their yaml blocks contain; the lines of a block "text printed" are among those that the sh block before it printed; the C examples of
-# CONTRIBUTING compile; those of a tutorial are built into a program that runs its commands; links lead somewhere.
+# CONTRIBUTING compile; those of a tutorial are built into a program that runs its commands; links lead somewhere; quoted lines are where they are said to be.
 set -u
 cd "$QTAPE_SOURCE" || exit 1
 tmp=$(mktemp -d)
@@ -87,7 +87,7 @@ for doc in README.md docs/deployment.md docs/reports.md docs/tutorials/*.md; do
                     export QTAPE_DATA=$tmp/data; mkdir -p "$tmp/data/kjv"
                     cat docs/*.md > "$tmp/data/kjv/kjv.txt"; continue ;;
                 'qtape train recipes/llm/'*) line="$line train.steps=6" ;;
-                qtape\ * | printf\ * | awk\ *) ;;
+                qtape\ * | printf\ * | awk\ * | cmp\ *) ;;
                 'python3 scripts/'*) command -v python3 > /dev/null || continue; line="python3 '$QTAPE_SOURCE'/${line#python3 }" ;;
                 ./setup.sh | ./test.sh) [ -x "$line" ] || say "$doc: $line is not there"; continue ;;
                 cmake\ * | /tmp/*) continue ;; # tests/install.sh does this
@@ -107,8 +107,15 @@ done
 grow CONTRIBUTING.md
 [ $n = 4 ] || say "CONTRIBUTING.md: expected 4 C examples, found $n"
 
-# ---- links
-for doc in README.md CONTRIBUTING.md docs/*.md docs/tutorials/*.md; do
+# ---- links, and C that is quoted from a file: "c FILE#L7-L9" are these lines of it, and there is a link to them
+for doc in README.md CONTRIBUTING.md docs/*.md docs/tutorials/*.md docs/papers/*.md; do
+    blocks "$doc" c
+    for b in "$tmp"/blocks/*.file; do
+        [ -e "$b" ] || continue
+        place=$(cat "$b") lines=$(sed 's/.*#L\([0-9]*\)-L\([0-9]*\)$/\1,\2p/' "$b")
+        sed -n "$lines" "${place%#*}" | cmp -s - "${b%.file}" || say "$doc: $place is not what is quoted"
+        grep -qF "/$place)" "$doc" || say "$doc: no link to $place"
+    done
     for link in $(grep -oE '\]\([^)#]+' "$doc" | sed 's/](//' | grep -v '^http'); do
         [ -e "$(dirname "$doc")/$link" ] || say "$doc: the link $link leads nowhere"
     done

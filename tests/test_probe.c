@@ -205,11 +205,47 @@ static void test_bad_input(void **state)
     assert_int_equal(probe(command), 1);
 }
 
+/* ---- tensors of the command line ------------------------------------------------------------------------------------------------------ */
+
+/* What the program prints or says of such tensors. */
+static void typed(const char *args, int code, const char *text)
+{
+    char command[512];
+    snprintf(command, sizeof command, "%s > '%s'", args, out_file);
+    assert_int_equal(probe(command), code);
+    if (code == 0) snprintf(command, sizeof command, "cp '%s' '%s'", out_file, err_file), assert_int_equal(system(command), 0);
+    assert_true(said(text));
+}
+
+static void test_typed(void **state)
+{
+    (void)state;
+    typed("quant lsq num_bits=2 'x=[1, -0.25, -3]' 'scale=[0.5]' 'grad_y=[1, 2, 4]'", 0,
+          "x                    1     -0.25        -3\n"
+          "y                  0.5         0        -1\n"
+          "grad_x               0         2         0\n"
+          "grad_scale          -6\n"
+          "codes                1         0        -2\n"
+          "scale              0.5\n");
+    typed("layer linear 'x=[1, 2]' 'weight=[[1, 2], [3, 4]]'", 0, "y                    5        11\n");
+    typed("layer linear 'x=[1, 2]' 'weight=[[1, 2], [3, 4]]'", 0, "grad_weight          1         2\n                     1         2\n");
+    typed("loss cross_entropy 'x=[[1, 1]]' 'target=[1]'", 0, "y             0.693147\n");
+    typed("quant lsq 'x=[[1, 2], [3]]'", 2, "not of the same length");
+    typed("quant lsq 'x=[[], [3]]'", 2, "not of the same length");
+    typed("quant lsq 'x=[1, two]'", 2, "expected numbers in 'x'");
+    typed("quant lsq 'x=[1, 2]' 'x=[1]'", 2, "twice");
+    typed("quant lsq 'x=[1, 2]' 'alpha=[1]'", 2, "'alpha' is neither an option nor a tensor of 'lsq'");
+    typed("quant lsq 'scale=[1]'", 2, "tensor 'x' is missing");
+    typed("quant lsq 'x=[]'", 1, "empty");
+    typed("quant lsq 'x=[1, 2'", 2, "x=[1, 2");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_bad_input),
+        cmocka_unit_test(test_typed),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
