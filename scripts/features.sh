@@ -27,9 +27,9 @@ while IFS= read -r line; do
         built="$built${built:+, }\`${d#*/}\`"
     done
     for r in $(cell 4); do
-        file=recipes/${r%:*}.yaml
+        file=recipes/${r%:*}.yaml link=../recipes/${r%:*}.yaml
         grep -q "${r#*:}" "$file" 2> /dev/null || miss "$file does not hold '${r#*:}'"
-        recipes="$recipes${recipes:+, }[${r%:*}](../$file)"
+        case $recipes in *"($link)"*) ;; *) recipes="$recipes${recipes:+, }[${r%:*}]($link)" ;; esac
     done
     for t in $(cell 5); do
         file=tests/${t%:*}.c
