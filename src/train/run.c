@@ -168,25 +168,35 @@ static bool folder_empty(const char *dir)
     return empty;
 }
 
-/* Takes the lock, or says who has it. The folder must exist. */
+static bool is_file(int fd, const char *file)
+{
+    struct stat a, b;
+    return !fstat(fd, &a) && !stat(file, &b) && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+}
+
+/* Takes the lock, or says who has it. The folder must exist. Who had it may have removed the file since it was opened here: then anew. */
 static qt_err take_lock(qt_run *r)
 {
     const char *file = file_in(r, "LOCK");
     char        pid[32] = "";
-    int         fd;
+    int         fd = -1;
     if (r->lock >= 0) return QT_OK;
-    fd = open(file, O_RDWR | O_CREAT, 0666);
-    if (fd < 0) QT_FAIL(QT_EIO, "%s: cannot write: %s", file, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB)) {
-        ssize_t n = read(fd, pid, sizeof pid - 1);
-        close(fd);
-        pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
-        QT_FAIL(QT_EIO, "%s: run directory in use by process %s", r->dir, *pid ? pid : "unknown");
-    }
+    do {
+        if (fd >= 0) close(fd);
+        fd = open(file, O_RDWR | O_CREAT, 0666);
+        if (fd < 0) QT_FAIL(QT_EIO, "%s: cannot write: %s", file, strerror(errno));
+        if (flock(fd, LOCK_EX | LOCK_NB)) {
+            ssize_t n = read(fd, pid, sizeof pid - 1);
+            close(fd);
+            pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
+            QT_FAIL(QT_EIO, "%s: run directory in use by process %s", r->dir, *pid ? pid : "unknown");
+        }
+    } while (!is_file(fd, file));
     int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
     if (ftruncate(fd, 0) || write(fd, pid, (size_t)n) != n) {
-        close(fd);
-        QT_FAIL(QT_EIO, "%s: cannot write: %s", file, strerror(errno));
+        qt_fail(QT_EIO, "%s: cannot write: %s", file, strerror(errno));
+        unlink(file), close(fd);
+        return QT_EIO;
     }
     r->lock = fd;
     return QT_OK;
@@ -239,7 +249,13 @@ static qt_err write_resolved(qt_run *r)
     return e;
 }
 
-/* Makes or takes over the directory. */
+static qt_err refuse_folder(qt_run *r)
+{
+    drop_lock(r);
+    QT_FAIL(QT_EUSAGE, "%s: run directory is not empty; go on with `qtape resume %s`, or begin anew with --force", r->dir, r->dir);
+}
+
+/* Makes or takes over the directory. Another process may have been faster and be done already: the lock alone does not tell. */
 static qt_err claim_folder(qt_run *r, bool force)
 {
     struct stat st;
@@ -247,14 +263,12 @@ static qt_err claim_folder(qt_run *r, bool force)
     if (there && !S_ISDIR(st.st_mode)) QT_FAIL(QT_EUSAGE, "%s: is not a folder", r->dir);
     if (there && !folder_empty(r->dir)) {
         if (qt_file_exists(file_in(r, "LOCK"))) QT_TRY(take_lock(r));
-        if (!force) {
-            drop_lock(r);
-            QT_FAIL(QT_EUSAGE, "%s: run directory is not empty; go on with `qtape resume %s`, or begin anew with --force", r->dir, r->dir);
-        }
+        if (!force) return refuse_folder(r);
     }
     r->created = !there;
     QT_TRY(qt_folder_make(r->dir));
     QT_TRY(take_lock(r));
+    if (!force && qt_file_exists(file_in(r, "resolved.yaml"))) return refuse_folder(r);
     if (there) empty_folder(r);
     return QT_OK;
 }
@@ -270,10 +284,11 @@ static qt_err write_folder(qt_run *r)
 /* After an error in the making: what was begun is taken away again. */
 static void undo_folder(qt_run *r)
 {
-    if (r->lock < 0) return;
-    empty_folder(r);
-    drop_lock(r);
-    if (r->created) rmdir(r->dir);
+    if (r->lock >= 0) {
+        empty_folder(r);
+        drop_lock(r);
+    }
+    if (r->created) rmdir(r->dir); /* only if nobody has put anything there */
 }
 
 qt_err qt_run_new(qt_recipe *rc, const char *dir, const char *arm, bool force, qt_progress p, qt_run **out)

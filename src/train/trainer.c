@@ -110,7 +110,7 @@ static qt_err run(qt_run *r, const void *cfg)
     e = loop(r);
     qt_progress_end(r);
     qt_loader_free(r->loader), r->loader = NULL;
-    qt_metrics_sync(r);
+    if (e != QT_EIO) qt_metrics_sync(r); /* a full disk has been told of */
     return e;
 }
 
