@@ -348,6 +348,35 @@ static void not_on_the_grid(const char *quant, const char *options, const char *
     qt_arena_free(&a);
 }
 
+/* A scale that half precision does not have, for it is too large or too small. */
+static void out_of_range(R factor, const char *half)
+{
+    qt_arena a = {0};
+    qt_run  *r;
+    char     want[64];
+    put_recipe("r.yaml", LLAMA(64, 64), "[{match: \"blk.*\", weights: {use: uniform, num_bits: 4, granularity: group, group_size: 32}}]", "");
+    assert_ok(run_recipe(&a, "r.yaml", "run", &r));
+    qt_tensor *w = qt_param_find(r->store, "blk.0.attn_q.weight");
+    for (int64_t i = 0; i < w->n; i++) w->data[i] *= factor;
+    unlink("no.gguf");
+    assert_int_equal(export_run(r, "{use: gguf, type: Q4_0}", "no.gguf"), QT_EDATA);
+    snprintf(want, sizeof want, ", and half precision has %s; train with scales on its grid", half);
+    if (strncmp(qt_error_text(), "blk.0.attn_q.weight: cannot be Q4_0: the scale of block 0 is ", 61) || !strstr(qt_error_text(), want))
+        fail_msg("said '%s'", qt_error_text());
+    qt_error_clear();
+    assert_true(access("no.gguf", F_OK) && access("no.gguf.part", F_OK));
+    qt_run_free(r);
+    qt_arena_free(&a);
+}
+
+static void test_refused_out_of_range(void **state)
+{
+    (void)state;
+    put_text();
+    out_of_range((R)1e9, "inf");
+    out_of_range((R)1e-12, "0");
+}
+
 static void test_refused_off_the_grid(void **state)
 {
     (void)state;
@@ -365,6 +394,7 @@ int main(void)
         cmocka_unit_test_setup(test_bytes_are_tokens, clear), cmocka_unit_test_setup(test_merges, clear), cmocka_unit_test_setup(test_adapter, clear),
         cmocka_unit_test_setup(test_import, clear), cmocka_unit_test_setup(test_import_refused, clear),
         cmocka_unit_test_setup(test_refused_before_training, clear), cmocka_unit_test_setup(test_refused_off_the_grid, clear),
+        cmocka_unit_test_setup(test_refused_out_of_range, clear),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }
