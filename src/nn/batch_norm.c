@@ -97,8 +97,9 @@ static qt_err affine(qt_tape *t, const qt_module *m, R **mul, R **add)
 {
     const config    *c = m->cfg;
     const qt_tensor *w = row(t, m, WEIGHT), *b = row(t, m, BIAS), *mean = row(t, m, MEAN), *var = row(t, m, VAR);
-    R               *gain = qt_tape_alloc(t, 2 * (size_t)mean->n * sizeof(R)), *offset = gain + mean->n;
+    R               *gain = qt_tape_alloc(t, 2 * (size_t)mean->n * sizeof(R)), *offset;
     if (!gain) return QT_EMEM;
+    offset = gain + mean->n;
     for (int64_t k = 0; k < mean->n; k++) {
         gain[k] = (R)((w ? (double)w->data[k] : 1) / sqrt((double)var->data[k] + c->eps));
         offset[k] = (R)((b ? (double)b->data[k] : 0) - (double)mean->data[k] * (double)gain[k]);

@@ -58,8 +58,9 @@ static qt_err affine(qt_tape *t, const qt_module *m, R **mul, R **add)
 {
     const config    *c = m->cfg;
     const qt_tensor *w = m->p[WEIGHT], *b = m->p[BIAS], *mean = m->p[MEAN], *sigma = m->p[SIGMA];
-    R               *gain = qt_tape_alloc(t, 2 * (size_t)mean->n * sizeof(R)), *offset = gain + mean->n;
+    R               *gain = qt_tape_alloc(t, 2 * (size_t)mean->n * sizeof(R)), *offset;
     if (!gain) return QT_EMEM;
+    offset = gain + mean->n;
     for (int64_t k = 0; k < mean->n; k++) {
         gain[k] = (R)((w ? (double)w->data[k] : 1) / ((double)sigma->data[k] + c->eps));
         offset[k] = (R)((b ? (double)b->data[k] : 0) - (double)mean->data[k] * (double)gain[k]);

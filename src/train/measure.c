@@ -49,8 +49,9 @@ qt_err qt_measure_layers(qt_run *r, const char *what, int n, const char *const *
 static qt_err measure_term(qt_run *r, const qt_term *term, qt_arena *a)
 {
     const char **name = qt_arena_alloc(a, (size_t)(term->n + 1) * sizeof *name);
-    double      *v = qt_arena_zalloc(a, (size_t)(term->n + 1) * sizeof *v), *total = v + term->n;
+    double      *v = qt_arena_zalloc(a, (size_t)(term->n + 1) * sizeof *v), *total;
     if (!name || !v) return QT_EMEM;
+    total = v + term->n;
     qt_tape_reset(r->tape);
     qt_tape_mode(r->tape, false, false);
     for (int k = 0; k < term->n; k++) {

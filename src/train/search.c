@@ -209,8 +209,9 @@ static qt_err compare(search *s, qt_split split, qt_split test, found *f)
 {
     const int n = (int)s->c->random;
     int      *genes = qt_arena_alloc(&s->arena, (size_t)n * (size_t)s->g.genes * sizeof *genes);
-    double   *v = qt_arena_alloc(&s->arena, 2 * (size_t)n * sizeof *v), *predicted = v + n;
+    double   *v = qt_arena_alloc(&s->arena, 2 * (size_t)n * sizeof *v), *predicted;
     if (!genes || !v) return QT_EMEM;
+    predicted = v + n;
     QT_TRY(draw(s, "random", n, genes));
     QT_TRY(measure_all(s, n, genes, split, v));
     QT_TRY(ask(s, n, genes, predicted));

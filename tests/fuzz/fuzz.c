@@ -124,10 +124,10 @@ static double now(void)
 
 int main(int argc, char **argv)
 {
-    uint8_t *p = malloc(ROOM);
-    long     count = argc > 2 ? atol(argv[2]) : 0, slow = 0;
-    qt_rng   r = qt_rng_named(1, "fuzz");
     if (argc < 3) return fprintf(stderr, "usage: %s SEEDS COUNT\n", argv[0]), 2;
+    uint8_t *p = malloc(ROOM);
+    long     count = atol(argv[2]), slow = 0;
+    qt_rng   r = qt_rng_named(1, "fuzz");
     load(argv[1]);
     for (long i = 0; i < count; i++) {
         int    k = (int)(i % seeds);
