@@ -250,6 +250,22 @@ golden("conv2d", "qt_conv2d(t, in[0], in[1], NULL, 1, 0, 2, 1)", [image, k2], co
 golden("max_pool2d", "qt_max_pool2d(t, in[0], 3, 2, 1)", [image[:, :2].copy()], pool2d(image[:, :2], 3, 2, 1, max))
 golden("avg_pool2d", "qt_avg_pool2d(t, in[0], 2, 2, 0)", [image[:, :2].copy()], pool2d(image[:, :2], 2, 2, 0, np.mean))
 golden("global_avg_pool", "qt_global_avg_pool(t, in[0])", [image], image.mean((2, 3)))
+golden("wrap", "qt_wrap(t, in[0], 2)", [image[:, :2].copy()], np.pad(image[:, :2], ((0, 0), (0, 0), (2, 2), (2, 2)), mode="wrap"))
+pairs = image.reshape(1, 2, 2, 5, 6)
+golden("max_min", "qt_max_min(t, in[0])", [image], np.stack([pairs.max(2), pairs.min(2)], 2).reshape(image.shape))
+golden("sin", "qt_sin(t, in[0])", [kernel], np.sin(kernel))
+mean, var, four = draw("mean4", 4), draw("var4", 4, kind="p"), [draw(n, 4) for n in ("w4", "b4")]
+for stats, (m4, v4) in (("true", (image.mean((0, 2, 3)), image.var((0, 2, 3)))), ("false", (mean, var))):
+    a4 = four[0] / np.sqrt(v4 + 1e-5)
+    golden("norm_affine", f"qt_norm_affine(t, in[0], in[1], in[2], in[3], in[4], {stats}, 0.1, 1e-5)", [image, *four, mean, var],
+           np.stack([a4, four[1] - m4 * a4]))
+golden("channel_affine", "qt_channel_affine(t, in[0], in[1], in[2])", [image, *four], image * four[0][:, None, None] + four[1][:, None, None])
+golden("channel_affine", "qt_channel_affine(t, in[0], in[1], in[2])", [x, w, b], x * w + b)
+golden("add_channels", "qt_add_channels(t, in[0], in[1])", [image, four[1]], image + four[1][:, None, None])
+golden("prelu", "qt_prelu(t, in[0], in[1])", [image, four[0]], np.where(image > 0, image, image * four[0][:, None, None]))
+oh, ov = draw("oh", 5), draw("ov", 6)
+golden("output_scale", "qt_output_scale(t, in[0], in[1], in[2], in[3])", [image, four[0], oh, ov], image * four[0][:, None, None] * oh[:, None] * ov)
+golden("output_scale", "qt_output_scale(t, in[0], in[1], NULL, NULL)", [x, w], x * w)
 
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "ops.h"), "w") as f:
     f.write("/* Made by ops.py beside this file: operations with their expected results. */\n")
