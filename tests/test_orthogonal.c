@@ -82,7 +82,7 @@ static void distance(const double *A, int64_t rows, int64_t cols, double *froben
 {
     bool    wide = rows <= cols;
     int64_t n = wide ? rows : cols, m = wide ? cols : rows;
-    double *G = malloc((size_t)(2 * n * n) * sizeof *G), least;
+    double *G = malloc((size_t)(2 * n * n) * sizeof *G), *work = malloc(qt_svd_work(n, n) * sizeof *work), least;
     *frobenius = 0;
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < n; j++) {
@@ -90,8 +90,8 @@ static void distance(const double *A, int64_t rows, int64_t cols, double *froben
             for (int64_t k = 0; k < m; k++) dot += wide ? A[i * cols + k] * A[j * cols + k] : A[k * cols + i] * A[k * cols + j];
             G[2 * (i * n + j)] = dot, G[2 * (i * n + j) + 1] = 0, *frobenius += dot * dot;
         }
-    qt_svd_range(n, n, G, &least, spectral);
-    free(G);
+    qt_svd_range(n, n, G, work, &least, spectral);
+    free(G), free(work);
 }
 
 static bool by_rows(const conv *c) { return c->M <= c->C * c->S * c->S; }
@@ -264,11 +264,12 @@ static void test_svd(void **state)
 {
     (void)state;
     /* 2 vectors of 3: (1, i, 0) and (0, 2, 2i): Gram [[2, 2i (+-)], [., 8]], eigenvalues 5 +- sqrt(13) */
-    double v[] = {1, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 2}, least, most;
-    qt_svd_range(2, 3, v, &least, &most);
+    double v[] = {1, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 2}, least, most, work[64];
+    assert_true(qt_svd_work(2, 3) <= 64);
+    qt_svd_range(2, 3, v, work, &least, &most);
     assert_true(fabs(least - sqrt(5 - sqrt(13))) < 1e-12 && fabs(most - sqrt(5 + sqrt(13))) < 1e-12);
     double small[] = {1, 0, 1, 0, 1, 0, 1 + 1e-9, 0}; /* nearly parallel: the small one survives */
-    qt_svd_range(2, 2, small, &least, &most);
+    qt_svd_range(2, 2, small, work, &least, &most);
     assert_true(fabs(least / 5e-10 - 1) < 1e-6);
 }
 
@@ -324,12 +325,12 @@ static void test_singular_values(void **state)
         int64_t     rows = c->M * c->N * c->N, cols = c->C * c->S * c->S * c->N * c->N, n = rows < cols ? rows : cols, m = rows + cols - n;
         const qt_tensor *w = qt_param_find(run->store, i ? "b.weight" : "a.weight");
         memcpy(b.model->m[0].p[0]->data, w->data, (size_t)w->n * sizeof(R));
-        double *A = dense(&b, c), *v = calloc((size_t)(2 * rows * cols), sizeof *v), least, most;
+        double *A = dense(&b, c), *v = calloc((size_t)(2 * rows * cols), sizeof *v), *work = malloc(qt_svd_work(n, m) * sizeof *work), least, most;
         for (int64_t k = 0; k < rows * cols; k++) v[2 * (rows <= cols ? k : k % cols * rows + k / cols)] = A[k];
-        qt_svd_range(n, m, v, &least, &most);
+        qt_svd_range(n, m, v, work, &least, &most);
         assert_true(fabs(number("s", "sigma", i ? "b_min" : "a_min") - least) < 1e-5);
         assert_true(fabs(number("s", "sigma", i ? "b_max" : "a_max") - most) < 1e-5);
-        free(A), free(v), drop(&b);
+        free(A), free(v), free(work), drop(&b);
     }
     assert_true(number("s", "sigma", "fc_max") > number("s", "sigma", "fc_min"));
     qt_run_free(run);

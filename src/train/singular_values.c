@@ -90,17 +90,18 @@ static bool first_of_two(const blocks *b, int64_t f)
 
 static qt_err layer_range(const blocks *b, qt_arena *a, double *least, double *most)
 {
-    int64_t n = b->H * b->W, size = 2 * b->n * b->m, room = qt_min_i64(n, TOGETHER);
-    double *v = qt_arena_alloc(a, (size_t)(room * size) * sizeof *v), lo[TOGETHER], hi[TOGETHER];
+    int64_t n = b->H * b->W, size = 2 * b->n * b->m, room = qt_min_i64(n, TOGETHER), extra = (int64_t)qt_svd_work(b->n, b->m);
+    double *v = qt_arena_alloc(a, (size_t)(room * (size + extra)) * sizeof *v), *work, lo[TOGETHER], hi[TOGETHER];
     *least = INFINITY, *most = 0;
     if (!v) return QT_EMEM;
+    work = v + room * size;
     for (int64_t from = 0; from < n; from += TOGETHER) {
         int64_t count = qt_min_i64(TOGETHER, n - from);
         QT_FOR_EACH (k, count, count * b->n * size > QT_GRAIN) {
             lo[k] = INFINITY, hi[k] = 0;
             if (!first_of_two(b, from + k)) continue;
             fill(b, from + k, v + k * size);
-            qt_svd_range(b->n, b->m, v + k * size, &lo[k], &hi[k]);
+            qt_svd_range(b->n, b->m, v + k * size, work + k * extra, &lo[k], &hi[k]);
         }
         for (int64_t k = 0; k < count; k++) *least = fmin(*least, lo[k]), *most = fmax(*most, hi[k]);
     }
