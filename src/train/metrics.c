@@ -212,13 +212,20 @@ qt_err qt_metrics_last(qt_arena *a, const char *dir, const char *event, const ch
     return QT_OK;
 }
 
+/* The number behind a key within a line of n bytes. */
+static bool number_in(const char *text, size_t n, const char *key, double *v)
+{
+    const char *at = memmem(text, n, key, strlen(key));
+    return at && (*v = strtod(at + strlen(key), NULL), true);
+}
+
 /* Lines of `step` events are ours and regular: the numbers are read off without a tree for each. */
 static bool step_event(const char *text, double *epoch, double *loss)
 {
-    const char *e = strstr(text, "\"epoch\": "), *l = strstr(text, "\"loss\": ");
-    if (strncmp(text, "{\"event\": \"step\",", 17) || !e || !l) return false;
-    *epoch = strtod(e + 9, NULL), *loss = strtod(l + 8, NULL);
-    return true;
+    static const char head[] = "{\"event\": \"step\",";
+    const char       *stop = strchr(text, '\n');
+    const size_t      n = stop ? (size_t)(stop - text) : strlen(text);
+    return n >= sizeof head && !memcmp(text, head, sizeof head - 1) && number_in(text, n, "\"epoch\": ", epoch) && number_in(text, n, "\"loss\": ", loss);
 }
 
 qt_err qt_metrics_train_loss(qt_arena *a, const char *dir, double *mean)
