@@ -35,7 +35,7 @@ static inline void fda(R *restrict d, const R *restrict x, int64_t n, int terms)
     }
 }
 
-QT_CLONES void qt_surrogate_slopes(qt_surrogate kind, int terms, R k, R *restrict d, const R *restrict x, int64_t n)
+QT_CLONES static void slopes(qt_surrogate kind, int terms, R k, R *restrict d, const R *restrict x, int64_t n)
 {
     switch (kind) {
     case QT_STE:
@@ -56,6 +56,9 @@ QT_CLONES void qt_surrogate_slopes(qt_surrogate kind, int terms, R k, R *restric
         break;
     }
 }
+
+/* Clones are exported whatever is hidden, so they are static. */
+void qt_surrogate_slopes(qt_surrogate kind, int terms, R k, R *d, const R *x, int64_t n) { slopes(kind, terms, k, d, x, n); }
 
 /* ---- scales ---------------------------------------------------------------------------------------------------------------------------- */
 
