@@ -25,7 +25,7 @@ for recipe in $(find recipes -name '*.yaml' ! -path 'recipes/models/*' | sort); 
         recipes/smoke/*) run "$recipe" "$QTAPE_BIN" reproduce "$recipe" --run "$tmp/smoke/$(basename "$recipe" .yaml)" ;;
         *)
             init=$(grep -q '^init:' "$recipe" && echo '~init')
-            epochs=$("$QTAPE_BIN" show "$recipe" | grep -q 'epochs:' && echo '~train.epochs')
+            epochs=$("$QTAPE_BIN" show "$recipe" | grep -q '^train:.*epochs:' && echo '~train.epochs')
             run "$recipe" "$QTAPE_BIN" train "$recipe" $epochs train.steps=2 $init --run "$tmp/steps/$recipe" --quiet
             ;;
     esac
