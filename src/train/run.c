@@ -389,11 +389,17 @@ static void prune_kept(qt_run *r)
     free(kept);
 }
 
-/* last.h5 under the name previous.h5 too, so that damage to the next last.h5 costs steps and not the run. File systems without links have none. */
-static void keep_previous(qt_run *r)
+/* last.h5 under the name previous.h5 too, so that damage to the next last.h5 costs steps and not the run. File systems without links have none.
+ * What a killed process has left, or a rename between two names of one file, does not stand in the way of the next time. */
+static void keep_previous(const qt_run *r)
 {
-    const char *part = file_in(r, "ckpt/previous.h5.part");
-    if (!link(file_in(r, "ckpt/last.h5"), part) && rename(part, file_in(r, "ckpt/previous.h5"))) unlink(part);
+    char last[4096], part[4096], previous[4096];
+    snprintf(last, sizeof last, "%s/ckpt/last.h5", r->dir);
+    snprintf(part, sizeof part, "%s/ckpt/previous.h5.part", r->dir);
+    snprintf(previous, sizeof previous, "%s/ckpt/previous.h5", r->dir);
+    unlink(part);
+    if (!link(last, part)) rename(part, previous);
+    unlink(part);
 }
 
 qt_err qt_run_save(qt_run *r)

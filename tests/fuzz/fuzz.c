@@ -2,8 +2,8 @@
  *
  *     mutate_NAME SEEDS COUNT        COUNT inputs, made from the files of the folder SEEDS by changes drawn from a fixed stream
  *
- * Whatever comes in, the reader gives a result, or an error with a message: it does not crash, read beyond the end (the sanitizers see that),
- * leak, take longer than a second or more memory than 4 times the input and 64 MB. */
+ * Whatever comes in, the reader gives a result, or an error with a message. Reads beyond an end and leaks are the sanitizers' to see; more than a
+ * second of CPU is counted here; memory is limited by scripts/fuzz.sh, under libFuzzer. */
 #include "fuzz.h"
 #include "base/rng.h"
 #include "dataset.h"
