@@ -211,7 +211,7 @@ static int64_t ones(const uint8_t *bits, int64_t n)
 void qt_l1_back_sums(const int8_t *g, const int8_t *t, const uint8_t *sign, int64_t runs, int64_t step, int64_t length, qt_l1_sums *s)
 {
     const qt_l1_codes x = {g, true, runs, step, length};
-    *s = (qt_l1_sums){runs * length, 0, 0, ones(sign, qt_l1_sign_bytes(&x))};
+    *s = (qt_l1_sums){runs * length, 0, 0, sign ? ones(sign, qt_l1_sign_bytes(&x)) : 0};
     FOR_BLOCKS(&x, at, size)
     {
         int32_t sum, dot;

@@ -74,7 +74,7 @@ void    qt_l1_take_signs(const qt_l1_codes *x, const qt_l1_stats *s, uint8_t *si
 typedef struct qt_l1_sums {
     int64_t n, g, gt, above; /* sum qg, sum qg qt, number of 1 bits */
 } qt_l1_sums;
-/* runs, step, length: how g and t lie. */
+/* runs, step, length: how g and t lie. sign NULL: above is 0. */
 void qt_l1_back_sums(const int8_t *g, const int8_t *t, const uint8_t *sign, int64_t runs, int64_t step, int64_t length, qt_l1_sums *s);
 /* dx += gain (qg - m1 - m2 (sg - m3)), gain = gamma s_g / (s sigma) */
 void qt_l1_backward(const int8_t *g, const uint8_t *sign, int64_t runs, int64_t step, int64_t length, const qt_l1_sums *s, double gain,

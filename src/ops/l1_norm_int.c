@@ -25,7 +25,6 @@ typedef int64_t as_bits __attribute__((may_alias));
 typedef int32_t as_bits __attribute__((may_alias));
 #define MAGNITUDE INT32_MAX
 #endif
-enum { BLOCK = 1 << 16 }; /* so many products of two bytes add up within 31 bits */
 
 typedef struct arg {
     qt_l1_codes_cfg how;
@@ -93,13 +92,6 @@ QT_CLONES static void channel_line(R *restrict y, const int8_t *restrict q, int6
 QT_CLONES static void round_up(int8_t *restrict g, const R *restrict x, const uint16_t *restrict u, int64_t n, R s)
 {
     for (int64_t i = 0; i < n; i++) g[i] = (int8_t)QT_M(floor)(x[i] / s + (R)u[i] * (R)0x1p-16);
-}
-
-QT_CLONES static void block_sums(const int8_t *g, const int8_t *q, int64_t n, int32_t *sum, int32_t *dot)
-{
-    int32_t s = 0, d = 0;
-    for (int64_t i = 0; i < n; i++) s += g[i], d += (int16_t)(g[i] * q[i]);
-    *sum = s, *dot = d;
 }
 
 QT_CLONES static int64_t count_above(const int8_t *q, int64_t n, int level)
@@ -189,18 +181,14 @@ static void backward_channel(const qt_node *nd, int64_t c)
     int8_t          *g = v->g + c * n;
     const R         *dy = nd->out->grad + c * v->length, s = scale_of(channel_max(dy, v->runs, v->step, v->length), a->how.grad_bits);
     const qt_rng     u = qt_rng_at(nd->tape->seed, a->how.stream + ((uint64_t)nd->tape->step << 20) + (uint64_t)c);
-    int64_t          sum = 0, dot = 0;
+    qt_l1_sums       sums;
     if (isfinite(s)) gradient_codes(v, dy, s, &u, g);
     else memset(g, 0, (size_t)n);
-    for (int64_t at = 0; at < n; at += BLOCK) {
-        int32_t part, product;
-        block_sums(g + at, q + at, qt_min_i64(BLOCK, n - at), &part, &product);
-        sum += part, dot += product;
-    }
-    const double d = (double)dot - of->mean * (double)sum, m1 = (double)sum / (double)n, m3 = 2 * of->above - 1;
+    qt_l1_back_sums(g, q, NULL, 1, n, n, &sums);
+    const double d = (double)sums.gt - of->mean * (double)sums.g, m1 = (double)sums.g / (double)n, m3 = 2 * of->above - 1;
     const double m2 = of->sigma > 0 ? d / (of->sigma * (double)n) : 0, k = of->sigma > 0 ? 1 - a->eps * of->scale : 0;
     if (w && w->grad) w->grad[c] += (R)((double)s * k * m2 * (double)n);
-    if (b && b->grad) b->grad[c] += s * (R)sum;
+    if (b && b->grad) b->grad[c] += s * (R)sums.g;
     if (x->grad)
         channel_back(x->grad + c * v->length, g, q, v->runs, v->step, v->length, (int)floor(of->mean),
                      (R)((w ? (double)w->data[c] : 1) * (double)s * of->scale), (R)(m1 - m2 * (1 + m3)), (R)(m1 + m2 * (1 - m3)));
