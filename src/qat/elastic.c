@@ -304,11 +304,7 @@ static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
     return QT_EMIT(t, &op, &a, sizeof a, x, q->p[SCALE], offsets_of(q, &e));
 }
 
-static void after_step(qt_site *q, int64_t step)
-{
-    (void)step;
-    for (int64_t k = 0; k < q->p[SCALE]->n; k++) q->p[SCALE]->data[k] = qt_step_guard(q->p[SCALE]->data[k]);
-}
+static void after_step(qt_site *q, int64_t step) { (void)step, qt_steps_guard(q->p[SCALE]); }
 
 static double bits(const qt_site *q) { return entry_now(q).p.bits; }
 

@@ -206,8 +206,7 @@ static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 static void after_step(qt_site *q, int64_t step)
 {
     (void)step;
-    for (int64_t k = 0; k < q->p[SCALE]->n && !((const cfg *)q->cfg)->log_scale; k++)
-        q->p[SCALE]->data[k] = qt_step_guard(q->p[SCALE]->data[k]);
+    if (!((const cfg *)q->cfg)->log_scale) qt_steps_guard(q->p[SCALE]);
 }
 
 static int    precisions(const qt_site *q, qt_precision *list) { return qt_site_bits_list(&((const cfg *)q->cfg)->num_bits, list); }

@@ -237,11 +237,7 @@ static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
     return QT_EMIT(t, &op, &a, sizeof a, x, qt_param_row(t, q->p[SCALE], row_of(q)), q->p[OFFSET] ? qt_param_row(t, q->p[OFFSET], row_of(q)) : NULL);
 }
 
-static void after_step(qt_site *q, int64_t step)
-{
-    (void)step;
-    for (int64_t k = 0; k < q->p[SCALE]->n; k++) q->p[SCALE]->data[k] = qt_step_guard(q->p[SCALE]->data[k]);
-}
+static void after_step(qt_site *q, int64_t step) { (void)step, qt_steps_guard(q->p[SCALE]); }
 
 static int    precisions(const qt_site *q, qt_precision *list) { return qt_site_bits_list(&((const cfg *)q->cfg)->num_bits, list); }
 static double bits(const qt_site *q) { return (double)((const cfg *)q->cfg)->num_bits.v[row_of(q)]; }

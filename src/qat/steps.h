@@ -68,4 +68,10 @@ static inline void qt_step_add(qt_tensor *s, const qt_cut *c, const double *part
     first = qt_grad_first(s);
     for (int64_t k = 0; k < c->count; k++) s->grad[k] = (first ? 0 : s->grad[k]) + (R)(g * qt_cut_sum(c, partial, k));
 }
+
+/* After a step of the optimizer: steps that it has pushed to zero or below. */
+static inline void qt_steps_guard(qt_tensor *s)
+{
+    for (int64_t k = 0; k < s->n; k++) s->data[k] = qt_step_guard(s->data[k]);
+}
 #endif
