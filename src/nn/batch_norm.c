@@ -118,6 +118,7 @@ const qt_layer qt_layer_batch_norm = {
     .d = {"batch_norm", "channels brought to mean 0 and variance 1 over the batch", "Ioffe and Szegedy, ICML 2015, algorithm 1", fields,
           sizeof(config)},
     .token_rank = 3,
+    .scales = true,
     .build = build,
     .forward = forward,
     .affine = affine,

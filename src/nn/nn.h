@@ -55,6 +55,7 @@ typedef struct qt_layer {
     bool    joins;      /* takes a second input, named by `from` */
     int     inputs;     /* takes so many inputs if `from` is a list of names; 0: as `joins` says */
     bool    quantizes;  /* has weights and an input that quant rules apply to */
+    bool    scales;     /* gives its scale and shift to quant rules (role affine) */
     bool    reads_ids;  /* its input are ids, which no quantizer touches */
     int     token_rank; /* of its input: 1, or 3 for images */
     int     max_rank;   /* of its input in a model, 0: any. A linear layer works on any rank, but one after an image wants a flatten */

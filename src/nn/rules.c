@@ -34,7 +34,7 @@ static bool is_none(const qt_yaml *spec)
 static bool applies(const qt_module *m, int role)
 {
     if (!m->layer || role == OUTPUTS) return true;
-    return role == AFFINE ? m->layer == &qt_layer_batch_norm : m->layer->quantizes;
+    return role == AFFINE ? m->layer->scales : m->layer->quantizes;
 }
 
 /* The index of the first (step 1) or last (step -1) layer with weights, -1 if there is none. */
