@@ -53,14 +53,12 @@ int qt_model_switch(qt_model *m, qt_precision p)
     return n;
 }
 
-static bool same(qt_precision a, qt_precision b) { return a.bits == b.bits && a.asymmetric == b.asymmetric && a.channel == b.channel; }
-
 /* Into a list by falling bits, unless it is there. */
 static int insert(qt_precision p, qt_precision *list, int n)
 {
     int at = 0;
     for (int i = 0; i < n; i++)
-        if (same(list[i], p)) return n;
+        if (qt_precision_same(list[i], p)) return n;
     if (n == QT_MAX_PRECISIONS) return n;
     while (at < n && list[at].bits >= p.bits) at++;
     for (int i = n; i > at; i--) list[i] = list[i - 1];

@@ -178,7 +178,7 @@ static entry entry_now(const qt_site *q)
     qt_precision list[QT_MAX_PRECISIONS];
     int          n = q->now.bits ? entries(q, list) : 0;
     for (int i = 0; i < n; i++)
-        if (list[i].bits == q->now.bits && list[i].asymmetric == q->now.asymmetric && list[i].channel == q->now.channel) return entry_at(q, i);
+        if (qt_precision_same(list[i], q->now)) return entry_at(q, i);
     return entry_at(q, 0);
 }
 

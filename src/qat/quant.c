@@ -160,7 +160,7 @@ bool qt_site_switch(qt_site *q, qt_precision p)
     qt_precision list[QT_MAX_PRECISIONS];
     int          n = qt_site_precisions(q, list);
     for (int i = 0; i < n; i++)
-        if (list[i].bits == p.bits && list[i].asymmetric == p.asymmetric && list[i].channel == p.channel) return q->now = p, true;
+        if (qt_precision_same(list[i], p)) return q->now = p, true;
     return false;
 }
 

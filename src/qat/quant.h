@@ -43,6 +43,7 @@ typedef struct qt_precision {
     bool channel;    /* one scale a channel, where it has both forms */
 } qt_precision;
 enum { QT_MAX_PRECISIONS = 32 };
+static inline bool qt_precision_same(qt_precision a, qt_precision b) { return a.bits == b.bits && a.asymmetric == b.asymmetric && a.channel == b.channel; }
 
 /* What a cast to fixed point does, for whoever does it in integers: x 2^point is rounded and brought into `bits` bits. */
 typedef enum qt_rounding { QT_ROUND_DOWN, QT_ROUND_UP, QT_ROUND_EVEN, QT_ROUND_ZERO } qt_rounding; /* down; nearest, ties up, to even, to zero */
