@@ -1,7 +1,7 @@
-/* Speed of the L1 norms, and of the one computed in integers, against the common (L2) ones, forward and backward, as ratios of medians measured in turns: one run of either, then
- * the other. The gradient of x is written, not added to, as in a network. Beside the ratios stands the traffic that no norm can avoid (x read,
- * y written; x and dy read, dx written: 20 bytes a number of float) over the time, and the speed of a plain copy of x, its bytes counted
- * twice. Usage: bench_norm [threads] */
+/* Speed of the L1 norms, and of those computed in integers, against the common (L2) ones, forward and backward, as ratios of medians measured in
+ * turns: one run of either, then the other. The gradient of x is written, not added to, as in a network. Beside the ratios stands the traffic
+ * that no norm can avoid (x read, y written; x and dy read, dx written: 20 bytes a number of float) over the time, and the speed of a plain copy
+ * of x, its bytes counted twice. Usage: bench_norm [threads] */
 #include "base/par.h"
 #include "base/rng.h"
 #include "ops/ops.h"
@@ -45,6 +45,11 @@ static qt_tensor *l1_batch_int(qt_tape *t, qt_tensor *x, qt_tensor *p[4])
 }
 static qt_tensor *layer(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return qt_layer_norm(t, x, p[0], p[1], 1e-5); }
 static qt_tensor *l1_layer(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return qt_l1_layer_norm(t, x, p[0], p[1], 1e-5); }
+static qt_tensor *l1_layer_int(qt_tape *t, qt_tensor *x, qt_tensor *p[4])
+{
+    static const qt_l1_codes_cfg how = {8, 8, 1};
+    return qt_l1_layer_norm_codes(t, x, p[0], p[1], &how, 1e-5);
+}
 
 /* One node of a norm over x of this shape, with C channels or features. */
 typedef struct made {
@@ -116,5 +121,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof image / sizeof *image; i++) compare("in integers", batch, l1_batch_int, 4, image[i], image[i][1]);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) compare("batch norm", batch, l1_batch, 2, rows[i], rows[i][1]);
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) compare("layer norm", layer, l1_layer, 2, tokens[i], tokens[i][1]);
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) compare("in integers", layer, l1_layer_int, 2, tokens[i], tokens[i][1]);
     return 0;
 }

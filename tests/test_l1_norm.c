@@ -564,97 +564,6 @@ static void backward_of_exact_codes(void **state)
     for (int i = 0; i < 9; i++) near("dx", dx + i, (double[]){0.25 * (g[i] - m1 - m2 * ((t[i] > 0 ? 1 : -1) - m3))}, 1, 8 * eps);
 }
 
-/* ---- training in integers ---------------------------------------------------------------------------------------------------- */
-
-enum { B = 64, C = 3, S = 77, N = B * C * S }; /* large enough for threads */
-static const int64_t int_dim[] = {B, C, 7, 11};
-
-typedef struct grads {
-    R y[N], dx[N], dw[C], db[C], mean[C], sigma[C];
-} grads;
-
-/* The norm of x and its gradients for dy in integers of so many bits, or (bits 0) in numbers. */
-static void run_norm(int bits, uint64_t stream, const R *x0, const R *dy, grads *g)
-{
-    const int64_t   channels = C;
-    qt_tape        *t = qt_tape_new();
-    qt_tensor      *x = qt_variable(t, 4, int_dim), *p[4], *y;
-    qt_l1_codes_cfg how = {bits, bits, stream};
-    qt_tape_mode(t, true, true);
-    for (int k = 0; k < 4; k++) {
-        p[k] = qt_variable(t, 1, &channels);
-        for (int64_t c = 0; c < C; c++) p[k]->data[c] = k == 0 ? (R)(0.5 + (double)c) : k == 1 ? (R)-0.25 : k == 3;
-    }
-    memcpy(x->data, x0, (size_t)x->n * sizeof(R));
-    y = bits ? qt_l1_batch_norm_codes(t, x, p[0], p[1], p[2], p[3], &how, 0.1, 1e-5) : qt_l1_batch_norm(t, x, p[0], p[1], p[2], p[3], true, 0.1, 1e-5);
-    assert_int_equal(qt_tape_error(t), QT_OK);
-    assert_int_equal(qt_backward_from(t, y, dy), QT_OK);
-    memcpy(g->y, y->data, sizeof g->y), memcpy(g->dx, x->grad, sizeof g->dx);
-    memcpy(g->dw, p[0]->grad, sizeof g->dw), memcpy(g->db, p[1]->grad, sizeof g->db);
-    memcpy(g->mean, p[2]->data, sizeof g->mean), memcpy(g->sigma, p[3]->data, sizeof g->sigma);
-    qt_tape_free(t);
-}
-
-static double apart(const R *a, const R *b, int64_t n)
-{
-    double d = 0, s = 0;
-    for (int64_t i = 0; i < n; i++) d += pow((double)a[i] - (double)b[i], 2), s += pow((double)b[i], 2);
-    return sqrt(d / s);
-}
-
-/* At 8 bits it is the norm of numbers within what codes cost, s/sqrt(12) of an x of about 3 sigma; at 4 bits, s is 18 times that. Draws of the
- * gradient's rounding average out. */
-static void training_in_integers_is_the_norm(void **state)
-{
-    enum { DRAWS = 64 };
-    static R     x[N], dy[N], mean[N];
-    static grads exact, g, once;
-    (void)state;
-    fill(x, N, 1), fill(dy, N, 2);
-    run_norm(0, 1, x, dy, &exact), run_norm(8, 1, x, dy, &once);
-    assert_true(apart(once.y, exact.y, N) < 0.01);
-    assert_true(apart(once.dx, exact.dx, N) < 0.025);
-    const double step = (double)qt_reduce_max_abs(dy, N) / 127, five = 5 * step / 2 * sqrt(B * S); /* deviations of a sum of roundings */
-    for (int c = 0; c < C; c++) assert_true(fabs((double)once.db[c] - (double)exact.db[c]) < five);
-    for (int c = 0; c < C; c++) assert_true(fabs((double)once.dw[c] - (double)exact.dw[c]) < 2 * five);
-    assert_true(apart(once.mean, exact.mean, C) < 0.05 && apart(once.sigma, exact.sigma, C) < 0.001);
-    for (int k = 0; k < DRAWS; k++) {
-        run_norm(8, (uint64_t)k + 2, x, dy, &g);
-        for (int i = 0; i < N; i++) mean[i] += g.dx[i] / DRAWS;
-        if (!k) assert_memory_not_equal(g.dx, once.dx, sizeof g.dx);
-    }
-    assert_true(apart(mean, exact.dx, N) < 0.7 * apart(once.dx, exact.dx, N));
-    run_norm(4, 1, x, dy, &g);
-    assert_true(apart(g.y, exact.y, N) > 0.1 && apart(g.y, exact.y, N) < 0.2);
-}
-
-static void channels_of_one_value_or_of_none(void **state)
-{
-    static R     x[N], dy[N];
-    static grads g;
-    (void)state;
-    fill(x, N, 1), fill(dy, N, 2);
-    for (int n = 0; n < B; n++)
-        for (int i = 0; i < S; i++) x[(n * C + 1) * S + i] = 7, x[(n * C + 2) * S + i] = n == 3 && i == 3 ? (R)NAN : 1;
-    run_norm(8, 1, x, dy, &g);
-    for (int i = 0; i < S; i++) {
-        assert_true(g.y[S + i] == (R)-0.25 && g.dx[S + i] == 0);
-        assert_true(isnan(g.y[2 * S + i]));
-        assert_true(isfinite(g.y[i]) && isfinite(g.dx[i]));
-    }
-}
-
-static void integer_threads_do_not_change_a_bit(void **state)
-{
-    static R     x[N], dy[N];
-    static grads a, b;
-    (void)state;
-    fill(x, N, 1), fill(dy, N, 2);
-    qt_set_threads(1), run_norm(6, 1, x, dy, &a);
-    qt_set_threads(3), run_norm(6, 1, x, dy, &b);
-    assert_memory_equal(&a, &b, sizeof a);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -674,9 +583,6 @@ int main(void)
         cmocka_unit_test(rows_have_gains),
         cmocka_unit_test(backward_is_the_float_one_within_its_quantization),
         cmocka_unit_test(backward_of_exact_codes),
-        cmocka_unit_test(training_in_integers_is_the_norm),
-        cmocka_unit_test(channels_of_one_value_or_of_none),
-        cmocka_unit_test(integer_threads_do_not_change_a_bit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

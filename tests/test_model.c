@@ -171,6 +171,7 @@ static void test_every_layer(void **state)
         {"l1_batch_norm_int", {3, {2, 5, 5}}},
         {"l1_layer_norm", {2, {3, 6}}},
         {"{use: l1_layer_norm, affine: false}", {1, {6}}},
+        {"l1_layer_norm_int", {2, {3, 6}}},
         {"max_min", {3, {4, 3, 2}}},
         {"relu", {1, {6}}},
         {"{use: leaky_relu, slope: 0.2}", {1, {6}}},

@@ -13,8 +13,8 @@ typedef struct config {
     bool    fused;
 } config;
 
-#define NORMS "layer_norm|rms_norm|l1_layer_norm"
-static const char *const norm_name[] = {"layer_norm", "rms_norm", "l1_layer_norm"};
+#define NORMS "layer_norm|rms_norm|l1_layer_norm|l1_layer_norm_int"
+static const char *const norm_name[] = {"layer_norm", "rms_norm", "l1_layer_norm", "l1_layer_norm_int"};
 
 static const qt_field fields[] = {
     QT_F_INT(config, patch, "7", 1, 1024, "pixels of a side of a patch"),
