@@ -190,12 +190,18 @@ expect 1 'cut.h5' inspect "$tmp/cut.h5"
 expect 0 'fc' show "$tmp/right.yaml" --cost
 expect 0 '^# s1.b0.conv1 +1806336 +4 x 4 +65024 +7 x 4 +65024 +7 x 4 +34304' show recipes/integer-training/resnet20.yaml --arm lsq-g4 --cost
 expect 0 '^# sum of the products +[0-9]+ +33.* % of them in integers' show recipes/integer-training/resnet20.yaml --arm lsq --cost
-expect 0 '^# sum +366656 +597696 +61.3 %' show recipes/integer-training/resnet8.yaml "memory={codec: none}" --arm lsq-g4-n8 --cost
+expect 0 '^# sum +361280 +592320 +61.0 %' show recipes/integer-training/resnet8.yaml "memory={codec: none}" --arm lsq-g4-n8 --cost
 expect 0 '^# conv1 +28224 +float +[0-9]+ +- +0 +float' show recipes/papers/shiftquant.yaml --arm fp32 --cost
 
 # ---- gradcheck
 expect 2 "did you mean 'conv2d'" gradcheck conv2
 expect 0 'conv2d +[0-9]+ .*ok' gradcheck conv2d
+
+# ---- bench
+expect 2 "no quantizer or layer is named 'lsk', did you mean 'lsq'" bench lsk
+expect 0 'lsq +of weights +\[512, 512\] +[0-9.]+ +[0-9.]+ +[0-9.]+' bench lsq
+expect 0 'conv2d +lsq W4A4, shiftq G4 +\[64, 32, 14, 14\] ' bench conv2d
+expect 0 'embedding +\[64, 128\] ' bench embedding
 
 # ---- completion and man page
 "$QTAPE_BIN" --completion bash > "$tmp/completion"

@@ -78,6 +78,7 @@ static void offer_word(const qt_command *c, int k, const char *const *word, cons
         if (k == 0) puts(":files");
         else offer_recipe_keys(prefix, word[0]);
     } else if (!strcmp(c->d.name, "gradcheck")) offer_all(prefix, &qt_ops);
+    else if (!strcmp(c->d.name, "bench")) offer_all(prefix, &qt_quants), offer_all(prefix, &qt_layers);
     else if (!strcmp(c->d.name, "data")) {
         if (k == 0)
             for (int i = 0; i < 2; i++) offer(prefix, "", (const char *[]){"get", "list"}[i]);

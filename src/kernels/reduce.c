@@ -34,10 +34,14 @@ QT_CLONES static double part_sum_abs(const R *x, int64_t n) { LANE_SUM(SUM_ABS);
 QT_CLONES static double part_sum_sq(const R *x, int64_t n) { LANE_SUM(SUM_SQ); }
 QT_CLONES static double part_dot(const R *x, const R *y, int64_t n) { LANE_SUM(DOT); }
 
-/* parts in parallel, then in order */
+/* parts in parallel, then in order; one part without a parallel loop, which costs more than a short row */
 #define PART_SUM(CALL)                                           \
     double  sum[PARTS], all = 0;                                 \
     int64_t grain = part(n);                                     \
+    if (n <= grain) {                                            \
+        const int64_t b = 0, e = n;                              \
+        return all + (CALL);                                     \
+    }                                                            \
     QT_FOR_CHUNKS(b, e, n, grain) sum[QT_CHUNK_OF(b)] = CALL;    \
     for (int64_t k = 0; k < QT_CHUNKS(n, grain); k++) all += sum[k]; \
     return all
@@ -84,6 +88,7 @@ R qt_reduce_max_abs(const R *x, int64_t n)
 {
     bits    best[PARTS], all = 0;
     int64_t grain = part(n);
+    if (n <= grain) return from_bits(part_max_abs(x, n));
     QT_FOR_CHUNKS(b, e, n, grain) best[QT_CHUNK_OF(b)] = part_max_abs(x + b, e - b);
     for (int64_t k = 0; k < QT_CHUNKS(n, grain); k++) all = best[k] > all ? best[k] : all;
     return from_bits(all);

@@ -40,7 +40,7 @@ QT_INLINE R silu_slope(R x)
 
 qt_tensor *qt_relu(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(relu, 0); }
 qt_tensor *qt_relu2(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(relu2, 0); }
-qt_tensor *qt_leaky_relu(qt_tape *t, qt_tensor *x, double slope) { return POINTWISE_EMIT(leaky_relu, (R)slope); }
+qt_tensor *qt_leaky_relu(qt_tape *t, qt_tensor *x, double slope) { return POINTWISE_EMIT(leaky_relu, (R)slope, 1); }
 qt_tensor *qt_gelu(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(gelu, 0); }
 qt_tensor *qt_gelu_tanh(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(gelu_tanh, 0); }
 qt_tensor *qt_silu(qt_tape *t, qt_tensor *x) { return POINTWISE_EMIT(silu, 0); }
@@ -51,7 +51,7 @@ POINTWISE_READS(relu, "max(0, x)", 'k', qt_relu(t, x), x <= 0 ? 0 : x, y <= 0 ? 
                 QT_READS_SIGNS(QT_RESULT))
 POINTWISE_READS(relu2, "max(0, x) squared", 'k', qt_relu2(t, x), above_zero(x) * above_zero(x), dy * (2 * above_zero(x)),
                 QT_READS_NEARLY(1))
-POINTWISE_READS(leaky_relu, "x, or slope x where x is negative", 'k', qt_leaky_relu(t, x, 0.1), x * (x < 0 ? a : 1), dy * (x < 0 ? a : 1),
+POINTWISE_READS(leaky_relu, "x, or slope x where x is negative", 'k', qt_leaky_relu(t, x, 0.1), x * (x < 0 ? a : b), dy * (x < 0 ? a : b),
                 QT_READS_NEARLY(1))
 POINTWISE_READS(gelu, "x times the normal distribution function of x", 'n', qt_gelu(t, x), x * qt_vphi(x), dy * gelu_slope(x),
                 QT_READS_NEARLY(1))

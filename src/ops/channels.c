@@ -28,9 +28,10 @@ QT_CLONES static void add_run(R *restrict y, const R *restrict x, int64_t n, R b
     for (int64_t i = 0; i < n; i++) y[i] = x[i] + b;
 }
 
-QT_CLONES static void prelu_run(R *restrict y, const R *restrict x, int64_t n, R slope)
+/* one = 1: a number that the compiler does not know keeps both sides of the choice a product, without a branch. */
+QT_CLONES static void prelu_run(R *restrict y, const R *restrict x, int64_t n, R one, R slope)
 {
-    for (int64_t i = 0; i < n; i++) y[i] = x[i] > 0 ? x[i] : x[i] * slope;
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * (x[i] > 0 ? one : slope);
 }
 
 static void forward_add(qt_node *nd)
@@ -42,7 +43,7 @@ static void forward_add(qt_node *nd)
 static void forward_prelu(qt_node *nd)
 {
     const qt_axis a = channels_of(nd->in[0]);
-    FOR_RUNS(a, at, c) prelu_run(nd->out->data + at, nd->in[0]->data + at, a.inner, nd->in[1]->data[c]);
+    FOR_RUNS(a, at, c) prelu_run(nd->out->data + at, nd->in[0]->data + at, a.inner, 1, nd->in[1]->data[c]);
 }
 
 QT_CLONES static void add_dx(R *restrict dx, const R *restrict dy, int64_t n, bool first)
@@ -50,12 +51,12 @@ QT_CLONES static void add_dx(R *restrict dx, const R *restrict dy, int64_t n, bo
     for (int64_t i = 0; i < n; i++) dx[i] = first ? dy[i] : dx[i] + dy[i];
 }
 
-QT_CLONES static void prelu_dx(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R slope, bool first)
+QT_CLONES static void prelu_dx(R *restrict dx, const R *restrict dy, const R *restrict x, int64_t n, R one, R slope, bool first)
 {
-    for (int64_t i = 0; i < n; i++) {
-        const R g = x[i] > 0 ? dy[i] : dy[i] * slope;
-        dx[i] = first ? g : dx[i] + g;
-    }
+    if (first)
+        for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * (x[i] > 0 ? one : slope);
+    else
+        for (int64_t i = 0; i < n; i++) dx[i] += dy[i] * (x[i] > 0 ? one : slope);
 }
 
 /* Sum of dy, or of dy x where x <= 0, over channel c. */
@@ -64,7 +65,7 @@ QT_CLONES static double channel_sum(const qt_axis *a, int64_t c, const R *dy, co
     double sum = 0;
     for (int64_t o = 0; o < a->outer; o++) {
         const R *g = dy + (o * a->n + c) * a->inner, *u = x ? x + (o * a->n + c) * a->inner : NULL;
-        if (u) QT_SUM(sum, j, a->inner, u[j] > 0 ? 0 : g[j] * u[j]);
+        if (u) QT_SUM(sum, j, a->inner, g[j] * (u[j] > 0 ? 0 : u[j]));
         else QT_SUM(sum, j, a->inner, g[j]);
     }
     return sum;
@@ -97,7 +98,7 @@ static void backward_prelu(const qt_node *nd)
     backward_numbers(nd, x);
     const bool first = qt_grad_first(nd->in[0]);
     if (!dx) return;
-    FOR_RUNS(a, at, c) prelu_dx(dx + at, dy + at, x + at, a.inner, slope[c], first);
+    FOR_RUNS(a, at, c) prelu_dx(dx + at, dy + at, x + at, a.inner, 1, slope[c], first);
 }
 
 static uint32_t reads_prelu(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(1) | QT_READS(2); }

@@ -91,13 +91,16 @@ static inline R sign(R x) { return 1 - qt_keep(x < 0, 2); }
 /* A NaN stays one, for it has no sign. True if there is one. */
 QT_CLONES static bool signs(R *restrict y, const R *restrict x, int64_t n, R s)
 {
-    bool nan = false;
+    qt_real_bits nan = 0; /* as wide as R, so that it counts in the lanes of R */
     for (int64_t i = 0; i < n; i++) {
-        const R v = qt_value(sign(x[i]), s, 0);
-        y[i] = x[i] != x[i] ? x[i] : v;
-        nan |= x[i] != x[i];
+        const qt_real_bits none = -(qt_real_bits)(x[i] != x[i]); /* all ones are a NaN */
+        const R            v = qt_value(sign(x[i]), s, 0);
+        qt_real_bits       b;
+        memcpy(&b, &v, sizeof b);
+        b |= none, nan |= none;
+        memcpy(&y[i], &b, sizeof b);
     }
-    return nan;
+    return nan != 0;
 }
 
 QT_CLONES static void signs_to_bytes(uint8_t *restrict q, const R *restrict x, int64_t n, int base)
