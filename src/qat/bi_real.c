@@ -17,19 +17,9 @@ static qt_err sign_of(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_sign
     return weight ? qt_sign_means(q, QT_PER_CHANNEL, NULL, x, a, s) : qt_sign_unit(x, a, s);
 }
 
-static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
-{
-    qt_sign s;
-    qt_tape_fail(t, sign_of(q, x, &t->arena, &s));
-    return qt_sign_apply(t, q, x, &s);
-}
+static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x) { return qt_sign_apply(t, q, x, sign_of); }
 
-static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *codes)
-{
-    qt_sign s;
-    QT_TRY(sign_of(q, x, a, &s));
-    return qt_sign_encode(q, &s, x, a, codes);
-}
+static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *codes) { return qt_sign_encode(q, sign_of, x, a, codes); }
 
 const qt_quant qt_quant_bi_real = {
     {"bi_real", "sign with a triangle as gradient; weights times their channel's mean magnitude", "Liu et al. 2018, arXiv 1808.00278"},

@@ -156,24 +156,16 @@ static qt_err sign_of(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_sign
 
 static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 {
-    arg     a = {0};
-    qt_sign s;
-    if (signs(q)) {
-        qt_tape_fail(t, sign_of(q, x, &t->arena, &s));
-        return qt_sign_apply(t, q, x, &s);
-    }
+    arg a = {0};
+    if (signs(q)) return qt_sign_apply(t, q, x, sign_of);
     qt_tape_fail(t, arg_of(q, x, &t->arena, &a));
     return QT_EMIT(t, &op, &a, sizeof a, x);
 }
 
 static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *codes)
 {
-    qt_sign s1;
-    arg     a = {0};
-    if (signs(q)) {
-        QT_TRY(sign_of(q, x, arena, &s1));
-        return qt_sign_encode(q, &s1, x, arena, codes);
-    }
+    arg a = {0};
+    if (signs(q)) return qt_sign_encode(q, sign_of, x, arena, codes);
     R  *s = qt_arena_alloc(arena, sizeof *s);
     if (!s) return QT_EMEM;
     QT_TRY(qt_codes_check(q, x));

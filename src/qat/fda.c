@@ -61,19 +61,12 @@ static qt_tensor *eta(qt_tape *t, const qt_site *q, qt_tensor *x)
 
 static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 {
-    qt_sign      s;
     const double alpha = alpha_of(q);
-    qt_tape_fail(t, sign_of(q, x, &t->arena, &s));
-    qt_tensor *y = qt_sign_apply(t, q, x, &s);
+    qt_tensor   *y = qt_sign_apply(t, q, x, sign_of);
     return t->train && q->p[W1] && alpha > 1e-9 ? qt_add(t, y, qt_scale(t, eta(t, q, x), alpha)) : y;
 }
 
-static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *codes)
-{
-    qt_sign s;
-    QT_TRY(sign_of(q, x, a, &s));
-    return qt_sign_encode(q, &s, x, a, codes);
-}
+static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *codes) { return qt_sign_encode(q, sign_of, x, a, codes); }
 
 const qt_quant qt_quant_fda = {
     {"fda", "sign, its gradient a Fourier series cut off", "Xu et al. 2021, arXiv 2103.00841, eq. 6-11", fields, sizeof(cfg)},

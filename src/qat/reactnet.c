@@ -25,15 +25,12 @@ static qt_err sign_of(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_sign
 
 static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 {
-    qt_sign s = {0};
     if (q->p[SHIFT]) x = qt_add_channels(t, x, q->p[SHIFT]);
-    if (!t->err) qt_tape_fail(t, sign_of(q, x, &t->arena, &s));
-    return qt_sign_apply(t, q, x, &s);
+    return qt_sign_apply(t, q, x, sign_of);
 }
 
 static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *codes)
 {
-    qt_sign   s;
     qt_tensor moved = *x;
     qt_layout c = {0};
     if (q->p[SHIFT]) {
@@ -41,8 +38,7 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *code
         QT_TRY(qt_site_layout(q, QT_PER_CHANNEL, &(qt_ints){1, {x->rank == 4 ? 1 : x->rank - 1}}, 0, x, &c));
         for (int64_t i = 0; i < x->n; i++) moved.data[i] = x->data[i] + q->p[SHIFT]->data[i / c.inner % c.count];
     }
-    QT_TRY(sign_of(q, x, a, &s));
-    return qt_sign_encode(q, &s, &moved, a, codes);
+    return qt_sign_encode(q, sign_of, &moved, a, codes);
 }
 
 const qt_quant qt_quant_reactnet = {

@@ -100,10 +100,15 @@ static const qt_op op = {.d = {"standardize", "rows divided by their standard de
 
 /* ---- the quantizer ---- */
 
+static qt_err sign_of(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_sign *s)
+{
+    *s = (qt_sign){.surrogate = q->role == QT_ROLE_WEIGHT ? QT_IDENTITY : QT_POLY, .plain = true};
+    return qt_sign_unit(x, a, s);
+}
+
 static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 {
     const bool weight = q->role == QT_ROLE_WEIGHT;
-    qt_sign    s = {.surrogate = weight ? QT_IDENTITY : QT_POLY, .plain = true};
     qt_layout  l = {x->n, 1};
     qt_tape_fail(t, qt_site_layout(q, weight ? QT_PER_CHANNEL : QT_PER_TOKEN, NULL, 0, x, &l));
     if (weight || t->train) x = QT_EMIT(t, &op, (&(arg){l.inner, weight}), sizeof(arg), x);
@@ -112,13 +117,11 @@ static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
         double top = -qt_reduce_sum_abs(x->data, x->n) / (double)x->n * log(2 - 2 * tau_of(q));
         x = qt_clamp(t, x, -top, top);
     }
-    qt_tape_fail(t, qt_sign_unit(x, &t->arena, &s));
-    return qt_sign_apply(t, q, x, &s);
+    return qt_sign_apply(t, q, x, sign_of);
 }
 
 static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *codes)
 {
-    qt_sign   s;
     qt_tensor u = *x;
     qt_layout l;
     if (q->role == QT_ROLE_WEIGHT) {
@@ -130,8 +133,7 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *code
             row_forward(u.data + i, x->data + i, l.inner, mean, 1);
         }
     }
-    QT_TRY(qt_sign_unit(x, a, &s));
-    return qt_sign_encode(q, &s, &u, a, codes);
+    return qt_sign_encode(q, sign_of, &u, a, codes);
 }
 
 const qt_quant qt_quant_recu = {

@@ -173,18 +173,21 @@ static void backward(const qt_node *nd)
     }
 }
 
-qt_tensor *qt_sign_apply(qt_tape *t, const qt_site *q, qt_tensor *x, const qt_sign *s)
+qt_tensor *qt_sign_apply(qt_tape *t, const qt_site *q, qt_tensor *x, qt_sign_of sign_of)
 {
-    qt_sign own = *s;
-    own.role = q->role;
-    if (q->smooth) own.smooth = q->smooth->k, own.surrogate = q->smooth->surrogate, own.terms = q->smooth->terms;
-    return QT_EMIT(t, &qt_sign_op, &own, sizeof own, x);
+    qt_sign s = {0};
+    if (!t->err) qt_tape_fail(t, sign_of(q, x, &t->arena, &s));
+    s.role = q->role;
+    if (q->smooth) s.smooth = q->smooth->k, s.surrogate = q->smooth->surrogate, s.terms = q->smooth->terms;
+    return QT_EMIT(t, &qt_sign_op, &s, sizeof s, x);
 }
 
-qt_err qt_sign_encode(const qt_site *q, const qt_sign *s, const qt_tensor *x, qt_arena *a, qt_codes *codes)
+qt_err qt_sign_encode(const qt_site *q, qt_sign_of sign_of, const qt_tensor *x, qt_arena *a, qt_codes *codes)
 {
+    qt_sign s;
+    QT_TRY(sign_of(q, x, a, &s));
     QT_TRY(qt_codes_check(q, x));
-    QT_TRY(qt_codes_new(a, x->n, s->layout, s->scale, 1, codes));
+    QT_TRY(qt_codes_new(a, x->n, s.layout, s.scale, 1, codes));
     for (int64_t i = 0; i < x->n; i++) codes->code[i] = x->data[i] < 0 ? -1 : 1;
     return QT_OK;
 }

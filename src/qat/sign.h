@@ -36,10 +36,12 @@ typedef struct qt_smooth {
 /* Fills in layout and scale: s = 1; or the mean magnitudes of the site's channels (tokens: of its tokens), or of all of x. */
 qt_err qt_sign_unit(const qt_tensor *x, qt_arena *a, qt_sign *s);
 qt_err qt_sign_means(const qt_site *q, qt_granularity g, const qt_ints *axis, const qt_tensor *x, qt_arena *a, qt_sign *s);
+/* What a binarizer is beside its sign: the surrogate, and layout and scales of x, in the arena. */
+typedef qt_err (*qt_sign_of)(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_sign *s);
 /* Records the op, with the site's role. */
-qt_tensor *qt_sign_apply(qt_tape *t, const qt_site *q, qt_tensor *x, const qt_sign *s);
+qt_tensor *qt_sign_apply(qt_tape *t, const qt_site *q, qt_tensor *x, qt_sign_of sign_of);
 /* Codes -1 and 1 of x. */
-qt_err qt_sign_encode(const qt_site *q, const qt_sign *s, const qt_tensor *x, qt_arena *a, qt_codes *codes);
+qt_err qt_sign_encode(const qt_site *q, qt_sign_of sign_of, const qt_tensor *x, qt_arena *a, qt_codes *codes);
 /* d[i] = d(x[i]), n of them. */
 void   qt_surrogate_slopes(qt_surrogate kind, int terms, R k, R *d, const R *x, int64_t n);
 /* For `bits` of binarizers: 1. */

@@ -55,22 +55,18 @@ static qt_err sign_of(const qt_site *q, const qt_tensor *x, qt_arena *a, qt_sign
 
 static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 {
-    qt_sign s = {0};
     if (centred(q)) x = QT_EMIT(t, &op, NULL, 0, x);
-    if (!t->err) qt_tape_fail(t, sign_of(q, x, &t->arena, &s));
-    return qt_sign_apply(t, q, x, &s);
+    return qt_sign_apply(t, q, x, sign_of);
 }
 
 static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *codes)
 {
-    qt_sign   s;
     qt_tensor u = *x;
     if (centred(q)) {
         if (!(u.data = qt_arena_alloc(a, (size_t)x->n * sizeof(R)))) return QT_EMEM;
         centre_rows(u.data, x->data, x->n, x->dim[x->rank - 1], false);
     }
-    QT_TRY(sign_of(q, &u, a, &s));
-    return qt_sign_encode(q, &s, &u, a, codes);
+    return qt_sign_encode(q, sign_of, &u, a, codes);
 }
 
 const qt_quant qt_quant_xnor = {
