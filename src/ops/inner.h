@@ -5,6 +5,7 @@
 #include "base/par.h"
 #include "ops/ops.h"
 #include <math.h>
+#include <string.h>
 
 /* QT_M(exp)(x): expf in float, exp in double. */
 #ifdef QT_DOUBLE
@@ -12,6 +13,23 @@
 #else
 #define QT_M(name) name##f
 #endif
+
+/* The largest whole number that is not above v, so that compilers put it into vector registers, which they do not with floor: what is taken
+ * from the nearest one is the bits of 1 under a mask. */
+static inline R qt_floor(R v)
+{
+    const R near = QT_M(rint)(v);
+    R       over = 1;
+#ifdef QT_DOUBLE
+    uint64_t bits, is_above = near > v;
+#else
+    uint32_t bits, is_above = near > v;
+#endif
+    memcpy(&bits, &over, sizeof bits);
+    bits &= 0 - is_above;
+    memcpy(&over, &bits, sizeof bits);
+    return near - over;
+}
 
 enum { QT_LANES = 16, QT_LANE_RUN = 1024 };
 

@@ -65,7 +65,7 @@ QT_CLONES static void channel_line(R *restrict y, const int8_t *restrict q, int6
 
 QT_CLONES static void round_up(int8_t *restrict g, const R *restrict x, const uint16_t *restrict u, int64_t n, R s)
 {
-    for (int64_t i = 0; i < n; i++) g[i] = (int8_t)QT_M(floor)(x[i] / s + (R)u[i] * (R)0x1p-16);
+    for (int64_t i = 0; i < n; i++) g[i] = (int8_t)qt_floor(x[i] / s + (R)u[i] * (R)0x1p-16);
 }
 
 QT_CLONES static int64_t count_above(const int8_t *q, int64_t n, int level)
@@ -242,7 +242,7 @@ static void backward_channel(const qt_node *nd, int64_t c)
     if (w && w->grad) w->grad[c] += (R)((double)s * k * m.m2 * (double)n);
     if (b && b->grad) b->grad[c] += s * (R)sum;
     if (x->grad)
-        channel_back(x->grad + c * v->length, g, q, v->runs, v->step, v->length, (int)QT_M(floor)(of->mean), (w ? w->data[c] : 1) * s * of->scale,
+        channel_back(x->grad + c * v->length, g, q, v->runs, v->step, v->length, (int)qt_floor(of->mean), (w ? w->data[c] : 1) * s * of->scale,
                      (R)(m.m1 - m.m2 * (1 + m.m3)), (R)(m.m1 + m.m2 * (1 - m.m3)));
 }
 
@@ -336,7 +336,7 @@ static void backward_row(const qt_node *nd, int64_t i, noise *z, R *h)
     if (isfinite(s)) round_at_random(g, dy, D, s, z, i * D);
     else memset(g, 0, (size_t)D);
     const means m = means_of(g, q, D, of, &sum);
-    channel_back(x->grad + i * D, g, q, 1, 0, D, (int)QT_M(floor)(of->mean), s * of->scale, (R)(m.m1 - m.m2 * (1 + m.m3)),
+    channel_back(x->grad + i * D, g, q, 1, 0, D, (int)qt_floor(of->mean), s * of->scale, (R)(m.m1 - m.m2 * (1 + m.m3)),
                  (R)(m.m1 + m.m2 * (1 - m.m3)));
 }
 

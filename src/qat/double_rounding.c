@@ -49,7 +49,7 @@ typedef struct arg {
 /* All terms are integers below 2^24 and powers of two, so nothing is rounded but x/s. */
 static inline R code(R x, R s, const arg *a)
 {
-    return qt_clip(QT_M(floor)((qt_code(x, s, 0, a->nh, a->ph) + a->half) / a->step), a->grid.qn, a->grid.qp);
+    return qt_clip(qt_floor((qt_code(x, s, 0, a->nh, a->ph) + a->half) / a->step), a->grid.qn, a->grid.qp);
 }
 
 QT_CLONES static bool quantize(R *restrict y, uint8_t *restrict q, const R *restrict x, int64_t n, R s, const arg *given, int base)

@@ -96,7 +96,7 @@ QT_CLONES static void overflow_block(R *restrict j, const R *restrict i, int n, 
         for (int k = 0; k < n; k++) j[k] = qt_clip(i[k], qn, qp);
     else
         for (int k = 0; k < n; k++) {
-            R low = i[k] - span * QT_M(floor)(i[k] * over_span);
+            R low = i[k] - span * qt_floor(i[k] * over_span);
             j[k] = low - qt_keep(low > qp, span);
         }
 }
