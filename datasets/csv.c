@@ -137,7 +137,7 @@ static int64_t target_column(const csv_rows *f, const char *target)
     if (target) k = strtoll(target, &end, 10);
     if (target && (*end || end == target)) return -1;
     if (k < 0) k += f->n_cells;
-    return k < f->n_cells ? k : -1;
+    return k >= 0 && k < f->n_cells ? k : -1;
 }
 
 static qt_err no_target(const csv_rows *f, const char *target)

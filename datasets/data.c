@@ -149,9 +149,9 @@ static qt_err read_single(qt_arena *a, qt_data *d, const qt_yaml *y)
     qt_err  e = read_source(a, d, y, "data", "batch_size|train|val|test", &s);
     for (int k = 0; k < QT_SPLITS; k++) {
         const qt_yaml *expr     = qt_yaml_get(y, split_name[k]);
-        char           path[16] = "data.";
+        char           path[16];
         d->part[k] = (part){.source = s, .range.split = (qt_split)k, .pos = y->pos};
-        strcat(path, split_name[k]);
+        snprintf(path, sizeof path, "data.%s", split_name[k]);
         if (!expr || expr->kind == QT_YAML_NULL) continue;
         if (expr->kind == QT_YAML_MAP)
             e = qt_fail_at(QT_ERECIPE, expr->pos, "%s: a set of its own beside data.use; drop one, or give a range such as train[:90%%]", path);
@@ -168,12 +168,12 @@ static qt_err read_parts(qt_arena *a, qt_data *d)
     for (int k = 0; k < QT_SPLITS; k++) {
         const qt_yaml *expr     = qt_yaml_get(y[k], "split");
         part          *p        = &d->part[k];
-        char           path[32] = "data.";
-        strcat(path, split_name[k]);
+        char           path[32];
+        snprintf(path, sizeof path, "data.%s", split_name[k]);
         if (!y[k]) continue;
         *p = (part){.text = split_name[k], .range.split = (qt_split)k, .pos = y[k]->pos};
         if (read_source(a, d, y[k], path, "split", &p->source)) e = QT_ERECIPE;
-        strcat(path, ".split");
+        snprintf(path, sizeof path, "data.%s.split", split_name[k]);
         if (expr && read_split(p, expr, path)) e = QT_ERECIPE;
     }
     return e;

@@ -39,24 +39,31 @@ static const char *shape_text(char text[128], int rank, const int64_t *dim)
     return text;
 }
 
+/* Numbers of a sample; -1: more than 2^40. */
+static int64_t numbers(int rank, const int64_t *dim)
+{
+    int64_t n = 1;
+    for (int i = 0; i < rank; i++) {
+        if (dim[i] < 1) return 0;
+        if (dim[i] > ((int64_t)1 << 40) / n) return -1;
+        n *= dim[i];
+    }
+    return n;
+}
+
 /* Checks x [N, ...] against the shape of a sample, or takes its shape where none is known. */
 static qt_err fit_samples(const char *file, const char *name, int rank, const int64_t *dim, qt_data_info *info)
 {
     char    found[128], want[128];
-    int64_t n = 1, have = 1;
+    int64_t n, have;
     QT_CHECK(rank >= 1 && rank <= QT_MAX_DIM && dim[0] > 0, QT_EDATA, "%s: %s is %s, expected [N, ...] with 1 to %d dimensions, N > 0", file,
              name, shape_text(found, rank, dim), QT_MAX_DIM);
     if (!info->rank) {
         info->rank = rank > 1 ? rank - 1 : 1, info->dim[0] = 1;
         for (int i = 1; i < rank; i++) info->dim[i - 1] = dim[i];
     }
-    for (int i = 0; i < info->rank; i++) n *= info->dim[i];
-    for (int i = 1; i < rank; i++) {
-        QT_CHECK(dim[i] <= ((int64_t)1 << 40) / have, QT_EDATA, "%s: %s is %s: samples of more than 2^40 numbers", file, name,
-                 shape_text(found, rank, dim));
-        have *= dim[i] > 0 ? dim[i] : 0;
-        if (!have) break;
-    }
+    n = numbers(info->rank, info->dim), have = numbers(rank - 1, dim + 1);
+    QT_CHECK(have >= 0, QT_EDATA, "%s: %s is %s: samples of more than 2^40 numbers", file, name, shape_text(found, rank, dim));
     QT_CHECK(n == have && n > 0, QT_EDATA, "%s: %s is %s, expected N samples of %s", file, name, shape_text(found, rank, dim),
              shape_text(want, info->rank, info->dim));
     return QT_OK;
@@ -119,11 +126,14 @@ static qt_err read_splits(qt_arena *a, qt_h5 *f, const hdf5_cfg *c, qt_table *b,
 {
     static const char *const split[] = {"train", "val", "test"};
     const char              *name[QT_SPLITS];
-    bool                     grouped = qt_h5_has(f, qt_arena_sprintf(a, "train/%s", c->x_name));
+    const char              *group = qt_arena_sprintf(a, "train/%s", c->x_name);
+    bool                     grouped = group && qt_h5_has(f, group);
+    if (!group) return QT_EMEM;
     for (int s = 0; s < QT_SPLITS; s++) {
         const char *x = grouped ? qt_arena_sprintf(a, "%s/%s", split[s], c->x_name) : c->x_name;
         const char *y = grouped ? qt_arena_sprintf(a, "%s/%s", split[s], c->y_name) : c->y_name;
         name[s]       = qt_arena_sprintf(a, "%s: %s", c->path, y);
+        if (!x || !y || !name[s]) return QT_EMEM;
         if (s == QT_TRAIN || (grouped && qt_h5_has(f, x))) QT_TRY(read_split(f, c->path, s, x, y, b, info));
     }
     return b->target_n ? QT_OK : qt_table_classes(b, name, &info->classes);

@@ -43,7 +43,7 @@ static qt_err read_header(const char *file, gzFile f, int rank, qt_idx *x)
         x->n *= x->dim[i];
     }
     QT_CHECK(stat(file, &st) == 0, QT_EIO, "%s: %s", file, strerror(errno));
-    QT_CHECK(x->n <= 1032 * (int64_t)st.st_size + 1024, QT_EDATA, "%s: truncated: its header promises %lld bytes, the file has %lld", file,
+    QT_CHECK((x->n - 1024) / 1032 <= (int64_t)st.st_size, QT_EDATA, "%s: truncated: its header promises %lld bytes, the file has %lld", file,
              (long long)x->n, (long long)st.st_size);
     return QT_OK;
 }

@@ -67,7 +67,7 @@ static void resize(uint8_t *y, const uint8_t *p, int64_t C, int64_t h, int64_t w
         for (int64_t i = 0; i < h * C; i++) { /* row i / C, channel i % C */
             const uint8_t *x   = p + (i / C * w + b) * C + i % C;
             float          sum = 0;
-            for (int64_t k = 0; k < n; k++) sum += weight[k] * x[k * C];
+            for (int64_t k = 0; k < n; k++) sum += weight[k] * (float)x[k * C];
             rows[(i % C * h + i / C) * W + o] = sum;
         }
     }

@@ -141,11 +141,12 @@ static qt_err scan(folder_state *st, const folder_cfg *c)
 {
     static const char *const name[] = {"train", "val", "test"};
     const char              *folder = qt_arena_sprintf(&st->arena, "%s/train", c->path);
+    if (!folder) return QT_EMEM;
     QT_CHECK(qt_is_folder(c->path), QT_EIO, "%s: no such folder (data.path of imagefolder)", c->path);
     if (!qt_is_folder(folder)) QT_TRY(scan_split(st, QT_TRAIN, c->path));
     else
         for (int s = 0; s < QT_SPLITS; s++) {
-            folder = qt_arena_sprintf(&st->arena, "%s/%s", c->path, name[s]);
+            if (!(folder = qt_arena_sprintf(&st->arena, "%s/%s", c->path, name[s]))) return QT_EMEM;
             if (qt_is_folder(folder)) QT_TRY(scan_split(st, s, folder));
         }
     QT_CHECK(c->classes < 0 || c->classes == st->classes, QT_EDATA, "%s: %d class folders, expected %lld (data.classes)", c->path, st->classes,

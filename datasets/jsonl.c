@@ -27,13 +27,14 @@ typedef struct sample {
 } sample;
 
 typedef struct lines {
-    qt_vocab vocab;
-    int32_t *token;
-    sample  *sample;
-    int      n_token, cap_token, n, cap;
-    int      first[QT_SPLITS], size[QT_SPLITS]; /* samples of a split */
-    int64_t  seq_len;
-    int      too_long;
+    qt_vocab        vocab;
+    qt_bpe_encoder *encoder; /* NULL: bytes */
+    int32_t        *token;
+    sample         *sample;
+    int             n_token, cap_token, n, cap;
+    int             first[QT_SPLITS], size[QT_SPLITS]; /* samples of a split */
+    int64_t         seq_len;
+    int             too_long;
 } lines;
 
 static qt_err info_of(const void *cfg, qt_data_info *info)
@@ -66,7 +67,7 @@ static qt_err add_tokens(lines *l, const char *text)
     int64_t count = (int64_t)strlen(text);
     QT_TRY(qt_grow(&l->token, &l->cap_token, l->n_token + (int)count + 1, sizeof *l->token));
     int32_t *to = l->token + l->n_token;
-    if (l->vocab.bpe) QT_TRY(qt_bpe_encode(l->vocab.bpe, text, (size_t)count, to, &count));
+    if (l->encoder) QT_TRY(qt_bpe_encode_text(l->encoder, text, (size_t)count, to, &count));
     else for (int64_t i = 0; i < count; i++) to[i] = (uint8_t)text[i];
     l->n_token += (int)count;
     return QT_OK;
@@ -152,6 +153,7 @@ static qt_err load(const qt_text_cfg *c, lines *l, qt_data_info *info)
 {
     const char *name = c->path->kind == QT_YAML_SCALAR ? c->path->text : "data.path";
     QT_TRY(qt_vocab_open(c->tokens, &l->vocab));
+    if (l->vocab.bpe) QT_TRY(qt_bpe_encoder_new(l->vocab.bpe, &l->encoder));
     QT_TRY(qt_text_known(c, &l->vocab, info));
     QT_TRY(read_path(l, c->path));
     int n = l->n, end = n;
@@ -165,6 +167,7 @@ static qt_err load(const qt_text_cfg *c, lines *l, qt_data_info *info)
 static void finish(void *state)
 {
     lines *l = state;
+    qt_bpe_encoder_free(l->encoder);
     qt_vocab_close(&l->vocab);
     qt_free(l->token), qt_free(l->sample);
     qt_free(l);

@@ -121,9 +121,8 @@ static qt_err put_all(sink *s, const char *part, int n, const char *const *file,
     }
     memcpy(header, magic, 8), memcpy(header + KEY, key, DIGITS);
     put_number(header + 8, (uint64_t)s->width, 4), put_number(header + 12, s->crc, 4), put_number(header + 16, (uint64_t)s->n, 8);
-    rewind(s->f);
-    fwrite(header, 1, HEADER, s->f);
-    QT_CHECK(!fflush(s->f) && !ferror(s->f), QT_EIO, "%s: cannot write: %s", part, strerror(errno));
+    bool good = !ferror(s->f) && !fseek(s->f, 0, SEEK_SET) && fwrite(header, 1, HEADER, s->f) == HEADER && !fflush(s->f);
+    QT_CHECK(good, QT_EIO, "%s: cannot write: %s", part, strerror(errno));
     return QT_OK;
 }
 

@@ -1,6 +1,8 @@
-/* Errors, "did you mean", allocation that fails on demand, arenas. */
+/* Errors, "did you mean", allocation that fails on demand, arenas, numbers in text, streams into memory. */
 #include "base/err.h"
+#include "base/files.h"
 #include "base/mem.h"
+#include "base/scan.h"
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,6 +50,20 @@ static void long_messages_are_cut(void **state)
     for (int i = 0; i < 20; i++) qt_fail(QT_EIO, "%s", big);
     assert_int_equal(qt_error_count(), 20);
     assert_true(strlen(qt_error_text()) < 20 * 4200);
+}
+
+static void the_list_ends(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100000; i++) qt_fail(QT_EIO, "%d", i);
+    assert_int_equal(qt_error_count(), 100000);
+    const char *last = strstr(qt_error_text(), "\n999\n");
+    assert_non_null(last);
+    assert_string_equal(last, "\n999\nfurther errors are left out");
+    char *all = qt_error_take();
+    qt_error_give(qt_strdup(all));
+    assert_string_equal(qt_error_text(), all); /* whole, however long it is */
+    qt_free(all);
 }
 
 static void *other_thread(void *arg)
@@ -146,6 +162,68 @@ static void allocation_fails_on_demand(void **state)
     qt_alloc_fail_at(0);
 }
 
+static void too_much(void **state)
+{
+    qt_arena a = {0};
+    char    *p = NULL;
+    int      cap = 0;
+    (void)state;
+    assert_null(qt_alloc(SIZE_MAX));
+    assert_null(qt_alloc(SIZE_MAX - 63));
+    assert_null(qt_arena_alloc(&a, SIZE_MAX - 8));
+    assert_null(qt_arena_alloc(&a, SIZE_MAX / 2));
+    assert_int_equal(qt_error_count(), 4);
+    assert_int_equal(qt_grow(&p, &cap, -1, 1), QT_EMEM);
+    assert_int_equal(qt_grow(&p, &cap, INT32_MAX, (size_t)1 << 40), QT_EMEM);
+    assert_null(p);
+    assert_int_equal(cap, 0);
+    qt_arena_free(&a);
+}
+
+static void numbers_in_text(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t     most, v;
+        size_t      used; /* 0: none */
+    } all[] = {{"0", 9, 0, 1}, {"12a", 99, 12, 2}, {"100", 99, 0, 0}, {"", 9, 0, 0}, {"-1", 9, 0, 0}, {" 1", 9, 0, 0}, {"007", 7, 7, 3},
+               {"9223372036854775807", INT64_MAX, INT64_MAX, 19}, {"9223372036854775808", INT64_MAX, 0, 0}, {"99999999999999999999", INT64_MAX, 0, 0}};
+    int64_t v, row, col;
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        const char *s = all[i].text;
+        assert_int_equal(qt_scan_number(&s, all[i].most, &v), all[i].used > 0);
+        assert_int_equal(s - all[i].text, all[i].used);
+        if (all[i].used) assert_int_equal(v, all[i].v);
+    }
+    assert_int_equal(qt_scan_place("a:b.yaml:12:3: text", 19, &row, &col), 8);
+    assert_int_equal(row, 12), assert_int_equal(col, 3);
+    assert_int_equal(qt_scan_place("no place:here: 1", 16, &row, &col), 0);
+    assert_int_equal(qt_scan_place("said 'a:1:2: b'", 15, &row, &col), 0);
+    assert_int_equal(qt_scan_place("a:1:99999999999: b", 18, &row, &col), 0);
+}
+
+/* /dev/full takes nothing, as memory that is out. */
+static void streams(void **state)
+{
+    char  *text = NULL;
+    size_t n;
+    FILE  *f = open_memstream(&text, &n);
+    (void)state;
+    fputs("all of it", f);
+    assert_int_equal(qt_stream_close(QT_OK, f, &text), QT_OK);
+    assert_string_equal(text, "all of it");
+    assert_non_null(f = fopen("/dev/full", "w"));
+    fputs("lost", f);
+    assert_int_equal(qt_stream_close(QT_OK, f, &text), QT_EMEM);
+    assert_null(text);
+    assert_string_equal(qt_error_text(), "out of memory");
+    assert_non_null(f = fopen("/dev/full", "w"));
+    fputs("lost", f);
+    assert_int_equal(qt_stream_close(QT_EDATA, f, &text), QT_EDATA); /* what came first is told */
+    assert_int_equal(qt_error_count(), 1);
+}
+
 static void arenas(void **state)
 {
     qt_arena a = {0};
@@ -188,11 +266,15 @@ int main(void)
         T(messages_gather),
         T(exit_codes),
         T(long_messages_are_cut),
+        T(the_list_ends),
         T(threads_have_their_own),
         T(macros),
         T(near_names),
         T(allocation),
         T(allocation_fails_on_demand),
+        T(too_much),
+        T(numbers_in_text),
+        T(streams),
         T(arenas),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);

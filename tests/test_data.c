@@ -389,6 +389,8 @@ static void test_bad_csv(void **state)
         {"1,2,0\n3,\"4,1\n", "", "bad.csv:2:3: quotes do not close"},
         {"a,b,kind\n1,2,3\n", ", target: kin", "there is no column 'kin' among the 3, did you mean 'kind'?"},
         {"1,2,0\n", ", target: 3", "there is no column '3' among the 3"},
+        {"1,2,0\n", ", target: -4", "there is no column '-4' among the 3"},
+        {"1,2,0\n", ", target: -1099511627776", "there is no column '-1099511627776' among the 3"}, /* -2^40 */
         {"1,2,0\n", ", features: 5", "2 columns beside the target, expected 5"},
         {"1\n2\n", "", "a single column: data.delimiter is ','"},
         {"a,b\n", "", "a header and no lines"},

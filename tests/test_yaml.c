@@ -282,6 +282,16 @@ static void limits(void **state)
     qt_error_clear();
     assert_int_equal(qt_yaml_parse(&arena, text, strlen(text), "f.yaml", &y), QT_ERECIPE);
     assert_string_equal(qt_error_text(), "f.yaml:199:14: nested deeper than 200 levels");
+    p = text;
+    for (int i = 0; i < 1000; i++) p += sprintf(p, "k%d: 1\n", i);
+    assert_int_equal(parse(text)->n, 1000);
+    p += sprintf(p, "k1000: 1\n");
+    refused(text, "f.yaml:1001:1: a map of more than 1000 keys");
+    p = text + sprintf(text, "- &a 1\n");
+    for (int i = 1; i < 256; i++) p += sprintf(p, "- &b%d 1\n", i);
+    assert_int_equal(parse(text)->n, 256);
+    p += sprintf(p, "- &c 1\n");
+    refused(text, "f.yaml:257:3: more than 256 anchors");
 }
 
 static void files(void **state)

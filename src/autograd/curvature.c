@@ -45,7 +45,7 @@ static qt_err gradient_at(qt_store *s, qt_gradient gradient, void *arg, const R 
 
 static qt_err product(qt_store *s, qt_gradient gradient, void *arg, const R *w, const R *v, R *hv)
 {
-    const double h = cbrt(SPACING) * ratio(w, v, s->size);
+    const double h = cbrt((double)SPACING) * ratio(w, v, s->size);
     QT_TRY(gradient_at(s, gradient, arg, w, v, h));
     memcpy(hv, s->grad, (size_t)s->size * sizeof *hv);
     QT_TRY(gradient_at(s, gradient, arg, w, v, -h));

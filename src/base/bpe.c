@@ -337,18 +337,25 @@ void qt_bpe_encoder_free(qt_bpe_encoder *e)
     qt_free(e);
 }
 
+qt_err qt_bpe_encode_text(qt_bpe_encoder *e, const char *text, size_t n, int32_t *ids, int64_t *count)
+{
+    const int32_t *word;
+    *count = 0;
+    for (size_t at = 0, len; at < n; at += len) {
+        int64_t k;
+        len = qt_bpe_word(text + at, n - at);
+        QT_TRY(qt_bpe_encode_word(e, text + at, len, &word, &k));
+        memcpy(ids + *count, word, (size_t)k * sizeof *ids), *count += k;
+    }
+    return QT_OK;
+}
+
 qt_err qt_bpe_encode(const qt_bpe *b, const char *text, size_t n, int32_t *ids, int64_t *count)
 {
     qt_bpe_encoder *enc;
-    const int32_t  *word;
     qt_err          e = qt_bpe_encoder_new(b, &enc);
     *count = 0;
-    for (size_t at = 0, len; e == QT_OK && at < n; at += len) {
-        int64_t k = 0;
-        len = qt_bpe_word(text + at, n - at);
-        e = qt_bpe_encode_word(enc, text + at, len, &word, &k);
-        if (e == QT_OK) memcpy(ids + *count, word, (size_t)k * sizeof *ids), *count += k;
-    }
+    if (e == QT_OK) e = qt_bpe_encode_text(enc, text, n, ids, count);
     qt_bpe_encoder_free(enc);
     return e;
 }

@@ -43,6 +43,8 @@ qt_err  qt_bpe_decode(const qt_bpe *b, const int32_t *ids, int64_t count, char *
 typedef struct qt_bpe_encoder qt_bpe_encoder;
 qt_err  qt_bpe_encoder_new(const qt_bpe *b, qt_bpe_encoder **out);
 void    qt_bpe_encoder_free(qt_bpe_encoder *e);
+/* As qt_bpe_encode, for many texts. */
+qt_err  qt_bpe_encode_text(qt_bpe_encoder *e, const char *text, size_t n, int32_t *ids, int64_t *count);
 /* The tokens of one word; they are the encoder's, until the next call. */
 qt_err  qt_bpe_encode_word(qt_bpe_encoder *e, const char *word, size_t n, const int32_t **ids, int64_t *count);
 

@@ -1,9 +1,11 @@
-/* Errors: one growing text a thread. When memory for a message is out, the message is lost but the code is not. */
+/* Errors: one growing text a thread, of MOST messages. When memory for a message is out, the message is lost but the code is not. */
 #include "base/err.h"
 #include "base/mem.h"
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { MOST = 1000 }; /* nobody reads more, and lists of them are sorted and merged */
 
 static _Thread_local struct {
     char  *text;
@@ -28,11 +30,12 @@ static void append(const char *s, size_t n)
 static void append_message(const char *place, const char *fmt, va_list ap)
 {
     char text[4096];
+    if (++list.count > MOST) place = "", fmt = "further errors are left out";
+    if (list.count > MOST + 1) return;
     vsnprintf(text, sizeof text, fmt, ap);
     if (list.n) append("\n", 1);
     append(place, strlen(place));
     append(text, strlen(text));
-    list.count++;
 }
 
 qt_err qt_fail(qt_err code, const char *fmt, ...)
@@ -74,7 +77,11 @@ char *qt_error_take(void)
 
 void qt_error_give(char *text)
 {
-    if (text && *text) qt_fail(QT_OK, "%s", text);
+    if (text && *text) {
+        if (list.n) append("\n", 1);
+        append(text, strlen(text));
+        list.count++;
+    }
     qt_free(text);
 }
 

@@ -33,7 +33,7 @@ static int cut(char *buf, const char *choices, const char **names)
 {
     int n = 0;
     QT_ASSERT(strlen(choices) < TEXT_MAX);
-    strcpy(buf, choices);
+    memcpy(buf, choices, strlen(choices) + 1);
     for (char *save, *s = strtok_r(buf, "|", &save); s; s = strtok_r(NULL, "|", &save)) {
         QT_ASSERT(n < NAMES_MAX);
         names[n++] = s;

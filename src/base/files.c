@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -69,6 +70,15 @@ qt_err qt_file_write(const char *file, const char *text, size_t n)
     return qt_fail(QT_EIO, "%s: cannot write: %s", file, strerror(why));
 }
 
+qt_err qt_stream_close(qt_err e, FILE *f, char **text)
+{
+    bool bad = ferror(f) != 0;
+    bad |= fclose(f) != 0 || !*text;
+    if (!bad) return e;
+    free(*text), *text = NULL;
+    return e != QT_OK ? e : qt_fail(QT_EMEM, "out of memory");
+}
+
 qt_err qt_folder_make(const char *dir)
 {
     char        path[4096];
@@ -106,6 +116,6 @@ qt_err qt_file_map(const char *file, qt_map *m)
 
 void qt_file_unmap(qt_map *m)
 {
-    if (m->n) munmap((void *)(uintptr_t)m->p, m->n);
+    if (m->n) munmap((void *)m->p, m->n);
     *m = (qt_map){NULL, 0};
 }

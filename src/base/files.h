@@ -9,6 +9,8 @@ qt_err qt_file_write(const char *file, const char *text, size_t n); /* temporary
 qt_err qt_file_commit(const char *part, const char *file);          /* the same for a temporary file that is written already */
 qt_err qt_folder_make(const char *dir);                             /* with its parents */
 bool   qt_file_exists(const char *file);
+/* Closes a stream of open_memstream to *text: e, or if that is QT_OK whether all of what was written is there. If it is not, *text is NULL. */
+qt_err qt_stream_close(qt_err e, FILE *f, char **text);
 
 /* A file as bytes that can be read, mapped and not copied. An empty file has n = 0 and a valid pointer. */
 typedef struct qt_map {

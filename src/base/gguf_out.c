@@ -191,7 +191,7 @@ void qt_gguf_abandon(qt_gguf_out *o)
     if (!o) return;
     bool opened = o->f != NULL;
     close_file(o);
-    if (opened || o->err) unlink(o->part);
+    if (o->part && (opened || o->err)) unlink(o->part);
     qt_free(o->keys.p), qt_free(o->infos.p), qt_free(o->size), qt_free(o->file), qt_free(o->part);
     qt_free(o);
 }

@@ -242,7 +242,12 @@ static qt_err shape_of(const qt_h5 *f, const char *name, hid_t set, int *rank, i
     if (space >= 0) H5Sclose(space);
     if (*rank < 0) return fail_set(QT_EDATA, f, name, "no shape");
     QT_CHECK(*rank <= RANK_MAX, QT_EDATA, "%s: data set '%s' has %d dimensions, at most %d are read", f->name, name, *rank, RANK_MAX);
-    for (int i = 0; i < *rank; i++) dim[i] = (int64_t)d[i];
+    int64_t n = 1;
+    for (int i = 0; i < *rank; i++) {
+        dim[i] = (int64_t)d[i];
+        QT_CHECK(d[i] <= INT64_MAX / 8 && (n == 0 || dim[i] <= INT64_MAX / 8 / n), QT_EDATA, "%s: data set '%s' has a shape that is too large", f->name, name);
+        n *= dim[i];
+    }
     return QT_OK;
 }
 
@@ -433,7 +438,9 @@ static qt_err write_set(qt_h5 *f, const char *name, int rank, const int64_t *dim
 
 qt_err qt_h5_write(qt_h5 *f, const char *name, int rank, const int64_t *dim, const qt_real *x, bool as_float32)
 {
-    return write_set(f, name, rank, dim, NATIVE_REAL, as_float32 ? H5T_IEEE_F32LE : STORED_REAL, x);
+    hid_t stored = STORED_REAL;
+    if (as_float32) stored = H5T_IEEE_F32LE;
+    return write_set(f, name, rank, dim, NATIVE_REAL, stored, x);
 }
 
 qt_err qt_h5_write_ids(qt_h5 *f, const char *name, int rank, const int64_t *dim, const int32_t *x)

@@ -4,6 +4,8 @@
  * Refused besides damage: what leads out of the file (external links and storage, virtual data sets), data sets far larger than
  * the file can hold. fork() takes a copy of HDF5's locks: call it while no other thread is inside libhdf5. */
 #include "base/h5.h"
+#include "base/par.h"
+#include "base/scan.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <hdf5.h>
@@ -20,7 +22,7 @@ enum { PIECE = 16 << 20, SECONDS = 60, DEPTH_MAX = 64, OBJECTS_MAX = 100000, DEF
 
 static struct child {
     int     pipe, depth, objects;
-    int64_t file_bytes;
+    int64_t file_bytes, bytes; /* of the file; of its data sets so far */
     char   *buffer;
     char    path[512]; /* of the object in hand */
 } child;
@@ -53,13 +55,30 @@ static hid_t must(hid_t result, const char *what)
     refuse("'%.80s': cannot %s: %s", child.path[0] ? child.path : "/", what, text);
 }
 
+/* The most that can come out of the file by deflate, and what is small or was never written. */
+static int64_t most_bytes(void) { return DEFLATE_MAX * qt_min_i64(child.file_bytes, INT64_MAX / 2 / DEFLATE_MAX) + PIECE; }
+
+/* Bytes of all elements. (libhdf5 multiplies dimensions without a look at overflow.) */
 static int64_t bytes_of(hid_t space, hid_t type)
 {
-    int64_t n = must(H5Sget_simple_extent_npoints(space), "count elements"), size = (int64_t)H5Tget_size(type);
-    int64_t limit = DEFLATE_MAX * child.file_bytes + PIECE;
-    if (size <= 0 || size > PIECE || n > limit / size)
-        refuse("'%.80s': %lld elements of %lld bytes are more than the file can hold", child.path, (long long)n, (long long)size);
+    hsize_t dim[H5S_MAX_RANK];
+    int     rank = (int)must(H5Sget_simple_extent_dims(space, dim, NULL), "read the shape");
+    int64_t n = H5Sget_simple_extent_type(space) != H5S_NULL, size = (int64_t)H5Tget_size(type), most = most_bytes();
+    bool    fits = size > 0 && size <= PIECE;
+    for (int i = 0; i < rank; i++) n = dim[i] ? n : 0;
+    for (int i = 0; i < rank && n && fits; i++) {
+        fits = dim[i] <= (hsize_t)(most / n);
+        if (fits) n *= (int64_t)dim[i];
+    }
+    if (!fits || n > most / size) refuse("'%.80s': more elements than the file can hold", child.path);
     return n * size;
+}
+
+/* The same set may be there under many names. */
+static void count_bytes(int64_t n)
+{
+    child.bytes += n;
+    if (child.bytes > most_bytes()) refuse("'%.80s': with the data sets before it more than the file can hold", child.path);
 }
 
 /* Reads all of a data set, at most PIECE bytes at once: axis k is cut, the axes before it are walked one index at a time. */
@@ -101,7 +120,7 @@ static void visit_set(hid_t set)
     hid_t native = must(H5Tget_native_type(stored, H5T_DIR_DEFAULT), "read the type"), plist = must(H5Dget_create_plist(set), "read the layout");
     H5T_class_t c = H5Tget_class(stored);
     if (H5Pget_layout(plist) == H5D_VIRTUAL || H5Pget_external_count(plist) > 0) refuse("'%.80s' keeps its data in another file", child.path);
-    bytes_of(space, stored);
+    count_bytes(bytes_of(space, stored));
     read_as(set, space, native);
     if (c == H5T_INTEGER || c == H5T_FLOAT) {
         if (sizeof(qt_real) == 4 && H5Tequal(native, H5T_NATIVE_FLOAT) <= 0) read_as(set, space, H5T_NATIVE_FLOAT);
@@ -163,17 +182,19 @@ static void limit(int what, int64_t n)
 
 static int64_t address_space(void)
 {
-    FILE     *f = fopen("/proc/self/statm", "r");
-    long long pages = 0;
-    if (f && fscanf(f, "%lld", &pages) != 1) pages = 0;
+    FILE       *f = fopen("/proc/self/statm", "r");
+    char        line[128] = "";
+    const char *s = line;
+    int64_t     pages;
+    bool        known = f && fgets(line, sizeof line, f) && qt_scan_number(&s, INT64_MAX >> 32, &pages);
     if (f) fclose(f);
-    return pages * sysconf(_SC_PAGESIZE);
+    return known ? pages * sysconf(_SC_PAGESIZE) : 0;
 }
 
 _Noreturn static void walk(const char *file, int64_t bytes, int out)
 {
     static const int deadly[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP, SIGALRM, SIGXCPU};
-    int     null = open("/dev/null", O_WRONLY), seconds = SECONDS + (int)(bytes / (50 << 20));
+    int     null = open("/dev/null", O_WRONLY), seconds = SECONDS + (int)(qt_min_i64(bytes, (int64_t)1 << 40) / (50 << 20));
     hid_t   fapl, id, root;
     int64_t space = address_space();
     if (null >= 0) dup2(null, 2); /* assertions inside libhdf5 */
@@ -181,7 +202,7 @@ _Noreturn static void walk(const char *file, int64_t bytes, int out)
     if (!child.buffer) refuse("out of memory");
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_CPU, seconds);
-    if (space) limit(RLIMIT_AS, space + ((int64_t)2 << 30));
+    if (space) limit(RLIMIT_AS, space + ((int64_t)512 << 20) + 16 * qt_min_i64(bytes, (int64_t)1 << 40));
     for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++) signal(deadly[i], SIG_DFL); /* a crash is to end this process, not to be caught */
     alarm((unsigned)seconds);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);

@@ -1,6 +1,7 @@
 /* Memory: see mem.h. Blocks of an arena form a list; `now` is the block in use, those after it are empty after a reset. */
 #include "base/mem.h"
 #include "base/err.h"
+#include <limits.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@ void *qt_alloc(size_t n)
     long long at = atomic_load(&fail_at);
     void     *p;
     atomic_fetch_add(&count, 1);
-    if (at && atomic_fetch_sub(&fail_at, 1) == 1) p = NULL;
+    if ((at && atomic_fetch_sub(&fail_at, 1) == 1) || n > PTRDIFF_MAX - ALIGN) p = NULL;
     else p = aligned_alloc(ALIGN, (n + ALIGN) / ALIGN * ALIGN);
     if (!p) qt_fail(QT_EMEM, "out of memory: %zu bytes asked for", n);
     else memset(p, 0, n);
@@ -30,8 +31,9 @@ qt_err qt_grow(void *array_pointer, int *cap, int want, size_t size)
 {
     void **array = array_pointer, *bigger;
     int    n = *cap ? *cap : 8;
-    if (want <= *cap) return QT_OK;
-    while (n < want) n *= 2;
+    if (want >= 0 && want <= *cap) return QT_OK;
+    if (want < 0) return qt_fail(QT_EMEM, "out of memory: more than %d elements asked for", INT_MAX); /* n + 1 was too large for an int */
+    while (n < want) n = n <= INT_MAX / 2 ? 2 * n : INT_MAX;
     bigger = qt_alloc((size_t)n * size);
     if (!bigger) return QT_EMEM;
     if (*array) memcpy(bigger, *array, (size_t)*cap * size);
@@ -69,6 +71,7 @@ void *qt_arena_alloc(qt_arena *a, size_t n)
 {
     struct qt_block *b = a->now, *fresh;
     void            *p;
+    if (n > PTRDIFF_MAX - 2 * ALIGN) return qt_alloc(n); /* fails */
     n = (n + ALIGN - 1) / ALIGN * ALIGN;
     while (b && b->used + n > b->size && b->next) b = b->next;
     if (!b || b->used + n > b->size) {

@@ -40,8 +40,8 @@ static void print_tensor(FILE *f, const qt_safe_tensor *t, int64_t begin)
     fprintf(f, "],\"data_offsets\":[%lld,%lld]}", (long long)begin, (long long)(begin + size_of(t)));
 }
 
-/* The header, its length in front. */
-static void print_header(FILE *f, int64_t n, const qt_safe_tensor *const *t, int64_t n_meta, const char *const *meta)
+/* The header, its length in front. False if it was not written. */
+static bool print_header(FILE *f, int64_t n, const qt_safe_tensor *const *t, int64_t n_meta, const char *const *meta)
 {
     uint64_t bytes = 0;
     int64_t  at = 0;
@@ -53,11 +53,10 @@ static void print_header(FILE *f, int64_t n, const qt_safe_tensor *const *t, int
         print_tensor(f, t[i], at);
     }
     putc('}', f);
-    while (ftell(f) % 8) putc(' ', f);
-    bytes = (uint64_t)ftell(f) - 8;
-    rewind(f);
-    fwrite(&bytes, sizeof bytes, 1, f);
-    fseek(f, 0, SEEK_END);
+    long end = ftell(f);
+    for (; end % 8 > 0; end++) putc(' ', f);
+    bytes = (uint64_t)end - 8;
+    return end > 0 && !ferror(f) && !fseek(f, 0, SEEK_SET) && fwrite(&bytes, sizeof bytes, 1, f) == 1 && !fseek(f, 0, SEEK_END);
 }
 
 /* What another reader would refuse must not get a name. */
@@ -73,9 +72,9 @@ static qt_err write_part(const char *part, const char *file, int64_t n, const qt
 {
     FILE *f = fopen(part, "w+b");
     QT_CHECK(f, QT_EIO, "%s: cannot write: %s", file, strerror(errno));
-    print_header(f, n, t, n_meta, meta);
+    bool bad = !print_header(f, n, t, n_meta, meta);
     for (int64_t i = 0; i < n; i++) fwrite(t[i]->data, 1, (size_t)size_of(t[i]), f);
-    bool bad = ferror(f) != 0;
+    bad |= ferror(f) != 0;
     bad |= fclose(f) != 0;
     return bad ? qt_fail(QT_EIO, "%s: cannot write: %s", file, strerror(errno)) : QT_OK;
 }

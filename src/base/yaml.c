@@ -14,7 +14,8 @@
 #include <string.h>
 #include <yaml.h>
 
-enum { DEPTH_MAX = 200, NODES_MAX = 100000, TABS_MAX = 50, MENDS_MAX = 1000, FILE_MAX = 16 << 20 };
+/* Keys and anchors are looked for one after the other. */
+enum { DEPTH_MAX = 200, NODES_MAX = 100000, KEYS_MAX = 1000, ANCHORS_MAX = 256, TABS_MAX = 50, MENDS_MAX = 1000, FILE_MAX = 16 << 20 };
 
 /* ---- building blocks of trees ---------------------------------------------------------------------------------------------- */
 
@@ -413,6 +414,10 @@ static bool new_nodes(reader *p, int n)
 static int open_anchor(reader *p, const yaml_char_t *name)
 {
     if (!name) return -1;
+    if (p->n_anchors == ANCHORS_MAX) {
+        p->err = qt_fail_at(QT_ERECIPE, place(p, p->event.start_mark), "more than %d anchors", ANCHORS_MAX);
+        return -1;
+    }
     if (p->n_anchors == p->cap_anchors) {
         int cap = p->cap_anchors ? 2 * p->cap_anchors : 8;
         if (!(p->anchors = grown(p->a, p->anchors, p->n_anchors, cap, sizeof *p->anchors))) return p->err = QT_EMEM, -1;
@@ -543,6 +548,7 @@ static qt_yaml *read_map(reader *p, int depth)
             p->err = qt_fail_at(QT_ERECIPE, pos, "duplicate key '%s', first at line %d:%d", key, at.line, at.col);
         }
         if (!key || !next(p) || !(value = node(p, depth + 1))) return NULL;
+        if (y->n == KEYS_MAX) return p->err = qt_fail_at(QT_ERECIPE, pos, "a map of more than %d keys", KEYS_MAX), NULL;
         if (twin < 0 && add_key(p->a, y, key, pos, value)) return NULL;
     }
     return p->event.type == YAML_MAPPING_END_EVENT ? y : NULL;
@@ -572,7 +578,7 @@ static qt_yaml *node(reader *p, int depth)
 static qt_yaml *document(reader *p)
 {
     qt_yaml *y = NULL;
-    if (!next(p) || !next(p)) return NULL; /* the stream, then the document or its end */
+    if (!next(p) || !next(p)) return NULL; /* the stream, then the document or its end. NOLINT(misc-redundant-expression): not the same event */
     if (p->event.type == YAML_STREAM_END_EVENT) return qt_yaml_scalar(p->a, "", (qt_pos){p->name, 1, 1});
     if (!next(p) || !(y = node(p, 1)) || !next(p) || !next(p)) return NULL;
     if (p->event.type != YAML_STREAM_END_EVENT)

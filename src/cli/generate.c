@@ -109,7 +109,7 @@ static qt_err speak(const qt_args *a, qt_speaker *s, const qt_generation *what)
     qt_err e = qt_generator_open(s->model, s->tape, &g);
     if (e == QT_OK) e = qt_generate(&g, &s->spelling, what, f, qt_run_catch_sigint(), &made);
     qt_generator_free(&g);
-    if (json) fclose(f);
+    if (json) e = qt_stream_close(e, f, &text);
     if (e == QT_OK && json) print_json(s, what, &made, text, n);
     else if (made.prompt_tokens) putchar('\n'), fflush(stdout);
     if (e == QT_OK && !json && !qt_arg(&qt_command_generate, a, "quiet")) tell(s, &made);

@@ -18,9 +18,9 @@ static bool twin(char path[static 4096])
     if (n <= 0) return false;
     path[n] = 0;
     char *base = strrchr(path, '/') + 1;
-    strcpy(base, "qtape-f64");
+    snprintf(base, 64, "qtape-f64");
     if (access(path, X_OK) == 0) return true;
-    strcpy(base, "../libexec/qtape/qtape-f64");
+    snprintf(base, 64, "../libexec/qtape/qtape-f64");
     return access(path, X_OK) == 0;
 }
 

@@ -1,4 +1,5 @@
 /* The qtape program: finds the command, reads its options, runs it, prints what went wrong. */
+#include "base/scan.h"
 #include "cli/command.h"
 #include <getopt.h>
 #include <stdlib.h>
@@ -10,11 +11,9 @@ enum { MAX_OPTIONS = 32, HELP = 256 };
 /* Length of "file:12:3:" at the start of a message, 0 if it has no position. */
 static size_t position_length(const char *line, size_t n)
 {
-    for (size_t i = 1; i < n && line[i] != '\''; i++) {
-        int col = 0, len = 0;
-        if (line[i] == ':' && sscanf(line + i, ":%*d:%d:%n", &col, &len) == 1 && len && line[i + (size_t)len] == ' ') return i + (size_t)len;
-    }
-    return 0;
+    int64_t row, col;
+    size_t  file = qt_scan_place(line, n, &row, &col);
+    return file ? (size_t)(strstr(line + file, ": ") + 1 - line) : 0;
 }
 
 static void print_errors(void)

@@ -154,8 +154,8 @@ static qt_err write_json(const qt_exporter *x, qt_snapshot *s, const void *cfg, 
     FILE       *f = json ? open_memstream(&text, &n) : NULL;
     if (!f) return qt_fail(QT_EMEM, "out of memory");
     json_all(f, x, s, cfg, file, sha, bytes);
-    fclose(f);
-    qt_err e = qt_file_write(json, text, n);
+    qt_err e = qt_stream_close(QT_OK, f, &text);
+    if (e == QT_OK) e = qt_file_write(json, text, n);
     free(text);
     return e;
 }

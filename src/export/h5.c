@@ -43,13 +43,13 @@ static qt_err write_layer(qt_h5 *f, const qt_snap_layer *l)
     char             name[512];
     size_t           n = (size_t)snprintf(name, sizeof name, "layers/%s/", l->m->path);
     QT_ASSERT(c->is_signed && c->q && c->inner * c->count == c->n);
-    strcpy(name + n, "codes");
+    snprintf(name + n, sizeof name - n, "codes");
     QT_TRY(write_codes(f, name, l));
-    strcpy(name + n, "grid");
+    snprintf(name + n, sizeof name - n, "grid");
     QT_TRY(write_ints(f, name, 4, (int32_t[]){l->bits, l->lo, l->hi, l->step}));
-    strcpy(name + n, "scale");
+    snprintf(name + n, sizeof name - n, "scale");
     QT_TRY(qt_h5_write(f, name, 1, &c->count, c->scale, false));
-    strcpy(name + n, "zero");
+    snprintf(name + n, sizeof name - n, "zero");
     return c->zero ? qt_h5_write_ids(f, name, 1, &c->count, c->zero) : QT_OK;
 }
 

@@ -2,6 +2,7 @@
  * row 2i + p of a head of q or k, p = 0 or 1, is row i + p D/2 of D there, and all products of queries and keys are the same sums in another order.
  * With `rope: half` rows stay where they are. transformers: modeling_llama.py. Left out: other architectures, biases, scaled angles. */
 #include "export/hf.h"
+#include "base/scan.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,20 +15,20 @@ static const char *const block[][2] = {
     {"ffn_gate.weight", "mlp.gate_proj.weight"}, {"ffn_up.weight", "mlp.up_proj.weight"}, {"ffn_down.weight", "mlp.down_proj.weight"}};
 
 /* The name within its block: "attn_q.weight" of "blk.3.attn_q.weight", NULL outside of blocks. */
-static const char *in_block(const char *name, int *n)
+static const char *in_block(const char *name, int64_t *n)
 {
-    int at = 0;
-    return sscanf(name, "blk.%d.%n", n, &at) == 1 && at ? name + at : NULL;
+    const char *s = name + 4;
+    return !strncmp(name, "blk.", 4) && qt_scan_number(&s, INT32_MAX, n) && *s == '.' ? s + 1 : NULL;
 }
 
 const char *qt_hf_name(qt_arena *a, const char *name)
 {
-    int         n = 0;
+    int64_t     n = 0;
     const char *part = in_block(name, &n);
     for (size_t i = 0; !part && i < sizeof whole / sizeof *whole; i++)
         if (!strcmp(whole[i][0], name)) return whole[i][1];
     for (size_t i = 0; part && i < sizeof block / sizeof *block; i++)
-        if (!strcmp(block[i][0], part)) return qt_arena_sprintf(a, "model.layers.%d.%s", n, block[i][1]);
+        if (!strcmp(block[i][0], part)) return qt_arena_sprintf(a, "model.layers.%lld.%s", (long long)n, block[i][1]);
     return NULL;
 }
 
@@ -35,7 +36,7 @@ const char *qt_hf_name(qt_arena *a, const char *name)
 
 int64_t qt_hf_heads(const qt_llama *c, const char *name)
 {
-    int         n;
+    int64_t     n;
     const char *part = in_block(name, &n);
     if (!part || c->rope == QT_LLAMA_HALF) return 0;
     return !strcmp(part, "attn_q.weight") ? c->n_head : !strcmp(part, "attn_k.weight") ? c->n_kv_head : 0;
@@ -82,8 +83,8 @@ qt_err qt_hf_config(const char *file, const qt_llama *c, int64_t context, bool t
     FILE  *f = open_memstream(&text, &n);
     if (!f) return qt_fail(QT_EMEM, "out of memory");
     print_config(f, c, context, tied);
-    fclose(f);
-    qt_err e = qt_file_write(file, text, n);
+    qt_err e = qt_stream_close(QT_OK, f, &text);
+    if (e == QT_OK) e = qt_file_write(file, text, n);
     free(text);
     return e;
 }

@@ -27,7 +27,7 @@ static qt_err write_recipe(qt_importer *im)
     if (!f) return qt_fail(QT_EMEM, "out of memory");
     fprintf(f, "# Imported from %s\nrecipe: 1\nname: imported\n", im->file);
     qt_err e = im->recipe(im, f);
-    fclose(f);
+    e = qt_stream_close(e, f, &recipe);
     if (e == QT_OK) e = qt_file_write(qt_importer_path(im, "import.yaml"), recipe, n);
     free(recipe);
     return e;

@@ -174,7 +174,7 @@ qt_err qt_snapshot_recipe(qt_snapshot *s, char **text)
     FILE *f = open_memstream(&buf, &n);
     if (!f) return qt_fail(QT_EMEM, "out of memory");
     qt_yaml_print(f, y);
-    fclose(f);
+    QT_TRY(qt_stream_close(QT_OK, f, &buf));
     *text = qt_arena_strdup(&s->arena, buf);
     free(buf);
     return *text ? QT_OK : QT_EMEM;

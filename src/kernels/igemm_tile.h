@@ -48,7 +48,7 @@ INLINE void NAME(emit_vector)(const qt_igemm_job *j, const NAME(place) *p, const
     }
     y += *(const NAME(F) *)(j->offset + n);
     if (relu) {
-        __typeof__(y > 0) positive = (y > 0) | (y != y);
+        __typeof__(y > 0) positive = ~(y <= 0); /* a NaN stays one */
         y = (NAME(F))((__typeof__(positive))y & positive);
     }
     *(NAME(F) *)(j->y + m * j->N + n) = y;

@@ -66,7 +66,7 @@ static int centre(const qt_icodes *x)
 /* Products u x' that fit int16 together, whatever their values. */
 static int products(const plan *p, const qt_icodes *x)
 {
-    int below = qt_max_i64(p->c - x->lo, 1), above = qt_max_i64(x->hi - p->c, 1), u = p->w->bits == 8 ? 15 : (p->w->hi - p->w->lo) / p->step;
+    int below = (int)qt_max_i64(p->c - x->lo, 1), above = (int)qt_max_i64(x->hi - p->c, 1), u = p->w->bits == 8 ? 15 : (p->w->hi - p->w->lo) / p->step;
     return (int)qt_min_i64(-INT16_MIN / (qt_max_i64(u, 1) * below), INT16_MAX / (qt_max_i64(u, 1) * above));
 }
 

@@ -2,6 +2,7 @@
  * group {layers: [...], name, from, repeat}. Groups are expanded: layers of a group have its path in front of their names. A name is
  * looked up in the list it is used in, then in the lists around it; what is found must come earlier. */
 #include "nn/build.h"
+#include "base/files.h"
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -237,7 +238,7 @@ static qt_err write_layers(qt_arena *a, const qt_arch *arch, const void *cfg, co
     FILE  *f = open_memstream(&text, &n);
     if (!f) return qt_fail(QT_EMEM, "out of memory");
     qt_err e = arch->expand(f, cfg, in, classes, pos);
-    fclose(f);
+    e = qt_stream_close(e, f, &text);
     if (e == QT_OK) e = qt_yaml_parse(a, text, n, qt_arena_sprintf(a, "<%s>", arch->d.name), list);
     free(text);
     return e;

@@ -268,7 +268,7 @@ static void find_sign(qt_site *q, const qt_tensor *x)
     R lo, hi;
     if (!q->p[UNSIGNED] || any_started(q)) return;
     qt_scale_min_max(x->data, x->n, (qt_layout){x->n, 1}, 0, &lo, &hi);
-    q->p[UNSIGNED]->data[0] = lo >= (R)-1e-9;
+    q->p[UNSIGNED]->data[0] = (R)(lo >= (R)-1e-9);
 }
 
 /* Calibration shows x to all entries, training to the one that is used. */

@@ -111,10 +111,10 @@ static qt_err quantize_scales(const cfg *c, grid *g, qt_arena *a)
     for (int64_t b = 0; b < n; b += c->block2) {
         int64_t e = qt_min_i64(n, b + c->block2);
         R       far = 0, step;
-        for (int64_t k = b; k < e; k++) far = (R)fabs(g->most[k] - g->codes.mean) > far ? (R)fabs(g->most[k] - g->codes.mean) : far;
+        for (int64_t k = b; k < e; k++) far = (R)fmax((double)far, fabs((double)(g->most[k] - g->codes.mean)));
         step = g->codes.step[b / c->block2] = far / MOST_CODE;
         for (int64_t k = b; k < e; k++)
-            g->codes.code[k] = step > 0 && isfinite(far) ? (int8_t)qt_clip(qt_round((g->most[k] - g->codes.mean) / step), -MOST_CODE, MOST_CODE) : 0;
+            g->codes.code[k] = (int8_t)(step > 0 && isfinite(far) ? qt_clip(qt_round((g->most[k] - g->codes.mean) / step), -MOST_CODE, MOST_CODE) : 0);
     }
     for (int64_t k = 0; k < n; k++) g->scale[k] = qt_scale_value(&g->codes, k);
     return QT_OK;

@@ -226,8 +226,8 @@ static qt_err write_one(const char *file, void (*put)(FILE *f, const gallery *g)
     FILE  *f = open_memstream(&text, &n);
     QT_CHECK(f, QT_EMEM, "out of memory");
     put(f, g);
-    fclose(f);
-    qt_err e = qt_file_write(file, text, n);
+    qt_err e = qt_stream_close(QT_OK, f, &text);
+    if (e == QT_OK) e = qt_file_write(file, text, n);
     free(text);
     return e;
 }
@@ -239,8 +239,8 @@ static qt_err write_picture(gallery *g, const paper *p)
     FILE  *f = open_memstream(&text, &n);
     QT_CHECK(f, QT_EMEM, "out of memory");
     draw_arms(f, p, true);
-    fclose(f);
-    qt_err e = qt_file_write(in(g, "papers/%s/arms.svg", p->name), text, n);
+    qt_err e = qt_stream_close(QT_OK, f, &text);
+    if (e == QT_OK) e = qt_file_write(in(g, "papers/%s/arms.svg", p->name), text, n);
     free(text);
     return e;
 }

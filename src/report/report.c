@@ -19,7 +19,7 @@ static qt_err write_chapter(FILE *f, qt_book *b, qt_chapter *c)
     qt_section_quants(body, c);
     qt_section_layers(body, c, &b->arena);
     qt_section_origin(body, c);
-    fclose(body);
+    QT_TRY(qt_stream_close(QT_OK, body, &text));
     qt_section_verdict(f, c);
     fwrite(text, 1, n, f);
     free(text);
@@ -53,7 +53,7 @@ qt_err qt_report_write(int n, const char *const *dir, const char *file)
     size_t  size = 0;
     qt_err  e = qt_book_open(&b, n, dir);
     FILE   *f = e == QT_OK ? open_memstream(&text, &size) : NULL;
-    if (f) e = write_page(f, &b), fclose(f);
+    if (f) e = write_page(f, &b), e = qt_stream_close(e, f, &text);
     else if (e == QT_OK) e = qt_fail(QT_EMEM, "out of memory");
     if (e == QT_OK) e = qt_file_write(file, text, size);
     free(text);

@@ -254,6 +254,8 @@ static qt_err read_state(qt_h5 *f, qt_run *r)
     QT_TRY(qt_h5_get_real(f, "seconds", &r->seconds));
     QT_TRY(qt_h5_get_real(f, "busy", &r->busy));
     QT_TRY(read_saved(f, &r->saved));
+    QT_CHECK(phase >= 0 && phase <= r->recipe->n_phases && r->step >= 0 && r->metrics_bytes >= 0 && count >= 0, QT_EDATA,
+             "damaged checkpoint: phase %lld of %d, step %lld", (long long)phase, r->recipe->n_phases, (long long)r->step);
     r->phase = (int)phase, r->has_best = has_best != 0;
     qt_optimizer_set_count(r->optim, count);
     return QT_OK;

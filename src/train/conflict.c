@@ -71,11 +71,11 @@ static void count(R *row, int64_t t, R s, R task, R smooth)
         for (int i = 0; i < DISORDER; i++) row[i] = 0;
         row[START] = s;
     } else {
-        row[TASK_FLIPS] += sign(task) != row[TASK_SIGN];
-        row[SMOOTH_FLIPS] += sign(smooth) != row[SMOOTH_SIGN];
+        row[TASK_FLIPS] += (R)(sign(task) != row[TASK_SIGN]);
+        row[SMOOTH_FLIPS] += (R)(sign(smooth) != row[SMOOTH_SIGN]);
     }
     row[TASK_SIGN] = sign(task), row[SMOOTH_SIGN] = sign(smooth);
-    row[DIFFER] += sign(task) != sign(smooth);
+    row[DIFFER] += (R)(sign(task) != sign(smooth));
     row[TASK_SUM] += task, row[SMOOTH_SUM] += smooth;
     row[MOVED] += s - row[START], row[MOVED_SQ] += (s - row[START]) * (s - row[START]);
 }
@@ -134,9 +134,9 @@ static void describe(const qt_conflict_cfg *c, const R *row, double n, double v[
 
 static void add_totals(const qt_conflict_cfg *c, const R *row, bool later, R *total)
 {
-    total[PAIRS] += 1, total[OPPOSITE] += opposite(row);
+    total[PAIRS] += 1, total[OPPOSITE] += (R)opposite(row);
     if (!later) return;
-    total[LATER] += 1, total[LATER_FROZEN] += is_frozen(c, row);
+    total[LATER] += 1, total[LATER_FROZEN] += (R)is_frozen(c, row);
     if (is_frozen(c, row) && row[DISORDER] > total[FROZEN_DISORDER]) total[FROZEN_DISORDER] = row[DISORDER];
 }
 
@@ -144,7 +144,7 @@ static void add_totals(const qt_conflict_cfg *c, const R *row, bool later, R *to
 static void decide(const qt_conflict_cfg *c, R *row, double D, double coin)
 {
     row[DISORDER] = (R)D;
-    row[FROZEN] = c->freeze != QT_FREEZE_NONE && (c->when == QT_WHEN_DISORDER ? D < c->tau : coin < c->rate);
+    row[FROZEN] = (R)(c->freeze != QT_FREEZE_NONE && (c->when == QT_WHEN_DISORDER ? D < c->tau : coin < c->rate));
 }
 
 /* For the numbers of parameter p, whose rows begin at row. */

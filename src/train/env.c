@@ -31,11 +31,11 @@ static void cpu_flags(FILE *f)
 static const char *cpu_name(char buf[static 256])
 {
     FILE *f = fopen("/proc/cpuinfo", "r");
-    strcpy(buf, "unknown");
+    snprintf(buf, 256, "unknown");
     for (char line[256], *s; f && fgets(line, sizeof line, f);)
         if (!strncmp(line, "model name", 10) && (s = strchr(line, ':'))) {
             s[strcspn(s, "\"\\\n")] = 0;
-            snprintf(buf, 256, "%s", s + 2);
+            snprintf(buf, 256, "%s", s + 1 + strspn(s + 1, " "));
             break;
         }
     if (f) fclose(f);
@@ -72,8 +72,8 @@ qt_err qt_env_write(const qt_run *r, const char *file)
             h[0], h[1], h[2], zlibVersion(), yaml_get_version_string());
     fprintf(f, " \"data\": \"%s\", \"fallback\": %s}\n", use && use->kind == QT_YAML_SCALAR ? use->text : "",
             r->data_section == r->recipe->fallback ? "true" : "false");
-    fclose(f);
-    qt_err e = qt_file_write(file, text, n);
+    qt_err e = qt_stream_close(QT_OK, f, &text);
+    if (e == QT_OK) e = qt_file_write(file, text, n);
     free(text);
     return e;
 }

@@ -1,5 +1,6 @@
 /* The errors of a recipe. It is read several times, once an arm, and by several readers that each know their section; what the user sees
  * is one list, without repetitions, in the order of the file. */
+#include "base/scan.h"
 #include "train/train.h"
 #include <stdlib.h>
 #include <string.h>
@@ -7,20 +8,9 @@
 typedef struct message {
     const char *line, *file;
     size_t      n, file_n;
-    int         row, col, rank, at; /* rank of the file: by first appearance */
+    int64_t     row, col;
+    int         rank, at; /* rank of the file: by first appearance */
 } message;
-
-/* "file:row:col: " at the head of a line; false if there is none. */
-static bool read_place(const char *line, size_t n, message *m)
-{
-    for (size_t i = 1; i + 1 < n; i++) {
-        int len = 0;
-        if (line[i] != ':' || sscanf(line + i, ":%d:%d: %n", &m->row, &m->col, &len) != 2 || !len) continue;
-        m->file = line, m->file_n = i;
-        return true;
-    }
-    return false;
-}
 
 /* The lines of text. NULL when memory is out. */
 static message *split(const char *text, int *n)
@@ -32,7 +22,7 @@ static message *split(const char *text, int *n)
         size_t len = strcspn(s, "\n");
         if (qt_grow(&m, &cap, *n + 1, sizeof *m)) return qt_free(m), NULL;
         m[*n] = (message){.line = s, .n = len, .at = *n, .rank = 1 << 30};
-        if (read_place(s, len, &m[*n])) m[*n].rank = *n;
+        if ((m[*n].file_n = qt_scan_place(s, len, &m[*n].row, &m[*n].col))) m[*n].file = s, m[*n].rank = *n;
         for (int i = 0; i < *n && m[*n].file; i++)
             if (m[i].file && m[i].file_n == m[*n].file_n && !strncmp(m[i].file, m[*n].file, m[i].file_n)) {
                 m[*n].rank = m[i].rank;
@@ -79,7 +69,7 @@ void qt_messages_merge(char *before, bool places, const char *arm)
 static int by_place(const void *a, const void *b)
 {
     const message *x = a, *y = b;
-    int            d = x->rank != y->rank ? x->rank - y->rank : x->row != y->row ? x->row - y->row : x->col - y->col;
+    int            d = x->rank != y->rank ? x->rank - y->rank : x->row != y->row ? (int)(x->row - y->row) : (int)(x->col - y->col);
     return d ? d : x->at - y->at;
 }
 

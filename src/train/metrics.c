@@ -1,8 +1,10 @@
 /* metrics.jsonl: one object a line. Numbers have nine digits, which name a float exactly, so the same bits give the same text; only
  * seconds, samples_per_s (tokens_per_s of text) and peak_rss_mb tell of time and place. What is not finite is written as null, for JSON has no word for it. */
+#include "base/par.h"
 #include "train/train.h"
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -13,26 +15,36 @@ typedef struct line {
     size_t n;
 } line;
 
+/* What does not fit is cut off, the end of the line does; readers pass over such a line. */
+static void put(line *l, const char *fmt, ...) QT_PRINTF(2, 3);
+static void put(line *l, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    l->n = (size_t)qt_min_i64((int64_t)l->n + vsnprintf(l->text + l->n, sizeof l->text - l->n, fmt, ap), sizeof l->text - 4);
+    va_end(ap);
+}
+
 static void add_text(line *l, const char *key, const char *value)
 {
-    l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "%s\"%s\": \"", l->n ? ", " : "{", key);
+    put(l, "%s\"%s\": \"", l->n ? ", " : "{", key);
     for (const char *s = value; *s && l->n + 8 < sizeof l->text; s++) {
         if (*s == '"' || *s == '\\') l->text[l->n++] = '\\';
         l->text[l->n++] = *s;
     }
-    l->text[l->n++] = '"', l->text[l->n] = 0;
+    put(l, "\"");
 }
 
 static void add_int(line *l, const char *key, int64_t v)
 {
-    l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "%s\"%s\": %lld", l->n ? ", " : "{", key, (long long)v);
+    put(l, "%s\"%s\": %lld", l->n ? ", " : "{", key, (long long)v);
 }
 
 static void add(line *l, const char *key, const char *fmt, double v)
 {
-    l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "%s\"%s\": ", l->n ? ", " : "{", key);
-    if (isfinite(v)) l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, fmt, v);
-    else l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "null");
+    put(l, "%s\"%s\": ", l->n ? ", " : "{", key);
+    if (isfinite(v)) put(l, fmt, v);
+    else put(l, "null");
 }
 
 static void add_real(line *l, const char *key, double v) { add(l, key, "%.9g", v); }
@@ -55,7 +67,7 @@ static void end(line *l, qt_run *r, double items_per_s)
         add_time(l, "seconds", now), add_time(l, qt_run_is_text(r) ? "tokens_per_s" : "samples_per_s", items_per_s);
         add_time(l, "peak_rss_mb", qt_peak_rss_mb());
     }
-    snprintf(l->text + l->n, sizeof l->text - l->n, "}\n");
+    put(l, "}\n");
     if (r->metrics) fputs(l->text, r->metrics), fflush(r->metrics);
     if (r->progress == QT_PROGRESS_JSON) fputs(l->text, stdout), fflush(stdout);
 }
@@ -124,9 +136,9 @@ void qt_metrics_quant(qt_run *r, const qt_site *q, const qt_site_stats *s)
 
 static void add_ints(line *l, const char *key, const int64_t *v, int n)
 {
-    l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, ", \"%s\": [", key);
-    for (int i = 0; i < n; i++) l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "%s%lld", i ? ", " : "", (long long)v[i]);
-    l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "]");
+    put(l, ", \"%s\": [", key);
+    for (int i = 0; i < n; i++) put(l, "%s%lld", i ? ", " : "", (long long)v[i]);
+    put(l, "]");
 }
 
 void qt_metrics_noise(qt_run *r, const qt_site *q, const qt_site_stats *s, const qt_noise *n)

@@ -114,7 +114,7 @@ static bool made_from(bench *b, const char *dir, const qt_recipe *r, const qt_ya
     bool   same = false;
     if (!f) return false;
     qt_err e = qt_recipe_print(f, r, data);
-    fclose(f);
+    e = qt_stream_close(e, f, &want);
     if (e == QT_OK)
         same = qt_file_read(b->arena, qt_arena_sprintf(b->arena, "%s/resolved.yaml", dir), &have, &m) == QT_OK && m == n && !memcmp(want, have, n);
     free(want);
@@ -401,7 +401,7 @@ static qt_err write_file(const bench *b, const char *name, writer w, const row *
     FILE  *f = open_memstream(&text, &size);
     if (!f) return qt_fail(QT_EMEM, "out of memory");
     w(f, b, rows, v, n, verdict);
-    fclose(f);
+    QT_TRY(qt_stream_close(QT_OK, f, &text));
     snprintf(path, sizeof path, "%s/%s", b->root, name);
     qt_err e = qt_file_write(path, text, size);
     free(text);
@@ -414,8 +414,7 @@ static qt_err score(bench *b)
     FILE  *f = b->recipe->scores ? open_memstream(&b->scores, &n) : NULL;
     if (!f) return b->recipe->scores ? qt_fail(QT_EMEM, "out of memory") : QT_OK;
     qt_err e = qt_scores_print(f, b->recipe, lookup, b);
-    fclose(f);
-    return e;
+    return qt_stream_close(e, f, &b->scores);
 }
 
 static qt_err judge(bench *b, FILE *out)

@@ -243,7 +243,7 @@ static qt_err write_resolved(qt_run *r)
     qt_err e;
     if (!(f = open_memstream(&text, &n))) return qt_fail(QT_EMEM, "out of memory");
     e = qt_recipe_print(f, r->recipe, r->data_section);
-    fclose(f);
+    e = qt_stream_close(e, f, &text);
     if (e == QT_OK) e = qt_file_write(file_in(r, "resolved.yaml"), text, n);
     free(text);
     return e;
@@ -398,7 +398,7 @@ static void keep_previous(const qt_run *r)
     snprintf(part, sizeof part, "%s/ckpt/previous.h5.part", r->dir);
     snprintf(previous, sizeof previous, "%s/ckpt/previous.h5", r->dir);
     unlink(part);
-    if (!link(last, part)) rename(part, previous);
+    if (!link(last, part)) (void)rename(part, previous);
     unlink(part);
 }
 

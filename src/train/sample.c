@@ -47,7 +47,7 @@ static qt_err run(qt_run *r, const void *cfg)
     if (!f) return qt_fail(QT_EMEM, "out of memory");
     qt_err e = generate(r, cfg, f, &made);
     putc('\n', f);
-    fclose(f);
+    e = qt_stream_close(e, f, &text);
     if (e == QT_OK && r->stop && *r->stop) e = qt_fail(QT_ESTOPPED, "stopped; go on with: qtape resume %s", r->dir);
     if (e == QT_OK) e = qt_file_write(file, text, n);
     if (e == QT_OK) qt_run_log(r, "%s  sample of %lld tokens, in %s:\n%.*s", r->arm, (long long)made.tokens, file, (int)n - 1, text);

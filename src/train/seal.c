@@ -2,8 +2,10 @@
  * 512 bytes, "QTAPE-CKPT 1 crc32=XXXXXXXX bytes=N" (what it is, the version of its format, CRC-32 and length of the rest). It is verified
  * before libhdf5 sees the file, so that a damaged one is a message and never a crash. */
 #include "base/h5.h"
+#include "base/scan.h"
 #include "train/train.h"
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 
@@ -32,27 +34,39 @@ qt_err qt_seal_write(const qt_seal *s, const char *file)
     return ok ? QT_OK : qt_fail(QT_EIO, "%s: cannot write: %s", file, strerror(errno));
 }
 
+/* Takes the text apart. Of a version that is newer only the number is known. */
+static bool parse(const qt_seal *s, const char *block, int64_t *version, unsigned long *crc, int64_t *bytes)
+{
+    size_t      head = strlen(s->magic);
+    const char *p = block + head + 1;
+    char       *end;
+    if (strncmp(block, s->magic, head) || block[head] != ' ' || !qt_scan_number(&p, INT32_MAX, version) || *version == 0) return false;
+    if (*version > s->version) return *p == ' ';
+    if (strncmp(p, " crc32=", 7)) return false;
+    *crc = strtoul(p + 7, &end, 16);
+    if (end != p + 15 || strncmp(end, " bytes=", 7)) return false;
+    p = end + 7;
+    return qt_scan_number(&p, INT64_MAX, bytes) && *p == '\n';
+}
+
 qt_err qt_seal_verify(const qt_seal *s, const char *file)
 {
-    char          block[QT_H5_USERBLOCK + 1] = "", end = 0;
+    char          block[QT_H5_USERBLOCK + 1] = "";
     unsigned long crc, want;
-    long long     bytes, want_bytes;
-    int           version = 0;
-    size_t        head = strlen(s->magic);
+    long long     bytes;
+    int64_t       version = 0, want_bytes = 0;
     FILE         *f = fopen(file, "rb");
     QT_CHECK(f, QT_EIO, "%s: cannot read: %s", file, strerror(errno));
     size_t n = fread(block, 1, QT_H5_USERBLOCK, f);
-    bool   is_one = n == QT_H5_USERBLOCK && !strncmp(block, s->magic, head) && sscanf(block + head, " %d ", &version) == 1;
-    if (version <= s->version)
-        is_one = is_one && sscanf(block + head, " %d crc32=%lx bytes=%lld%c", &version, &want, &want_bytes, &end) == 4 && end == '\n';
+    bool   is_one = n == QT_H5_USERBLOCK && parse(s, block, &version, &want, &want_bytes);
     bool ok = is_one && version <= s->version && crc_of(f, &crc, &bytes);
     fclose(f);
-    QT_CHECK(is_one && version > 0, QT_EDATA, "%s: is no qtape %s, or its first bytes are damaged", file, s->what);
-    QT_CHECK(version <= s->version, QT_EDATA, "%s: %s for a newer format version, %d; this qtape reads version %d", file, s->made, version,
+    QT_CHECK(is_one, QT_EDATA, "%s: is no qtape %s, or its first bytes are damaged", file, s->what);
+    QT_CHECK(version <= s->version, QT_EDATA, "%s: %s for a newer format version, %lld; this qtape reads version %d", file, s->made, (long long)version,
              s->version);
     QT_CHECK(ok, QT_EIO, "%s: cannot read: %s", file, strerror(errno));
     QT_CHECK(bytes == want_bytes, QT_EDATA, "%s: damaged %s: %lld bytes after the first %d, expected %lld", file, s->what, bytes, QT_H5_USERBLOCK,
-             want_bytes);
+             (long long)want_bytes);
     QT_CHECK(crc == want, QT_EDATA, "%s: damaged %s: its checksum is %08lx, expected %08lx", file, s->what, crc, want);
     return QT_OK;
 }

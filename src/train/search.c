@@ -169,7 +169,7 @@ static R *one_hot(const search *s, int n, const int *genes)
     R *x = s->x;
     for (int i = 0; i < n; i++)
         for (int k = 0; k < s->g.genes; k++)
-            for (int c = 0; c < s->choices[k]; c++) *x++ = c == genes[i * s->g.genes + k];
+            for (int c = 0; c < s->choices[k]; c++) *x++ = (R)(c == genes[i * s->g.genes + k]);
     return s->x;
 }
 

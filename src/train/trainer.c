@@ -110,8 +110,8 @@ static qt_err run(qt_run *r, const void *cfg)
     e = loop(r);
     qt_progress_end(r);
     qt_loader_free(r->loader), r->loader = NULL;
-    if (e != QT_EIO) qt_metrics_sync(r); /* a full disk has been told of */
-    return e;
+    qt_err synced = e == QT_EIO ? e : qt_metrics_sync(r); /* a full disk has been told of */
+    return e == QT_OK ? synced : e;
 }
 
 const qt_phase qt_phase_train = {{"train", "gradient descent for train.steps or train.epochs"}, run};
