@@ -16,7 +16,7 @@ OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive ctest --preset coverage -j 2 > $build/
 
 # A line counts where gcov gives it a number: '#####' and '=====' are lines that never ran. Of headers each object file has a version.
 find $build -path '*/qtape_*.gcno' | xargs gcov -t -r -s "$PWD" 2> /dev/null | awk -v wanted="$*" -v must='src/base src/autograd src/qat src/export' '
-    function percent(part, all) { return all ? 100 * part / all : 100 }
+    function percent(part, all) { return all ? 100 * part / all : 0 }
     function row(name, all, run) { return sprintf("%-28s %6d %6d %7.1f %%", name, all, run, percent(run, all)) }
     { n = split($0, part, ":"); count = part[1]; at = part[2] + 0; gsub(/ /, "", count) }
     at == 0 && part[3] == "Source" { file = part[4]; next }

@@ -8,7 +8,9 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -38,6 +40,16 @@ static inline void says(const char *want)
     assert_int_equal(qt_error_count(), 1);
     if (strncmp(text, file, n) || strncmp(text + n, ": ", 2) || strcmp(text + n + 2, want)) fail_msg("said '%s', expected '%s'", text, want);
     qt_error_clear();
+}
+
+/* Files of at most n bytes from now on, as on a disk that is full; 0: of any size again. */
+static inline void file_limit(rlim_t n)
+{
+    struct rlimit r;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &r), 0);
+    r.rlim_cur = n ? n : r.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &r), 0);
 }
 
 static inline void put_file(const void *p, size_t n)

@@ -62,6 +62,8 @@ static const variant variants[] = {
      "{match: [fc2, conv1], weights: none, activations: {use: lsq, num_bits: 8}}, "
      "{match: [fc3, conv2], weights: {use: lsq, num_bits: 12}, activations: {use: lsq, num_bits: 12}}, {match: \"*\"}]",
      0, 3},
+    {"zero points",
+     "[{match: \"*\", weights: {use: uniform, num_bits: 4, symmetric: false, granularity: channel}, activations: {use: uniform, num_bits: 8}}]", 3, 6},
     {"lsq+", "[{match: \"*\", weights: {use: lsq, num_bits: 4}, activations: {use: lsq_plus, num_bits: 4}}]", -1, -1},
     {"nothing", "[]", 0, 0},
 };
@@ -395,6 +397,19 @@ static void test_refused_by_name(void **state)
         if (sealed) assert_ok(qt_seal_write(&qt_engine_seal, "m.h5"));
         assert_refused("m.h5", "layer 'fc' has codes outside their range: 2 at [0, 0], expected -1 to 1");
     }
+    static const struct {
+        const char *attribute;
+        int64_t     v;
+        const char *what;
+    } others[] = {{"format_version", 0, "m.h5: format version 0 is none"},
+                  {"real_bits", sizeof(R) == 4 ? 64 : 32, sizeof(R) == 4 ? "exported by the double library, this is the float one" :
+                                                                           "exported by the float library, this is the double one"}};
+    for (int i = 0; i < 2; i++) {
+        put_bytes("m.h5", image, size);
+        set_attribute("m.h5", others[i].attribute, others[i].v);
+        assert_ok(qt_seal_write(&qt_engine_seal, "m.h5"));
+        assert_refused("m.h5", others[i].what);
+    }
     image[strlen("QTAPE-MODEL ")] = '3';
     put_bytes("m.h5", image, size);
     assert_refused("m.h5", "exported for a newer format version, 3; this qtape reads version 1");
@@ -446,6 +461,87 @@ static void test_inconsistent(void **state)
     qt_arena_free(&a);
 }
 
+/* A data set of its own, of numbers v that grow after each fifth of it; a large one stays without storage. */
+static void put_set(const char *file, const char *name, int rank, const hsize_t *dim, hid_t type, double v)
+{
+    static double x[4096];
+    hid_t         f = H5Fopen(file, H5F_ACC_RDWR, H5P_DEFAULT), space = H5Screate_simple(rank, dim, NULL), links = H5Pcreate(H5P_LINK_CREATE);
+    hssize_t      n = H5Sget_simple_extent_npoints(space);
+    H5Pset_create_intermediate_group(links, 1);
+    if (H5Lexists(f, name, H5P_DEFAULT) > 0) H5Ldelete(f, name, H5P_DEFAULT);
+    hid_t set = H5Dcreate2(f, name, type, space, links, H5P_DEFAULT, H5P_DEFAULT);
+    for (hssize_t i = 0; i < n && i < 4096; i++) x[i] = v * (double)(1 + 10 * i / n / 2);
+    assert_true(n > 4096 || H5Dwrite(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, x) >= 0);
+    H5Dclose(set), H5Pclose(links), H5Sclose(space), H5Fclose(f);
+}
+
+/* Data sets of other shapes than qtape writes, and ones that do not belong there. */
+static void test_other_sets(void **state)
+{
+    static const struct {
+        const char *set;
+        int         rank;
+        hsize_t     dim[3];
+        double      v;
+        const char *what;
+    } sets[] = {
+        {"layers/fc/scale", 1, {7}, 1, "'layers/fc/scale' does not share its weight out in equal parts"},
+        {"layers/fc/scale", 2, {1, 1}, 1, "'layers/fc/scale' does not share its weight out in equal parts"},
+        {"layers/fc/zero", 1, {1}, 256, "'layers/fc/zero' holds zero points that no code of 8 bits can have"},
+        {"layers/fc/zero", 1, {1}, -257, "'layers/fc/zero' holds zero points that no code of 8 bits can have"},
+        {"layers/fc/zero", 1, {2}, 0, "'layers/fc/zero' has not the shape that the model wants"},
+        {"layers/fc/grid", 1, {5}, 1, "'layers/fc/grid' has not the shape that the model wants"},
+        {"layers/fc/codes", 2, {10, 15}, 0, "'layers/fc/codes' has not the shape that the model wants"},
+        {"params/fc.bias", 2, {10, 1}, 0, "'params/fc.bias' has not the shape that the model wants"},
+        {"sites/fc.input", 1, {2}, 1, "sites/fc.input"},
+        {"input", 2, {1, 3}, 8, "'input' is no shape of a sample"},
+        {"input", 1, {5}, 2, "'input' is no shape of a sample"},
+        {"ids", 1, {2}, 8, "'ids' is no number of ids"},
+        {"ids", 1, {1}, 0, "'ids' is no number of ids"},
+        {"ids", 1, {1}, 8, "'ids' is no number of ids"}, /* beside an input of three dimensions */
+    };
+    qt_arena a = {0};
+    (void)state;
+    make_image(&a);
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        const bool whole = !strstr(sets[i].set, "scale") && !strstr(sets[i].set, "params");
+        put_bytes("m.h5", image, size);
+        put_set("m.h5", sets[i].set, sets[i].rank, sets[i].dim, whole ? H5T_STD_I32LE : sizeof(R) == 4 ? H5T_IEEE_F32LE : H5T_IEEE_F64LE, sets[i].v);
+        assert_ok(qt_seal_write(&qt_engine_seal, "m.h5"));
+        assert_refused("m.h5", sets[i].what);
+    }
+    put_bytes("m.h5", image, size);
+    set_recipe("m.h5", "model: [flatten, {use: linear, out: 1024, name: big}, {use: linear, out: 10, name: end}]\n");
+    put_set("m.h5", "params/big.weight", 2, (hsize_t[]){1024, 64}, H5T_IEEE_F32LE, 0);
+    assert_ok(qt_seal_write(&qt_engine_seal, "m.h5"));
+    assert_refused("m.h5", "'params/big.weight' is larger than the file");
+    qt_arena_free(&a);
+}
+
+/* The same numbers shared out in other ways are the same model: scales of two rows or of one, zero points that are all 0 or none. */
+static void test_parts(void **state)
+{
+    static const hsize_t parts[] = {5, 10, 5, 10};
+    const hid_t          type = sizeof(R) == 4 ? H5T_IEEE_F32LE : H5T_IEEE_F64LE;
+    qt_arena a = {0};
+    R        x[64], y[4][10];
+    (void)state;
+    make_image(&a);
+    for (int i = 0; i < 64; i++) x[i] = (R)(i % 7) / 7;
+    for (int k = 0; k < 4; k++) {
+        put_bytes("m.h5", image, size);
+        put_set("m.h5", "layers/fc/scale", 1, &parts[k], type, 0.5);
+        if (k > 1) put_set("m.h5", "layers/fc/zero", 1, &parts[k], H5T_STD_I32LE, 0);
+        assert_ok(qt_seal_write(&qt_engine_seal, "m.h5"));
+        qt_engine *e = qt_engine_open("m.h5");
+        assert_non_null(e);
+        assert_ok(qt_engine_run(e, 1, x, y[k]));
+        qt_engine_free(e);
+        assert_same_bits("parts", y[k], y[0], 10);
+    }
+    qt_arena_free(&a);
+}
+
 /* Each allocation of loading fails once. */
 static void test_no_memory(void **state)
 {
@@ -462,6 +558,82 @@ static void test_no_memory(void **state)
         assert_true(n < 10000);
     }
     qt_engine_free(e);
+    qt_arena_free(&a);
+}
+
+/* ---- calls that cannot be answered ---------------------------------------------------------------------------------------------------- */
+
+static void test_calls(void **state)
+{
+    qt_arena   a = {0};
+    qt_engine *e;
+    R          y = 7;
+    (void)state;
+    make_image(&a);
+    assert_non_null(e = qt_engine_open("ok.h5"));
+    assert_int_equal(qt_engine_run(e, -1, &y, &y), QT_EUSAGE);
+    assert_errors("m: a batch of -1 samples");
+    assert_int_equal(qt_engine_tokens(e, 1, 1, (int32_t[]){0}, &y), QT_EUSAGE);
+    assert_errors("m: the model's input is numbers, not tokens");
+    assert_int_equal(qt_engine_switch(e, 3), QT_EUSAGE);
+    assert_errors("m: cannot be switched to 3 bits");
+    assert_ok(qt_engine_run(e, 0, NULL, NULL));
+    assert_true(y == 7 && qt_engine_vocab(e) == 0);
+    qt_engine_free(e);
+    qt_engine_free(NULL);
+    qt_arena_free(&a);
+}
+
+/* A file whose recipe names other data than the model was made for, or none. */
+static void test_other_data(void **state)
+{
+#define MODEL "model: [flatten, {use: linear, out: 10, name: fc}]\nquant: [{match: fc, weights: ternary, activations: {use: int, granularity: token}}]\n"
+    static const struct {
+        const char *recipe, *what;
+    } cases[] = {{MODEL, "m: the exported recipe names no data"},
+                 {MODEL "data: {use: regression}\n", "m: the data are not those that it was exported with"},
+                 {MODEL "data: {use: digit}\n", "did you mean 'digits'"},
+                 {MODEL "data: digits\nloss: cross_entrpy\n", "did you mean 'cross_entropy'"},
+                 {MODEL "data: digits\nmetric: acuracy\n", "did you mean 'accuracy'"},
+                 {MODEL "data: digits\nmetric: accuracy\ntrain: {eval_batch_size: -3}\n", NULL}};
+    qt_arena a = {0};
+    (void)state;
+    make_image(&a);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qt_engine *e;
+        qt_run     view;
+        put_bytes("m.h5", image, size);
+        set_recipe("m.h5", cases[i].recipe);
+        assert_ok(qt_seal_write(&qt_engine_seal, "m.h5"));
+        assert_ok(qt_engine_load("m.h5", &e));
+        qt_err got = qt_engine_as_run(e, &view);
+        if (cases[i].what ? got == QT_OK || !strstr(qt_error_text(), cases[i].what) : got != QT_OK)
+            fail_msg("data %zu: '%s' not in: %s", i, cases[i].what ? cases[i].what : "", qt_error_text());
+        if (got == QT_OK) assert_true(view.recipe->train.eval_batch_size == 256 && !strcmp(view.recipe->metric->d.name, "accuracy"));
+        qt_error_clear();
+        qt_data_close(view.data);
+        qt_engine_free(e);
+    }
+    qt_arena_free(&a);
+}
+
+/* A run's engine goes by a file; where none can be made it says so. */
+static void test_no_folder(void **state)
+{
+    qt_arena   a = {0};
+    qt_engine *e;
+    qt_run    *r = trained(&a, "model: [flatten, {use: linear, out: 10, name: fc}]\n", variants[3].quant, "");
+    (void)state;
+    setenv("TMPDIR", "/no/such", 1);
+    assert_int_equal(qt_engine_of_run(r, &e), QT_EIO);
+    assert_null(e);
+    assert_non_null(strstr(qt_error_text(), ": cannot write: No such file or directory"));
+    qt_error_clear();
+    unsetenv("TMPDIR");
+    assert_ok(qt_engine_of_run(r, &e));
+    compare_batches("by a file", r, e);
+    qt_engine_free(e);
+    qt_run_free(r);
     qt_arena_free(&a);
 }
 
@@ -497,6 +669,10 @@ static void test_sha256(void **state)
         assert_ok(qt_sha256_file("s", text));
         assert_string_equal(text, vectors[i][1]);
     }
+    assert_int_equal(qt_sha256_file("none", text), QT_EIO);
+    assert_errors("none: cannot read: No such file or directory");
+    assert_int_equal(qt_sha256_file(".", text), QT_EIO);
+    assert_errors(".: cannot read");
 }
 
 int main(void)
@@ -507,7 +683,10 @@ int main(void)
         cmocka_unit_test_setup(test_unequal, clear),
         cmocka_unit_test_setup(test_truncated, clear),     cmocka_unit_test_setup(test_flipped, clear),
         cmocka_unit_test_setup(test_flipped_and_sealed, clear), cmocka_unit_test_setup(test_refused_by_name, clear),
-        cmocka_unit_test_setup(test_inconsistent, clear),  cmocka_unit_test_setup(test_no_memory, clear),
+        cmocka_unit_test_setup(test_inconsistent, clear),  cmocka_unit_test_setup(test_other_sets, clear),
+        cmocka_unit_test_setup(test_parts, clear),         cmocka_unit_test_setup(test_no_memory, clear),
+        cmocka_unit_test_setup(test_calls, clear),         cmocka_unit_test_setup(test_other_data, clear),
+        cmocka_unit_test_setup(test_no_folder, clear),
         cmocka_unit_test_setup(test_bits, clear),          cmocka_unit_test_setup(test_sha256, clear),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);

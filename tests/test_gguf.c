@@ -185,6 +185,40 @@ static void test_lies(void **state)
     assert_int_equal(qt_gguf_open("/tmp", &g), QT_EIO);
 }
 
+/* A key of each type, as an integer and as a number. */
+static void test_types(void **state)
+{
+    static const struct {
+        uint32_t type;
+        uint8_t  p[8];
+        size_t   n;
+        int64_t  integer;
+        double   number;
+    } keys[] = {
+        {0, {255}, 1, 255, 255}, {1, {255}, 1, -1, -1}, {2, {0, 255}, 2, 65280, 65280}, {3, {0, 255}, 2, -256, -256}, {4, {0, 0, 0, 128}, 4, 1ll << 31, 0x1p31},
+        {5, {0, 0, 0, 128}, 4, -(1ll << 31), -0x1p31}, {6, {0, 0, 0x80, 0xbf}, 4, 0, -1}, {7, {1}, 1, 1, 1}, {10, {0, 0, 0, 0, 1}, 8, 1ll << 32, 0x1p32},
+        {10, {0, 0, 0, 0, 0, 0, 0, 128}, 8, INT64_MAX, 0x1p63}, {11, {0, 255, 255, 255, 255, 255, 255, 255}, 8, -256, -256},
+        {12, {0, 0, 0, 0, 0, 0, 0xe0, 0x3f}, 8, 0, 0.5}};
+    enum { KEYS = sizeof keys / sizeof *keys };
+    qt_gguf *g;
+    (void)state;
+    head(3, 0, KEYS);
+    for (int i = 0; i < KEYS; i++) str((char[]){(char)('a' + i), 0}), u32(keys[i].type), put(keys[i].p, keys[i].n);
+    put_file(bytes, n_bytes);
+    OK(qt_gguf_open(file, &g));
+    for (int i = 0; i < KEYS; i++) {
+        const bool real = keys[i].type == 6 || keys[i].type == 12;
+        int64_t    v;
+        double     d;
+        OK(qt_gguf_real(g, (char[]){(char)('a' + i), 0}, &d));
+        assert_true(d == keys[i].number);
+        assert_int_equal(qt_gguf_int(g, (char[]){(char)('a' + i), 0}, &v), real ? QT_EDATA : QT_OK);
+        assert_true(real || v == keys[i].integer);
+        qt_error_clear();
+    }
+    qt_gguf_free(g);
+}
+
 static void test_alignment(void **state)
 {
     qt_gguf *g;
@@ -254,11 +288,31 @@ static void test_writing(void **state)
     assert_string_equal(qt_error_text(), "/nonexistent/a: cannot write: No such file or directory");
 }
 
+/* No room behind 100 bytes: one message, and neither the file nor a part of it. */
+static void test_full(void **state)
+{
+    (void)state;
+    unlink(file);
+    file_limit(100);
+    qt_gguf_out *o;
+    qt_err       e = qt_gguf_create(file, &o);
+    if (e == QT_OK) {
+        qt_gguf_add(o, "w", qt_ggml_find("F32"), 2, shape);
+        qt_gguf_data(o, values, 256);
+        e = qt_gguf_close(o);
+    }
+    file_limit(0);
+    assert_int_equal(e, QT_EIO);
+    says("cannot write: File too large");
+    assert_int_equal(rmdir(dir), 0);
+    assert_int_equal(mkdir(dir, 0700), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup(f, setup)
-        T(test_round_trip), T(test_bytes), T(test_lies), T(test_alignment), T(test_damage), T(test_writing),
+        T(test_round_trip), T(test_bytes), T(test_lies), T(test_types), T(test_alignment), T(test_damage), T(test_writing), T(test_full),
     };
     return cmocka_run_group_tests_name("gguf", tests, make_dir, remove_dir);
 }

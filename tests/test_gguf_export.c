@@ -3,6 +3,7 @@
 #include "train_util.h"
 #include "export/import.h"
 #include "export/lm.h"
+#include "base/bpe.h"
 
 static int clear(void **state)
 {
@@ -284,6 +285,149 @@ static void test_import(void **state)
     around(LLAMA(64, 64), "[]", ", tokens: v.bpe}", "{use: gguf, name: n}");
 }
 
+/* A path is a path, whatever stands in it. */
+static void test_import_odd_folder(void **state)
+{
+    static const char odd[] = "it's \"L\xc3\xa4ufe\" & 'mehr', {a: b}; $HOME #1";
+    qt_run *r;
+    (void)state;
+    put_text();
+    qt_gguf_free(exported(LLAMA(64, 64), "[]", "", "{use: gguf, name: n}"));
+    assert_int_equal(rename("m.gguf", "odd\n name: x.gguf"), 0);
+    assert_ok(qt_import_gguf("odd\n name: x.gguf", odd, (qt_sets){0}));
+    assert_ok(qt_run_resume(odd, QT_PROGRESS_QUIET, &r));
+    assert_string_equal(r->recipe->name, "imported");
+    qt_run_free(r);
+}
+
+/* m.gguf in x.gguf: a key or tensor of this name is left out, or changed. */
+static void rewrite(const char *name, void (*key)(qt_gguf_out *o, const qt_gguf_key *k), void (*tensor)(qt_gguf_tensor *t))
+{
+    qt_gguf       *g;
+    qt_gguf_out   *o;
+    qt_gguf_tensor t[64];
+    int            n = 0;
+    assert_ok(qt_gguf_open("m.gguf", &g));
+    assert_ok(qt_gguf_create("x.gguf", &o));
+    for (int64_t i = 0; i < g->n_keys; i++) {
+        const qt_gguf_key *k = &g->key[i];
+        const uint8_t     *p = k->p;
+        const char        *s[400];
+        const bool         strings = k->type == QT_GGUF_STR;
+        if (!strcmp(k->name, name)) {
+            if (key) key(o, k);
+            continue;
+        }
+        for (uint64_t e = 0; strings && e < k->n; e++) {
+            size_t      len;
+            const char *at = qt_gguf_next_str(&p, &len);
+            s[e] = strndup(at, len);
+        }
+        if (strings && k->array) qt_gguf_put_strs(o, k->name, (int64_t)k->n, s);
+        else if (strings) qt_gguf_put_str(o, k->name, s[0]);
+        else if (k->array && k->type == QT_GGUF_I32) qt_gguf_put_i32s(o, k->name, (int64_t)k->n, (const int32_t *)(const void *)k->p);
+        else if (k->type == QT_GGUF_U32) qt_gguf_put_u32(o, k->name, (uint32_t)qt_gguf_integer(k, 0));
+        else if (k->type == QT_GGUF_F32) qt_gguf_put_f32(o, k->name, (float)qt_gguf_number(k, 0));
+        for (uint64_t e = 0; strings && e < k->n; e++) free((void *)(uintptr_t)s[e]);
+    }
+    if (!qt_gguf_find(g, name) && key) key(o, NULL);
+    for (int64_t i = 0; i < g->n_tensors; i++) {
+        t[n] = g->tensor[i];
+        if (strcmp(t[n].name, name) || (tensor && (tensor(&t[n]), true))) n++;
+    }
+    for (int i = 0; i < n; i++) qt_gguf_add(o, t[i].name, t[i].type, t[i].rank, t[i].dim);
+    for (int i = 0; i < n; i++) qt_gguf_data(o, t[i].data, (size_t)t[i].bytes);
+    assert_ok(qt_gguf_close(o));
+    qt_gguf_free(g);
+}
+
+static void too_many_merges(qt_gguf_out *o, const qt_gguf_key *k)
+{
+    (void)k;
+    qt_gguf_put_strs(o, "tokenizer.ggml.merges", 5, (const char *const[]){"a b", "a c", "a d", "a e", "a f"});
+}
+static void strange_merges(qt_gguf_out *o, const qt_gguf_key *k)
+{
+    (void)k;
+    qt_gguf_put_strs(o, "tokenizer.ggml.merges", 2, (const char *const[]){"\xc4\xa0 t", "zz h"});
+}
+static void no_blank(qt_gguf_out *o, const qt_gguf_key *k)
+{
+    (void)k;
+    qt_gguf_put_strs(o, "tokenizer.ggml.merges", 1, (const char *const[]){"ab"});
+}
+static void strange_tokens(qt_gguf_out *o, const qt_gguf_key *k)
+{
+    const char *s[256];
+    for (int i = 0; i < 256; i++) s[i] = "x";
+    qt_gguf_put_strs(o, k->name, 256, s);
+}
+static void wide(qt_gguf_out *o, const qt_gguf_key *k) { qt_gguf_put_u32(o, k->name, 96); }
+static void whole(qt_gguf_out *o, const qt_gguf_key *k) { qt_gguf_put_str(o, k->name, "many"); }
+static void rename_it(qt_gguf_tensor *t) { t->name = "a, b}\": *.weight"; }
+static void integers(qt_gguf_tensor *t) { t->type = qt_ggml_find("I32"); }
+static void turn_it(qt_gguf_tensor *t) { t->dim[1] = t->dim[0], t->dim[0] = 32; }
+static void flat(qt_gguf_tensor *t) { t->rank = 2, t->dim[1] = 1; }
+static void endless(qt_gguf_tensor *t) /* the first block's scale is infinite */
+{
+    static uint8_t copy[1 << 14];
+    assert_true((size_t)t->bytes <= sizeof copy);
+    memcpy(copy, t->data, (size_t)t->bytes), copy[0] = 0, copy[1] = 0x7c, t->data = copy;
+}
+static void coarse(qt_gguf_tensor *t) /* the first block's codes are all even: their scale may as well be twice as large */
+{
+    static uint8_t copy[1 << 14];
+    assert_true((size_t)t->bytes <= sizeof copy);
+    memcpy(copy, t->data, (size_t)t->bytes), copy[0] = 0, copy[1] = 0x3c;
+    for (int i = 0; i < 32; i++) copy[2 + i] = (uint8_t)(i % 2 ? 2 : -4);
+    t->data = copy;
+}
+
+/* Models of others, whole as files. */
+static void test_import_misfits(void **state)
+{
+    static const struct {
+        const char *name;
+        void      (*key)(qt_gguf_out *o, const qt_gguf_key *k);
+        void      (*tensor)(qt_gguf_tensor *t);
+        const char *want;
+    } cases[] = {
+        {"llama.embedding_length", NULL, NULL, "x.gguf: has no key 'llama.embedding_length'"},
+        {"llama.embedding_length", whole, NULL, "x.gguf: key 'llama.embedding_length': expected an integer, found string"},
+        {"llama.embedding_length", wide, NULL, "x.gguf: tensor token_embd.weight has another shape than the keys say"},
+        {"tokenizer.ggml.tokens", NULL, NULL, "x.gguf: has no vocabulary of 256 to 65536 tokens"},
+        {"tokenizer.ggml.tokens", strange_tokens, NULL, "x.gguf: its tokens are not bytes, and merges of bytes, in their order; other tokenizers cannot be imported"},
+        {"tokenizer.ggml.merges", too_many_merges, NULL, "x.gguf: has more merges than tokens"},
+        {"tokenizer.ggml.merges", strange_merges, NULL,
+         "x.gguf: merge 1 is none of two tokens before it; a vocabulary with ids of another order cannot be imported"},
+        {"tokenizer.ggml.merges", no_blank, NULL, "x.gguf: merge 0 is none of two tokens before it; a vocabulary with ids of another order cannot be imported"},
+        {"blk.0.attn_norm.weight", NULL, NULL, "x.gguf: has no tensor blk.0.attn_norm.weight"},
+        {"blk.0.attn_norm.weight", NULL, flat, "x.gguf: tensor blk.0.attn_norm.weight has another shape than the keys say"},
+        {"blk.0.attn_norm.weight", NULL, integers, "x.gguf: tensor blk.0.attn_norm.weight is of type I32, which cannot be read"},
+        {"blk.0.attn_k.weight", NULL, turn_it, "x.gguf: tensor blk.0.attn_k.weight has another shape than the keys say"},
+        {"blk.0.attn_q.weight", NULL, rename_it, "quant[0].match: matches no layer that can be quantized"},
+        {"blk.0.attn_q.weight", NULL, endless, "blk.0.attn_q.weight"},
+        {"blk.0.attn_q.weight", NULL, coarse, "blk.0.attn_q.weight"},
+    };
+    (void)state;
+    put_text();
+    qt_bpe *b;
+    assert_ok(qt_bpe_make("v", 3, (int32_t[]){' ', 't', 256, 'h', 'a', 't'}, &b));
+    assert_ok(qt_bpe_save(b, "v.bpe"));
+    qt_bpe_free(b);
+    qt_gguf_free(exported(LLAMA(64, 64), GGML("Q8_0", "q8_0"), ", tokens: v.bpe}", "{use: gguf, type: Q8_0}"));
+    rewrite("nothing", NULL, NULL);
+    if (system("rm -rf whole")) abort();
+    assert_ok(qt_import_gguf("x.gguf", "whole", (qt_sets){0}));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rewrite(cases[i].name, cases[i].key, cases[i].tensor);
+        qt_err e = qt_import_gguf("x.gguf", "none", (qt_sets){0});
+        if (e == QT_OK || !strstr(qt_error_text(), cases[i].want)) fail_msg("%zu: %s: said '%s'", i, cases[i].name, qt_error_text());
+        qt_error_clear();
+        assert_true(access("none", F_OK) != 0);
+    }
+}
+
 static void test_import_refused(void **state)
 {
     qt_gguf_out *o;
@@ -330,6 +474,16 @@ static void test_refused_before_training(void **state)
     refused(LLAMA(64, 64), GGML("Q8_0", "q8_0"), "Q4_0", "r.yaml:6:10: gguf: blk.0.attn_q.weight cannot be Q4_0: its quantizer 'ggml' has codes of 8 bits");
     refused("{arch: llama, d_model: 64, n_layer: 1, n_head: 2, d_ff: 64, rope: half}", "[]", "auto",
             "r.yaml:6:10: gguf: no architecture of llama.cpp has rope: half without sub_norm (instead: rope: interleaved)");
+    refused("{arch: llama, d_model: 64, n_layer: 1, n_head: 2, d_ff: 64, linear_norm: rms_norm}", "[]", "auto",
+            "r.yaml:6:10: gguf: no architecture of llama.cpp has linear_norm (instead: none)");
+    refused("{arch: llama, d_model: 64, n_layer: 1, n_head: 2, d_ff: 64, activation: relu2}", "[]", "auto",
+            "r.yaml:6:10: gguf: no architecture of llama.cpp has an activation other than silu (instead: activation: silu)");
+    refused("{arch: bitnet, d_model: 64, n_layer: 1, n_head: 2, d_ff: 64, rope: interleaved}", "[]", "auto",
+            "r.yaml:6:10: gguf: no architecture of llama.cpp has sub_norm with rope: interleaved (instead: arch: bitnet)");
+    refused("{arch: bitnet, d_model: 64, n_layer: 1, n_head: 2, d_ff: 64, tied: false}", "[]", "auto",
+            "r.yaml:6:10: gguf: no architecture of llama.cpp has sub_norm with an output of its own (instead: tied: true)");
+    refused(LLAMA(64, 64), "[{match: \"blk.*\", weights: {use: uniform, num_bits: 12}}]", "auto",
+            "r.yaml:6:10: gguf: no type holds blk.0.attn_q.weight: codes of 12 bits in rows of 64 numbers; a multiple of 32 is wanted, for ternary weights one of 256");
     refused("{arch: gpt2, d_model: 64, n_layer: 1, n_head: 2}", "[]", "auto", "r.yaml:6:10: gguf: holds models {arch: llama} and {arch: bitnet}; this one is arch: gpt2");
 }
 
@@ -385,6 +539,35 @@ static void test_refused_off_the_grid(void **state)
     not_on_the_grid("[{match: \"blk.*\", weights: {use: ggml, type: Q4_0}}]", "{use: gguf, type: Q8_0, embedding: F16}", "token_embd.weight: number 0 is ");
     not_on_the_grid("[{match: \"blk.*\", weights: {use: uniform, num_bits: 4, granularity: group, group_size: 16}}]", "{use: gguf, type: Q4_0}",
                     "blk.0.attn_q.weight: cannot be Q4_0: 16 numbers share a scale, and a block is 32");
+    not_on_the_grid("[{match: \"blk.*\", weights: {use: nf4, block: 32}}]", "{use: gguf, type: Q4_0}",
+                    "blk.0.attn_q.weight: cannot be Q4_0: its numbers are not integers times a scale; they come from a table");
+    not_on_the_grid("[{match: \"blk.*\", weights: {use: elastic, num_bits: 4, symmetry: asymmetric}}]", "{use: gguf, type: Q4_0}",
+                    "blk.0.attn_q.weight: cannot be Q4_0: its numbers are not integers times a scale; they have an offset");
+    not_on_the_grid("[{match: \"blk.*\", weights: {use: int_group, num_bits: 4, group_size: 32}}]", "{use: gguf, type: Q4_0}",
+                    "blk.0.attn_q.weight: cannot be Q4_0: its numbers are not integers times a scale; they have zero points");
+}
+
+/* A scale that half precision has, and a code that the type has not. */
+static void test_refused_code(void **state)
+{
+    qt_arena a = {0};
+    qt_run  *r;
+    (void)state;
+    put_text();
+    put_recipe("r.yaml", LLAMA(64, 64), "[{match: \"blk.*\", weights: {use: lsq, num_bits: 2}}]", "");
+    assert_ok(run_recipe(&a, "r.yaml", "run", &r));
+    qt_param_find(r->store, "blk.0.attn_q.weight.scale")->data[0] = (R)0.5;
+    qt_param_find(r->store, "blk.0.attn_q.weight")->data[3] = -9;
+    assert_int_equal(export_run(r, "{use: gguf, type: Q2_0}", "no.gguf"), QT_EDATA);
+    assert_errors("blk.0.attn_q.weight: cannot be Q2_0: number 3 has code -2, and the type has -1 to 2");
+    assert_true(access("no.gguf", F_OK) && access("no.gguf.part", F_OK));
+    qt_run_free(r);
+    put_recipe("r.yaml", LLAMA(64, 64), GGML("Q8_0", "q8_0"), "}\nschedule: {fake_quant_after: 100}");
+    assert_ok(run_recipe(&a, "r.yaml", "run", &r));
+    assert_int_equal(export_run(r, "{use: gguf, type: Q8_0}", "no.gguf"), QT_EDATA);
+    assert_errors("blk.0.attn_q.weight: cannot be Q8_0: quantization has not begun (schedule.fake_quant_after)");
+    qt_run_free(r);
+    qt_arena_free(&a);
 }
 
 int main(void)
@@ -392,9 +575,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_every_type, clear), cmocka_unit_test_setup(test_keys, clear), cmocka_unit_test_setup(test_bitnet, clear),
         cmocka_unit_test_setup(test_bytes_are_tokens, clear), cmocka_unit_test_setup(test_merges, clear), cmocka_unit_test_setup(test_adapter, clear),
-        cmocka_unit_test_setup(test_import, clear), cmocka_unit_test_setup(test_import_refused, clear),
+        cmocka_unit_test_setup(test_import, clear), cmocka_unit_test_setup(test_import_odd_folder, clear),
+        cmocka_unit_test_setup(test_import_misfits, clear), cmocka_unit_test_setup(test_import_refused, clear),
         cmocka_unit_test_setup(test_refused_before_training, clear), cmocka_unit_test_setup(test_refused_off_the_grid, clear),
-        cmocka_unit_test_setup(test_refused_out_of_range, clear),
+        cmocka_unit_test_setup(test_refused_out_of_range, clear), cmocka_unit_test_setup(test_refused_code, clear),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }

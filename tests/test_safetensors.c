@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "base/safetensors.h"
 #include "files_util.h"
+#include <sys/stat.h>
 
 static const float   floats[6] = {1, -2, 3, 0.5f, 0, 1e-3f};
 static const uint8_t raw[16] = {0x00, 0x3c, 0x00, 0xc0, 0x80, 0x3f, 200};
@@ -155,6 +156,92 @@ static void test_strings(void **state)
     qt_arena_free(&a);
 }
 
+/* What is UTF-8 and what is not: shortest forms only, no surrogates, nothing behind U+10FFFF. */
+static void test_utf8(void **state)
+{
+    static const struct {
+        const char *s;
+        bool        good;
+    } cases[] = {{"\x7f", true}, {"\xc2\x80", true}, {"\xdf\xbf", true}, {"\xe0\xa0\x80", true}, {"\xed\x9f\xbf", true}, {"\xee\x80\x80", true},
+                 {"\xf0\x90\x80\x80", true}, {"\xf4\x8f\xbf\xbf", true}, {"\x80", false}, {"\xc1\xbf", false}, {"\xc2", false}, {"\xe0\x9f\xbf", false},
+                 {"\xed\xa0\x80", false}, {"\xe2\x82", false}, {"\xf0\x8f\xbf\xbf", false}, {"\xf4\x90\x80\x80", false}, {"\xf5\x80\x80\x80", false}, {"\xff", false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        qt_arena    a = {0};
+        char        text[16], *printed;
+        size_t      n;
+        const char *s;
+        snprintf(text, sizeof text, "\"%s\"", cases[i].s);
+        qt_json j = qt_json_of("f", "text", text, strlen(text), &a);
+        assert_int_equal(qt_json_string(&j, &s), cases[i].good ? QT_OK : QT_EDATA);
+        if (cases[i].good) assert_string_equal(s, cases[i].s);
+        else assert_non_null(strstr(qt_error_text(), "no UTF-8"));
+        qt_error_clear();
+        FILE *f = open_memstream(&printed, &n);
+        qt_json_print(f, cases[i].s, strlen(cases[i].s));
+        fclose(f);
+        j = qt_json_of("f", "text", printed, n, &a); /* what is printed can be read, always */
+        OK(qt_json_string(&j, &s));
+        assert_true(cases[i].good ? !strcmp(s, cases[i].s) : strstr(s, "\xef\xbf\xbd") != NULL);
+        free(printed);
+        qt_arena_free(&a);
+    }
+    char  *printed;
+    size_t n;
+    FILE  *f = open_memstream(&printed, &n);
+    qt_json_print(f, "a\"\\\n\x01\x7f\0b", 8);
+    fclose(f);
+    assert_string_equal(printed, "\"a\\\"\\\\\\n\\u0001\\u007f\\u0000b\"");
+    free(printed);
+}
+
+/* A number of each type that can be read. */
+static void test_types(void **state)
+{
+    static const uint8_t ones[8] = {255, 255, 255, 255, 255, 255, 255, 255}, half[2] = {0, 0xc0}, brain[2] = {0x20, 0xc0};
+    static const float   single = -2.5f;
+    static const double  twice = -2.5;
+    const struct {
+        qt_safe_type type;
+        const void  *p;
+        double       v;
+    } cases[] = {{QT_SAFE_BOOL, (uint8_t[]){1}, 1}, {QT_SAFE_U8, ones, 255}, {QT_SAFE_I8, ones, -1}, {QT_SAFE_I16, ones, -1}, {QT_SAFE_U16, ones, 65535},
+                 {QT_SAFE_F16, half, -2}, {QT_SAFE_BF16, brain, -2.5}, {QT_SAFE_I32, ones, -1}, {QT_SAFE_U32, ones, 4294967295.0}, {QT_SAFE_F32, &single, -2.5},
+                 {QT_SAFE_F64, &twice, -2.5}, {QT_SAFE_I64, ones, -1}, {QT_SAFE_U64, ones, 18446744073709551615.0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const qt_safe_tensor t = tensor("t", cases[i].type, 1, 1, 0, cases[i].p);
+        qt_safe             *s;
+        qt_real              x;
+        OK(qt_safe_write(file, 1, &t, 0, NULL));
+        OK(qt_safe_open(file, &s));
+        OK(qt_safe_read(s, s->tensor, &x));
+        assert_true(x == (qt_real)cases[i].v);
+        assert_string_equal(qt_safe_type_name(s->tensor->type), qt_safe_type_name(cases[i].type));
+        qt_safe_free(s);
+    }
+}
+
+/* What cannot be written leaves nothing, and what was there as it was. */
+static void test_full(void **state)
+{
+    const qt_safe_tensor t = tensor("z", QT_SAFE_F32, 2, 2, 3, floats);
+    uint8_t              before[64];
+    (void)state;
+    put_file("before", 6);
+    file_limit(64);
+    qt_err e = qt_safe_write(file, 1, &t, 0, NULL);
+    file_limit(0);
+    assert_int_equal(e, QT_EIO);
+    says("cannot write: File too large");
+    assert_true(get_file(before, sizeof before) == 6 && !memcmp(before, "before", 6));
+    unlink(file);
+    assert_int_equal(rmdir(dir), 0); /* no part of it */
+    assert_int_equal(qt_safe_write(file, 1, &t, 0, NULL), QT_EIO);
+    says("cannot write: No such file or directory");
+    assert_int_equal(mkdir(dir, 0700), 0);
+}
+
 /* ---- damage ---------------------------------------------------------------------------------------------------------------------- */
 
 static qt_err look(void)
@@ -185,7 +272,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup(f, setup)
-        T(test_round_trip), T(test_reference), T(test_lies), T(test_strings), T(test_damage),
+        T(test_round_trip), T(test_reference), T(test_lies), T(test_strings), T(test_utf8), T(test_types), T(test_full), T(test_damage),
     };
     return cmocka_run_group_tests_name("safetensors", tests, make_dir, remove_dir);
 }

@@ -149,6 +149,19 @@ static void test_rows_are_those_of_transformers(void **state)
     qt_run_free(q), qt_run_free(r);
 }
 
+/* Files of newer transformers say their base of the angles elsewhere. */
+static void test_rope_parameters(void **state)
+{
+    qt_run *r = trained(LLAMA(", rope_base: 5000"), "[]"), *q;
+    (void)state;
+    export_to(r, "{use: safetensors}", "m.safetensors");
+    put_file("config.json", "{\"model_type\": \"llama\", \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"max_position_embeddings\": 16, \"rms_norm_eps\": 1e-5,"
+                            " \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 5000.0}}");
+    q = imported("m.safetensors", 0, NULL);
+    assert_true(difference(r, q) == 0);
+    qt_run_free(q), qt_run_free(r);
+}
+
 static void test_without_config(void **state)
 {
     qt_run *r = trained(LLAMA(", tied: true"), "[]"), *q;
@@ -311,6 +324,10 @@ static void test_refused(void **state)
     refused("m.safetensors", QT_EDATA, "config.json: model_type is not llama");
     put_file("config.json", "{\"model_type\": \"llama\", \"rope_scaling\": {\"rope_type\": \"llama3\"}}");
     refused("m.safetensors", QT_EDATA, "config.json: its rotary angles are scaled");
+    put_file("config.json", "{\"hidden_act\": \"gelu\"}");
+    refused("m.safetensors", QT_EDATA, "config.json: hidden_act is not silu");
+    put_file("config.json", "{\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 1e4}}");
+    refused("m.safetensors", QT_EDATA, "config.json: its rotary angles are scaled");
     put_file("config.json", "[1, 2]");
     refused("m.safetensors", QT_EDATA, "config.json: expected an object, found a list");
     put_file("config.json", "{\"hidden_size\": 4");
@@ -321,6 +338,9 @@ static void test_refused(void **state)
     refused("m.safetensors", QT_EDATA, " bytes of data, and config.json describes a model of 8.59e+09 numbers or more");
     assert_int_equal(remove("config.json"), 0);
     refused("m.safetensors", QT_ERECIPE, "n_head");
+    assert_int_equal(qt_import_safetensors("m.safetensors", "none", (qt_sets){1, (const char *const[]){"model={arch: gpt2, d_model: 32, n_layer: 1, n_head: 4}"}}), QT_EUSAGE);
+    assert_errors("m.safetensors: the recipe's model is none that LlamaForCausalLM computes");
+    assert_true(access("none", F_OK) != 0);
     put_file("x.safetensors", "short");
     refused("x.safetensors", QT_EDATA, "x.safetensors: is no safetensors file");
     assert_int_equal(qt_import_safetensors("m.safetensors", ".", (qt_sets){0}), QT_EUSAGE);
@@ -332,7 +352,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_around, clear), cmocka_unit_test_setup(test_rows_are_those_of_transformers, clear),
-        cmocka_unit_test_setup(test_without_config, clear), cmocka_unit_test_setup(test_contents, clear), cmocka_unit_test_setup(test_master, clear),
+        cmocka_unit_test_setup(test_without_config, clear), cmocka_unit_test_setup(test_rope_parameters, clear), cmocka_unit_test_setup(test_contents, clear), cmocka_unit_test_setup(test_master, clear),
         cmocka_unit_test_setup(test_own_names, clear), cmocka_unit_test_setup(test_half_precision, clear), cmocka_unit_test_setup(test_refused, clear),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);

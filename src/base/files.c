@@ -14,10 +14,12 @@ bool qt_file_exists(const char *file) { return access(file, F_OK) == 0; }
 
 qt_err qt_file_read(qt_arena *a, const char *file, char **text, size_t *n)
 {
-    FILE *f = fopen(file, "rb");
-    long  size = -1;
-    char *p = NULL;
-    if (f && fseek(f, 0, SEEK_END) == 0) size = ftell(f);
+    FILE       *f = fopen(file, "rb");
+    struct stat st;
+    long        size = -1;
+    char       *p = NULL;
+    if (f && !fstat(fileno(f), &st) && S_ISDIR(st.st_mode)) errno = EISDIR; /* can be opened, and claims to have LONG_MAX bytes */
+    else if (f && fseek(f, 0, SEEK_END) == 0) size = ftell(f);
     if (size >= 0 && fseek(f, 0, SEEK_SET) == 0 && (p = qt_arena_alloc(a, (size_t)size + 1))) *n = fread(p, 1, (size_t)size, f), p[*n] = 0;
     bool bad = !p || *n != (size_t)size || ferror(f);
     if (f) fclose(f);
@@ -60,7 +62,7 @@ qt_err qt_file_write(const char *file, const char *text, size_t n)
     char  part[4096];
     FILE *f;
     bool  bad;
-    snprintf(part, sizeof part, "%s.part", file);
+    if (snprintf(part, sizeof part, "%s.part", file) >= (int)sizeof part) return qt_fail(QT_EIO, "%s: cannot write: %s", file, strerror(ENAMETOOLONG));
     if (!(f = fopen(part, "wb"))) return qt_fail(QT_EIO, "%s: cannot write: %s", file, strerror(errno));
     bad = fwrite(text, 1, n, f) != n;
     bad |= fclose(f) != 0;

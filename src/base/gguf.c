@@ -290,7 +290,6 @@ int64_t qt_gguf_integer(const qt_gguf_key *k, uint64_t i)
     const uint8_t *p = k->p + i * bytes;
     const bool     is_signed = k->type == QT_GGUF_I8 || k->type == QT_GGUF_I16 || k->type == QT_GGUF_I32;
     uint64_t       v = 0;
-    if (!is_integer(k->type)) return (int64_t)qt_gguf_number(k, i);
     memcpy(&v, p, bytes);
     if (is_signed && v >> (8 * bytes - 1)) v -= (uint64_t)1 << 8 * bytes;
     return k->type == QT_GGUF_U64 && v > INT64_MAX ? INT64_MAX : (int64_t)v;

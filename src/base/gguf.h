@@ -61,7 +61,7 @@ qt_err qt_gguf_real(qt_gguf *g, const char *key, double *v);
 qt_err qt_gguf_str(qt_gguf *g, const char *key, const char **v);
 /* Element i of a key that holds numbers or bools. */
 double  qt_gguf_number(const qt_gguf_key *k, uint64_t i);
-int64_t qt_gguf_integer(const qt_gguf_key *k, uint64_t i); /* of an unsigned one beyond INT64_MAX: INT64_MAX */
+int64_t qt_gguf_integer(const qt_gguf_key *k, uint64_t i); /* of integers and bools only; of an unsigned one beyond INT64_MAX: INT64_MAX */
 /* The string at *p, not terminated; moves *p to the next. For k->p of a key of strings, k->n times. */
 const char *qt_gguf_next_str(const uint8_t **p, size_t *n);
 const char *qt_gguf_type_name(qt_gguf_type t);

@@ -40,17 +40,6 @@ static qt_err verify(const qt_exporter *x, qt_snapshot *s, const void *cfg, cons
 
 /* ---- export.json ---------------------------------------------------------------------------------------------------------------------- */
 
-void qt_export_str(FILE *f, const char *s)
-{
-    putc('"', f);
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\') fprintf(f, "\\%c", *s);
-        else if ((unsigned char)*s < 32) fprintf(f, "\\u%04x", *s);
-        else putc(*s, f);
-    }
-    putc('"', f);
-}
-
 void qt_export_real(FILE *f, double v, bool single)
 {
     char text[40];

@@ -2,8 +2,10 @@
  * integers themselves, taken from the very tensors that a forward pass has used. Formats write snapshots; nothing is quantized again. */
 #ifndef QT_EXPORT_EXPORT_H
 #define QT_EXPORT_EXPORT_H
+#include "base/json.h"
 #include "kernels/codes.h"
 #include "train/train.h"
+#include <string.h>
 
 /* A layer with weights. */
 typedef struct qt_snap_layer {
@@ -42,7 +44,7 @@ qt_err   qt_snapshot_recipe(qt_snapshot *s, char **text);
  * export.json. QT_ECLAIM if the bits differ. */
 qt_err qt_export_run(const qt_exporter *x, qt_run *r, const void *cfg, const char *file, qt_exported *out);
 /* For describe: a string in quotes. */
-void   qt_export_str(FILE *f, const char *s);
+static inline void qt_export_str(FILE *f, const char *s) { qt_json_print(f, s, strlen(s)); }
 /* v with the fewest digits that give it again, as a double or, if single, as a number of single precision. */
 void   qt_export_real(FILE *f, double v, bool single);
 

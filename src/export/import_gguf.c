@@ -64,7 +64,8 @@ static qt_err print_model(importer *im, FILE *f, int64_t vocab)
 static void print_rule(FILE *f, const qt_gguf_tensor *t)
 {
     const bool ternary = t->type->id == QT_GGML_TQ1_0 || t->type->id == QT_GGML_TQ2_0;
-    fprintf(f, "  - {match: %.*s, weights: {use: ggml, type: %s, scales: kept}", (int)strlen(t->name) - 7, t->name, t->type->name);
+    fprintf(f, "  - {match: "), qt_json_print(f, t->name, strlen(t->name) - 7);
+    fprintf(f, ", weights: {use: ggml, type: %s, scales: kept}", t->type->name);
     if (strcmp(t->name, "token_embd.weight")) fprintf(f, ", activations: %s", ternary ? "q8_k" : "q8_0");
     fprintf(f, "}\n");
 }

@@ -1,5 +1,6 @@
 /* What all imports share: see importer.h. data.path is a text that holds no text yet: the place for one's own. */
 #include "export/importer.h"
+#include "export/export.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,8 +16,9 @@ const char *qt_importer_path(qt_importer *im, const char *name)
 
 void qt_importer_print_data(qt_importer *im, FILE *f, const char *tokens, int64_t context)
 {
-    fprintf(f, "data: {use: text, path: '%s', tokens: '%s', seq_len: %lld, batch_size: 1, test_fraction: 0.5}\ntrain: {steps: 1}\n", qt_importer_path(im, "text.txt"),
-            tokens, (long long)(context < 1 ? 1 : context < 512 ? context : 512));
+    fprintf(f, "data: {use: text, path: "), qt_export_str(f, qt_importer_path(im, "text.txt"));
+    fprintf(f, ", tokens: "), qt_export_str(f, tokens);
+    fprintf(f, ", seq_len: %lld, batch_size: 1, test_fraction: 0.5}\ntrain: {steps: 1}\n", (long long)(context < 1 ? 1 : context < 512 ? context : 512));
 }
 
 static qt_err write_recipe(qt_importer *im)
@@ -25,7 +27,8 @@ static qt_err write_recipe(qt_importer *im)
     size_t n = 0;
     FILE  *f = open_memstream(&recipe, &n);
     if (!f) return qt_fail(QT_EMEM, "out of memory");
-    fprintf(f, "# Imported from %s\nrecipe: 1\nname: imported\n", im->file);
+    fprintf(f, "# Imported from "), qt_export_str(f, im->file);
+    fprintf(f, "\nrecipe: 1\nname: imported\n");
     qt_err e = im->recipe(im, f);
     e = qt_stream_close(e, f, &recipe);
     if (e == QT_OK) e = qt_file_write(qt_importer_path(im, "import.yaml"), recipe, n);
