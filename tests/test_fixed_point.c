@@ -218,11 +218,56 @@ static void test_export(void **state)
     qt_run_free(r), qt_arena_free(&a);
 }
 
+/* A line for each cast, with its words and the places of its binary point, and one for each sum. */
+static void test_print(void **state)
+{
+    qt_arena    a = {0};
+    qt_fixed   *p;
+    char       *text;
+    const char *where;
+    size_t      n;
+    int         lines = 0, sums = 0, most = 0;
+    (void)state;
+    qt_run *r = trained(&a, every,
+                        "[{match: \"*\", weights: {use: fixed, num_bits: 6, granularity: channel, init: max}, bias: {use: fixed, num_bits: 7}, affine: {use: fixed, num_bits: 5, "
+                        "rounding: rnd_conv}, outputs: {use: fixed, num_bits: 6}}, {match: fc, weights: {use: fixed, num_bits: 5, k_hot: 2}}, "
+                        "{match: relu2, outputs: {use: fixed, num_bits: 6, signed: false, overflow: wrap, rounding: trn}}, {match: first, activations: {use: fixed, num_bits: 6}}]", "");
+    assert_ok(qt_fixed_make(r->tape, r->model, &p));
+    FILE *f = open_memstream(&text, &n);
+    qt_fixed_print(f, p);
+    fclose(f);
+    for (int i = 0; i < r->store->n_site; i++) {
+        const qt_site *q = r->store->site[i];
+        char           word[128], *at;
+        qt_cast        c;
+        int            bits, lo = 1000, hi = -1000, l, h, got;
+        q->quant->cast(q, &c);
+        for (int64_t k = 0; k < c.count; k++) lo = qt_cast_point(&c, k) < lo ? qt_cast_point(&c, k) : lo, hi = qt_cast_point(&c, k) > hi ? qt_cast_point(&c, k) : hi;
+        snprintf(word, sizeof word, "\n%s ", q->path);
+        if (!(at = strstr(text, word))) fail_msg("no line of %s in:\n%s", q->path, text);
+        got = sscanf(at + strlen(word), "%d %d..%d", &bits, &l, &h);
+        assert_true(got >= 2 && bits == c.bits && l == lo && (got == 3 ? h == hi : lo == hi));
+        assert_true(!strncmp(q->path, "fc.weight", 9) == (strstr(at + 1, ", 2-hot\n") && strstr(at + 1, ", 2-hot\n") < strchr(at + 1, '\n')));
+    }
+    for (const char *s = text; (s = strchr(s, '\n')); s++) lines++;
+    for (const char *s = text; (s = strstr(s, ".sum ")); sums++) {
+        int bits = atoi(s += 5);
+        most = bits > most ? bits : most;
+    }
+    assert_int_equal(lines, 1 + r->store->n_site + sums);
+    assert_true(sums >= 4 && most == qt_fixed_widest(p, &where));
+    assert_non_null(strstr(text, "   trn, wrap, unsigned\n"));
+    free(text);
+    qt_fixed_free(p);
+    qt_run_free(r), qt_arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_numbers), cmocka_unit_test(test_wrap_is_not_sat), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_rules),        cmocka_unit_test(test_phase),           cmocka_unit_test(test_export),
+        cmocka_unit_test(test_print),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }

@@ -398,6 +398,75 @@ static void test_export(void **state)
     for (int i = 0; i < VARIANTS; i++) check_export(&variants[i]);
 }
 
+/* ---- what can speak ---------------------------------------------------------------------------------------------------------------------- */
+
+static char *said(qt_err opened, qt_speaker *s)
+{
+    const qt_generation what = {"the ", 40, {0, 1, 0, 1}};
+    qt_generated        made;
+    assert_ok(opened);
+    char *text = generated(s->model, s->tape, &what, &made);
+    qt_speaker_close(s);
+    return text;
+}
+
+/* A run, at its newest and at its best checkpoint, its engine, and its exported file: the same text, but of the best. */
+static void test_speakers(void **state)
+{
+    const variant integer = {"ternary", "{arch: llama, d_model: 16, n_layer: 1, n_head: 2, d_ff: 24}",
+                             "[{match: \"blk.*\", weights: ternary, activations: {use: int, granularity: token}}]"};
+    static const char *const sets[] = {"train.eval_every=6", "export=[{format: h5}]"};
+    qt_arena   a = {0};
+    qt_recipe *rc;
+    qt_run    *r;
+    qt_result  res;
+    qt_speaker s;
+    char      *text[4];
+    (void)state;
+    qt_run_free(trained(&a, &integer, ""));
+    assert_ok(qt_recipe_load(&a, "r.yaml", 2, sets, NULL, &rc));
+    assert_ok(qt_run_new(rc, "run", NULL, true, QT_PROGRESS_QUIET, &r));
+    assert_ok(qt_run_go(r, &res));
+    qt_run_free(r);
+    text[0] = said(qt_speaker_of_run("run", false, false, &s), &s);
+    text[1] = said(qt_speaker_of_run("run", false, true, &s), &s);
+    text[2] = said(qt_speaker_of_file("run/export/m.h5", &s), &s);
+    text[3] = said(qt_speaker_of_run("run", true, false, &s), &s);
+    assert_true(strlen(text[0]) >= 4 && !strncmp(text[3], "the ", 4));
+    assert_string_equal(text[1], text[0]);
+    assert_string_equal(text[2], text[0]);
+    for (int i = 0; i < 4; i++) free(text[i]);
+    qt_arena_free(&a);
+}
+
+/* A model of pictures has nothing to say. */
+static void test_mute(void **state)
+{
+    qt_arena   a = {0};
+    qt_recipe *rc;
+    qt_run    *r;
+    qt_result  res;
+    qt_speaker s;
+    (void)state;
+    put_file("d.yaml", "recipe: 1\nname: d\nmodel: [flatten, {use: linear, out: 10}]\ndata: {use: digits, batch_size: 8}\ntrain: {steps: 1}\nexport: [{format: h5}]\n");
+    assert_ok(qt_recipe_load(&a, "d.yaml", 0, NULL, NULL, &rc));
+    assert_ok(qt_run_new(rc, "digits", NULL, true, QT_PROGRESS_QUIET, &r));
+    assert_ok(qt_run_go(r, &res));
+    qt_run_free(r);
+    for (int integers = 0; integers < 2; integers++) {
+        assert_int_equal(qt_speaker_of_run("digits", false, integers, &s), QT_EUSAGE);
+        qt_speaker_close(&s);
+        assert_errors("digits: is no model of text: its input is numbers");
+    }
+    assert_int_equal(qt_speaker_of_file("digits/export/d.h5", &s), QT_EUSAGE);
+    qt_speaker_close(&s);
+    assert_errors("digits/export/d.h5: is no model of text: its input is numbers");
+    assert_int_equal(qt_speaker_of_file("none.h5", &s), QT_EIO);
+    qt_speaker_close(&s);
+    assert_errors("none.h5: cannot read: No such file or directory");
+    qt_arena_free(&a);
+}
+
 /* ---- the phase --------------------------------------------------------------------------------------------------------------------------- */
 
 static void test_phase(void **state)
@@ -486,6 +555,7 @@ int main(void)
         cmocka_unit_test(test_sampler),     cmocka_unit_test(test_likeliest), cmocka_unit_test(test_frequencies),
         cmocka_unit_test(test_utf8_stream), cmocka_unit_test(test_greedy),    cmocka_unit_test(test_seeds),
         cmocka_unit_test(test_memory),      cmocka_unit_test(test_long_prompt), cmocka_unit_test(test_export),
+        cmocka_unit_test(test_speakers),    cmocka_unit_test(test_mute),
         cmocka_unit_test(test_phase),       cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
