@@ -194,6 +194,8 @@ static qt_err ready(qt_site *q, const qt_tensor *x, bool train, arg *a)
     *a = arg_from((int)c->bits.v[0], bits_now(q), c->mode == DOUBLE);
     a->grid.role = q->role;
     QT_TRY(qt_site_layout(q, granularity_of(c), &c->axis, 0, x, &a->grid.layout));
+    QT_CHECK(a->grid.layout.count == q->p[SCALE]->n, QT_ESHAPE, "%s: the tensor has %lld channels, the site %lld steps", q->path,
+             (long long)a->grid.layout.count, (long long)q->p[SCALE]->n);
     if (q->p[INITIALIZED]->data[0] != 0) return QT_OK;
     if (!train && q->role != QT_ROLE_WEIGHT)
         return qt_fail(QT_EUSAGE, "%s: the step is not known yet; train or calibrate before evaluating", q->path);

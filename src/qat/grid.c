@@ -198,7 +198,8 @@ qt_err qt_codes_new(qt_arena *a, int64_t n, qt_layout l, R *scale, double bits, 
 
 qt_err qt_codes_check(const qt_site *q, const qt_tensor *x)
 {
-    for (int64_t i = 0; i < x->n; i++) QT_CHECK(!isnan(x->data[i]), QT_EDATA, "%s: element %lld is not a number", q->path, (long long)i);
+    for (int64_t i = 0; i < x->n; i++)
+        QT_CHECK(isfinite(x->data[i]), QT_EDATA, "%s: element %lld is %s", q->path, (long long)i, isnan(x->data[i]) ? "not a number" : "infinite");
     return QT_OK;
 }
 

@@ -82,11 +82,11 @@ bool   qt_quantize_run(R *restrict y, uint8_t *restrict q, const R *restrict x, 
 
 /* Allocates scale (and zero, if with_zero) for a grid. */
 qt_err qt_grid_alloc(qt_arena *a, qt_grid *g, bool with_zero);
-/* Codes of x on the grid, whose arrays the result shares. QT_EDATA if x holds a NaN or a scale is not positive and finite. */
+/* Codes of x on the grid, whose arrays the result shares. QT_EDATA if a number of x is not finite, or a scale not positive and finite. */
 qt_err qt_grid_encode(const qt_site *q, const qt_grid *g, const qt_tensor *x, qt_arena *a, double bits, qt_codes *c);
 /* Makes c hold n codes, which the caller fills in. */
 qt_err qt_codes_new(qt_arena *a, int64_t n, qt_layout l, R *scale, double bits, qt_codes *c);
-/* QT_EDATA naming the site if x holds a NaN, which has no code. */
+/* QT_EDATA naming the site if x holds a NaN or an infinity, which have no code. */
 qt_err qt_codes_check(const qt_site *q, const qt_tensor *x);
 
 /* ---- the straight-through estimator without a mask ----------------------------------------------------------------------------------- */

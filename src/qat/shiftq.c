@@ -133,7 +133,7 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *a, qt_codes *code
     int8_t   *b = qt_arena_alloc(a, (size_t)x->n);
     if (!s || !e || !b) return QT_EMEM;
     QT_TRY(qt_codes_check(q, x));
-    QT_CHECK(isfinite(qt_shiftq_scales(&p, x->data, e, s)), QT_EDATA, "%s: an element is infinite", q->path);
+    qt_shiftq_scales(&p, x->data, e, s);
     QT_TRY(qt_codes_new(a, x->n, (qt_layout){p.B, p.C}, s, bits(q), codes));
     qt_shiftq_codes(&p, x->data, s, &u, b);
     for (int64_t i = 0; i < x->n; i++) codes->code[i] = b[i];
