@@ -182,6 +182,23 @@ static void clipping(void **state)
     qt_store_free(s);
 }
 
+/* What cannot be run backward says why, and nothing is touched. */
+static void backward_refuses(void **state)
+{
+    qt_tape   *t = qt_tape_new();
+    qt_tensor *x = qt_input(t, 1, (int64_t[]){3}), *v = qt_variable(t, 1, (int64_t[]){3});
+    R          dy[3] = {1, 1, 1};
+    (void)state;
+    assert_int_equal(qt_backward_from(t, qt_relu(t, x), dy), QT_EUSAGE);
+    assert_string_equal(qt_error_text(), "backward: the tensor depends on nothing that wants a gradient");
+    qt_error_clear();
+    assert_int_equal(qt_backward(t, qt_relu(t, v)), QT_EUSAGE);
+    assert_string_equal(qt_error_text(), "backward: the loss must be one number, it has 3");
+    qt_error_clear();
+    assert_true(v->grad[0] == 0 && v->grad[2] == 0);
+    qt_tape_free(t);
+}
+
 static void all_finite(void **state)
 {
     R x[5000];
@@ -209,6 +226,7 @@ int main(void)
         cmocka_unit_test(gradients_that_are_not_finite_are_found),
         cmocka_unit_test(clipping),
         cmocka_unit_test(all_finite),
+        cmocka_unit_test(backward_refuses),
         cmocka_unit_test(first_error_sticks_and_memory_failures_are_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

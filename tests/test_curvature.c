@@ -242,10 +242,25 @@ static void test_knapsack_many(void **state)
     assert_int_equal(weight, 4 * LAYERS);
 }
 
+/* Weights and costs that no choice makes worse than another: the table of states would grow without end. */
+static void test_knapsack_too_many(void **state)
+{
+    (void)state;
+    enum { MANY = 40 };
+    qt_knapsack_choice table[MANY * 2];
+    int                pick[MANY];
+    double             cost;
+    for (int i = 0; i < MANY; i++) table[2 * i] = (qt_knapsack_choice){0, 1ll << i}, table[2 * i + 1] = (qt_knapsack_choice){(double)(1ll << i), 0};
+    assert_int_equal(qt_knapsack(MANY, 2, table, 1ll << 50, pick, &cost), QT_EUSAGE);
+    assert_string_equal(qt_error_text(), "knapsack: 40 items of 2 choices are more than can be solved exactly");
+    qt_error_clear();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_quadratic_product), cmocka_unit_test(test_quadratic_traces),
                                        cmocka_unit_test(test_softmax),           cmocka_unit_test(test_knapsack),
-                                       cmocka_unit_test(test_knapsack_edges),    cmocka_unit_test(test_knapsack_many)};
+                                       cmocka_unit_test(test_knapsack_edges),    cmocka_unit_test(test_knapsack_many),
+                                       cmocka_unit_test(test_knapsack_too_many)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

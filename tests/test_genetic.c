@@ -182,6 +182,29 @@ static void test_failure(void **state)
     qt_arena_free(&a);
 }
 
+static qt_err not_a_number(void *arg, int n, const int *lists, double *value)
+{
+    (void)arg, (void)lists;
+    for (int i = 0; i < n; i++) value[i] = i % 2 ? NAN : -INFINITY;
+    return QT_OK;
+}
+
+static void test_no_fitness(void **state)
+{
+    (void)state;
+    problem    p = problem_new(7);
+    qt_genetic g = search_of(&p);
+    qt_arena   a = {0};
+    qt_rng     r = qt_rng_at(7, 2);
+    int        list[GENES];
+    double     value;
+    g.fitness = not_a_number;
+    assert_int_equal(qt_genetic_search(&a, &g, &r, list, &value), QT_EDATA);
+    assert_string_equal(qt_error_text(), "genetic search: no list has a fitness that is a number");
+    qt_error_clear();
+    qt_arena_free(&a);
+}
+
 static void test_same(void **state)
 {
     (void)state;
@@ -203,6 +226,7 @@ static void test_same(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_optimum), cmocka_unit_test(test_unbound),    cmocka_unit_test(test_constraint),
-                                       cmocka_unit_test(test_single),  cmocka_unit_test(test_failure), cmocka_unit_test(test_same)};
+                                       cmocka_unit_test(test_single),  cmocka_unit_test(test_failure),    cmocka_unit_test(test_no_fitness),
+                                       cmocka_unit_test(test_same)};
     return cmocka_run_group_tests_name("genetic", tests, NULL, NULL);
 }

@@ -338,6 +338,64 @@ static void other_types(void **state)
     qt_arena_free(&a);
 }
 
+static hid_t group_for_many(hid_t f, int n)
+{
+    hid_t group = H5Gcreate2(f, "many", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    for (int i = 0; i < n; i++) {
+        char name[80];
+        snprintf(name, sizeof name, "a_name_of_some_length_that_stands_in_a_message_%03d", i);
+        put_raw(group, name, H5T_STD_U8LE, 1, "x");
+    }
+    return group;
+}
+
+/* Shapes and types that HDF5 has and qtape does not read. */
+static void other_shapes(void **state)
+{
+    hid_t   f = H5Fcreate(file, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), space, set, type;
+    hsize_t ones[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
+    char    text[128], deep[1200];
+    int     rank;
+    int64_t dim[8];
+    qt_real y;
+    uint8_t b[3];
+    qt_h5  *h;
+    (void)state;
+    space = H5Screate_simple(9, ones, NULL), set = H5Dcreate2(f, "nine", H5T_IEEE_F32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    H5Dclose(set), H5Sclose(space);
+    space = H5Screate(H5S_NULL), set = H5Dcreate2(f, "null", H5T_IEEE_F32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    H5Dclose(set), H5Sclose(space);
+    type = H5Tcreate(H5T_COMPOUND, 4), H5Tinsert(type, "re", 0, H5T_STD_I32LE);
+    put_raw(f, "pair", type, 1, (int32_t[]){1});
+    put_raw(f, "real", H5T_IEEE_F32LE, 3, (float[]){1, 2, 3}), put_raw(f, "signed", H5T_STD_I8LE, 3, "abc");
+    H5Tclose(type), H5Gclose(group_for_many(f, 40)), H5Fclose(f);
+    OK(qt_h5_vet(file));
+    OK(qt_h5_open(file, &h));
+    assert_int_equal(qt_h5_shape(h, "nine", &rank, dim), QT_EDATA);
+    says("%s: data set 'nine' has 9 dimensions, at most 8 are read", file);
+    assert_int_equal(qt_h5_read(h, "null", 1, &y), QT_EDATA);
+    assert_non_null(strstr(qt_error_text(), "data set 'null': no shape"));
+    qt_error_clear();
+    assert_int_equal(qt_h5_read(h, "pair", 1, &y), QT_EDATA);
+    snprintf(text, sizeof text, "data set 'pair' holds no numbers (its type is ");
+    assert_non_null(strstr(qt_error_text(), text));
+    qt_error_clear();
+    assert_int_equal(qt_h5_read_bytes(h, "real", 3, b), QT_EDATA);
+    says("%s: data set 'real' is of type float32, expected uint8", file);
+    assert_int_equal(qt_h5_read_bytes(h, "signed", 3, b), QT_EDATA);
+    says("%s: data set 'signed' is of type int8, expected uint8", file);
+    assert_int_equal(qt_h5_read(h, "none", 1, &y), QT_EDATA); /* a list of all would be too long */
+    assert_true(strlen(qt_error_text()) < 1200 && !strcmp(qt_error_text() + strlen(qt_error_text()) - 4, " ..."));
+    qt_error_clear();
+    OK(qt_h5_close(h));
+    memset(deep, 'n', sizeof deep), deep[1100] = '/', deep[1101] = 'x', deep[1102] = 0;
+    OK(qt_h5_create(file, 0, &h));
+    assert_int_equal(qt_h5_write(h, deep, 1, (int64_t[]){1}, x, false), QT_EIO);
+    assert_non_null(strstr(qt_error_text(), "the name of a data set is too long: nnnn"));
+    qt_error_clear();
+    OK(qt_h5_close(h));
+}
+
 static void refused(const char *reason)
 {
     assert_int_equal(qt_h5_vet(file), QT_EDATA);
@@ -472,7 +530,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup(f, setup)
-        T(round_trip), T(each), T(messages), T(equal_bytes), T(user_block), T(large), T(full_disk), T(other_types), T(ways_out), T(damaged),
+        T(round_trip), T(each), T(messages), T(equal_bytes), T(user_block), T(large), T(full_disk), T(other_types), T(other_shapes), T(ways_out), T(damaged),
     };
     return cmocka_run_group_tests_name("h5", tests, make_dir, remove_dir);
 }

@@ -17,8 +17,9 @@ static void test_types(void **state)
     static const double   f8[] = {1.5, -2};
     static const uint16_t f2[] = {0x3e00, 0xc000};
     static const int32_t  i4[] = {7, -2};
+    static const int64_t  i8[] = {-(1ll << 40), -2};
     static const struct { const char *type; const void *p; size_t n; double first; } all[] = {
-        {"<f4", f4, sizeof f4, 1.5}, {"<f8", f8, sizeof f8, 1.5}, {"<f2", f2, sizeof f2, 1.5}, {"<i4", i4, sizeof i4, 7}};
+        {"<f4", f4, sizeof f4, 1.5}, {"<f8", f8, sizeof f8, 1.5}, {"<f2", f2, sizeof f2, 1.5}, {"<i4", i4, sizeof i4, 7}, {"<i8", i8, sizeof i8, -0x1p40}};
     (void)state;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         uint8_t p[256];
@@ -30,6 +31,18 @@ static void test_types(void **state)
         assert_true(a.rank == 2 && a.dim[0] == 1 && a.dim[1] == 2 && qt_npy_get(&a, 0) == all[i].first && qt_npy_get(&a, 1) == -2);
         qt_npy_close(&a);
     }
+}
+
+static void test_unsigned(void **state)
+{
+    static const uint16_t u2[] = {65535, 1};
+    uint8_t p[256];
+    qt_npy  a;
+    (void)state;
+    put_file(p, make(p, "{'descr': '<u2', 'fortran_order': False, 'shape': (2,), }\n", u2, sizeof u2));
+    OK(qt_npy_open(file, &a));
+    assert_true(a.rank == 1 && a.n == 2 && qt_npy_get(&a, 0) == 65535 && qt_npy_get(&a, 1) == 1);
+    qt_npy_close(&a);
 }
 
 static void refused(const char *header, const char *want)
@@ -75,6 +88,7 @@ static void test_damage(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_types, setup), cmocka_unit_test_setup(test_refused, setup), cmocka_unit_test_setup(test_damage, setup)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_types, setup), cmocka_unit_test_setup(test_unsigned, setup),
+                                       cmocka_unit_test_setup(test_refused, setup), cmocka_unit_test_setup(test_damage, setup)};
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

@@ -366,6 +366,20 @@ static void test_patterns(void **state)
     assert_true(qt_match("re:a|b", "b"));
     assert_false(qt_match("re:a|b", "xb"));
     assert_false(qt_match("re:(", "("));
+    static const char *const bad[][2] = {{"{a: 1}", "m:1:1: match: expected a pattern (\"conv*\", \"re:blk\\..*\") or a list of them, found a map"},
+                                         {"[a, [b], 3]", "m:1:5: match: expected a pattern (\"conv*\", \"re:blk\\..*\") or a list of them, found a list\n"
+                                                         "m:1:10: match: expected a pattern (\"conv*\", \"re:blk\\..*\") or a list of them, found a number"},
+                                         {"[]", "m:1:1: match: an empty list matches nothing"},
+                                         {"'re:a('", "m:1:1: match: bad expression 're:a(': Unmatched ( or \\("}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        qt_arena a = {0};
+        qt_yaml *y;
+        assert_int_equal(qt_yaml_parse(&a, bad[i][0], strlen(bad[i][0]), "m", &y), QT_OK);
+        assert_int_equal(qt_match_check(y, "match"), QT_ERECIPE);
+        assert_error(bad[i][1]);
+        assert_false(qt_match_any(y, "nothing"));
+        qt_arena_free(&a);
+    }
 }
 
 int main(void)

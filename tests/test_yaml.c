@@ -235,6 +235,13 @@ static void refusals(void **state)
     refused("a: !unst", "f.yaml:1:4: unknown tag '!unst', did you mean '!unset'?");
     refused("a: !python/object x", "f.yaml:1:4: unknown tag '!python/object'");
     refused("a: !!int x", "f.yaml:1:4: tag '!!int' does not fit a string");
+    refused("a: !!float x", "f.yaml:1:4: tag '!!float' does not fit a string");
+    refused("a: !!bool 3", "f.yaml:1:4: tag '!!bool' does not fit a number");
+    refused("a: !!null 3", "f.yaml:1:4: tag '!!null' does not fit a number");
+    refused("a: !!seq {}", "f.yaml:1:4: tag '!!seq' does not fit a map");
+    refused("a: !!map [1]", "f.yaml:1:4: tag '!!map' does not fit a list");
+    refused("a: !!set {b: 1}", "f.yaml:1:4: tag '!!set' does not fit a map");
+    parse("[!!float 1.5, !!float 2, !!bool true, !!null ~, !!int 3, !!seq [1], !!map {a: 1}, !!str 4]");
     refused("a: \"x\\0y\"", "f.yaml:1:4: a string with a NUL character");
     refused("a: b: c", "f.yaml:1:5: mapping values are not allowed in this context");
     refused("a: {b: 1", "f.yaml:2:1: did not find expected ',' or '}' (while parsing a flow mapping begun in line 1)");
@@ -370,6 +377,14 @@ static void path_errors(void **state)
         assert_int_equal(set(parse("{quant: [{b: true}], optim: {lr: 1}}"), bad[i].path, "1"), QT_ERECIPE);
         assert_string_equal(qt_error_text(), bad[i].message);
     }
+    qt_error_clear();
+    char key[300], want[512];
+    memset(key, 'k', sizeof key), key[256] = 0;
+    assert_int_equal(set(parse("{a: 1}"), key, "1"), QT_ERECIPE);
+    snprintf(want, sizeof want, "command line: %.60s...: a key is longer than 255 bytes", key);
+    assert_string_equal(qt_error_text(), want);
+    key[255] = 0;
+    assert_int_equal(set(parse("{a: 1}"), key, "1"), QT_OK);
     qt_error_clear();
     assert_int_equal(qt_yaml_remove(&arena, parse("{lora: 1}"), "lara", cli), QT_ERECIPE);
     assert_string_equal(qt_error_text(), "command line: lara: there is no key 'lara', did you mean 'lora'?");

@@ -72,6 +72,7 @@ qt_err qt_blocks_encode(const qt_site *q, const qt_blocks *b, const qt_tensor *x
     QT_TRY(qt_codes_new(a, x->n, l, scale, bits, c));
     for (int64_t k = 0; k < l.count; k++) {
         scale[k] = b->encode(b, x->data + k * b->block, code);
+        QT_CHECK(isfinite(scale[k]), QT_EDATA, "%s: the scale of block %lld is too large for half precision", q->path, (long long)k);
         for (int64_t i = 0; i < b->block; i++) c->code[k * b->block + i] = (int32_t)code[i];
     }
     return QT_OK;
