@@ -1,6 +1,7 @@
 /* Corpora: see corpus.h. As fashion-mnist, a corpus whose packages are not installed has them installed by root, and otherwise unpacked into a
  * folder that is removed when the text has been made. */
 #include "corpus.h"
+#include "base/files.h"
 #include "base/utf8.h"
 #include "files.h"
 #include "paths.h"
@@ -137,7 +138,7 @@ static qt_err write_text(qt_arena *a, const qt_corpus *c, const char *root, cons
     if (!folder || !file) return QT_EMEM;
     QT_CHECK(t->n, QT_EDATA, "%s: its packages hold no text", c->name);
     QT_TRY(check_sum(c, c->name, (uint32_t)crc32_z(0, (const Bytef *)t->p, (size_t)t->n)));
-    QT_TRY(qt_make_folder(folder));
+    QT_TRY(qt_folder_make(folder));
     QT_TRY(keep_copyright(a, c, root, folder));
     return qt_file_write(file, t->p, (size_t)t->n);
 }

@@ -1,5 +1,6 @@
 /* Reading plain or gzip files, finding and fetching packages: see files.h. */
 #include "files.h"
+#include "base/files.h"
 #include "dataset.h"
 #include <errno.h>
 #include <spawn.h>
@@ -73,7 +74,7 @@ qt_err qt_unpacked_crc(const char *file, uint32_t *crc)
     if ((e = open_gz(file, &f)) == QT_OK) {
         while ((got = gzread(f, buf, CHUNK)) > 0) sum = crc32(sum, buf, (uInt)got);
         if (got < 0) e = damaged(file, f);
-        gzclose_r(f);
+        if (gzclose_r(f) != Z_OK && e == QT_OK) e = qt_fail(QT_EDATA, "%s: truncated: the gzip stream ends too early", file);
     }
     qt_free(buf);
     *crc = (uint32_t)sum;
@@ -98,24 +99,6 @@ bool qt_is_folder(const char *folder)
 {
     struct stat st;
     return stat(folder, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-qt_err qt_make_folder(const char *folder)
-{
-    qt_err e    = QT_OK;
-    char  *path = qt_strdup(folder);
-    if (!path) return QT_EMEM;
-    for (char *p = path + 1; e == QT_OK; p++) {
-        char c = *p;
-        if (c && c != '/') continue;
-        *p = 0;
-        if (mkdir(path, 0777) && errno != EEXIST) e = qt_fail(QT_EIO, "%s: cannot make the folder: %s", path, strerror(errno));
-        *p = c;
-        if (!c) break;
-    }
-    if (e == QT_OK && !qt_is_folder(folder)) e = qt_fail(QT_EIO, "%s: is no folder", folder);
-    qt_free(path);
-    return e;
 }
 
 extern char **environ;
@@ -144,7 +127,7 @@ qt_err qt_in_fetch_folder(const char *name, qt_err (*unpack)(const char *folder,
 {
     qt_arena    a      = {0};
     const char *folder = qt_arena_sprintf(&a, "%s/.fetch-%s-%d", qt_data_dir(&a), name, (int)getpid()), *const clean[] = {"rm", "-rf", folder, NULL};
-    qt_err      e      = folder ? qt_make_folder(folder) : QT_EMEM;
+    qt_err      e      = folder ? qt_folder_make(folder) : QT_EMEM;
     if (e == QT_OK) {
         e = unpack(folder, arg);
         qt_run_program(NULL, clean);

@@ -10,8 +10,6 @@ qt_err qt_unpacked_read(const char *file, size_t max, char **bytes, size_t *n);
 qt_err qt_unpacked_crc(const char *file, uint32_t *crc);
 bool   qt_is_file(const char *file);
 bool   qt_is_folder(const char *folder);
-/* Makes a folder and those above it. */
-qt_err qt_make_folder(const char *folder);
 /* Runs a program found in PATH, in `folder` (NULL: here), its stdout joined to stderr. QT_EIO with the command line if it fails. */
 qt_err qt_run_program(const char *folder, const char *const argv[]);
 /* Calls unpack with the path of a fresh folder below the data folder, which is removed afterwards. */

@@ -1,6 +1,7 @@
 /* Sets of 28 x 28 grey images in four IDX files (MNIST, Fashion-MNIST): see idx.h. Pixels stay bytes in memory; a table of 256 numbers
  * turns them into what the recipe asks for when a sample is fetched. */
 #include "files.h"
+#include "base/files.h"
 #include "idx.h"
 #include <errno.h>
 #include <string.h>
@@ -141,7 +142,7 @@ static qt_err move_files(qt_arena *a, const qt_idx_set *set, const char *from)
 {
     const char *to = qt_arena_sprintf(a, "%s/%s", qt_data_dir(a), set->name);
     QT_TRY(qt_idx_verify(set, from));
-    QT_TRY(qt_make_folder(to));
+    QT_TRY(qt_folder_make(to));
     for (int i = 0; i < FILES; i++) {
         const char *file = find_file(a, from, i), *target = qt_arena_sprintf(a, "%s/%s", to, strrchr(file, '/') + 1);
         QT_CHECK(rename(file, target) == 0, QT_EIO, "%s: cannot move it to %s: %s", file, target, strerror(errno));

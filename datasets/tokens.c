@@ -2,6 +2,7 @@
  *    0  "QTTOKENS"    8  bytes a token (1, 2 or 4)    12  CRC-32 of the tokens    16  number of tokens    24  the key, 64 hexadecimal digits
  * A vocabulary joins bytes that are UTF-8; without one, any bytes are a text. The key is the SHA-256 of the SHA-256s of the vocabulary and of the files, so a file that has changed finds no cache. A cache that is
  * damaged is made anew. */
+#include "base/files.h"
 #include "base/sha256.h"
 #include "base/utf8.h"
 #include "files.h"
@@ -152,7 +153,7 @@ static qt_err through_cache(qt_arena *a, const qt_vocab *v, int n, const char *c
     if (!folder || !(cache = qt_arena_sprintf(a, "%s/%.16s", folder, key))) return QT_EMEM;
     QT_TRY(open_cache(cache, key, t, &good));
     if (good) return QT_OK;
-    QT_TRY(qt_make_folder(folder));
+    QT_TRY(qt_folder_make(folder));
     QT_TRY(write_cache(cache, v, n, file, key));
     QT_TRY(open_cache(cache, key, t, &good));
     QT_CHECK(good, QT_EDATA, "%s: is not what was just written", cache);

@@ -394,6 +394,9 @@ static void test_bad_csv(void **state)
         {"1,2,0\n", ", features: 5", "2 columns beside the target, expected 5"},
         {"1\n2\n", "", "a single column: data.delimiter is ','"},
         {"a,b\n", "", "a header and no lines"},
+        {"1,2,0\n3,\"4\"x,1\n", "", "bad.csv:2:3: quotes do not close, or text follows them"},
+        {"x,y,z\n1,2,0\n", ", header: false", "bad.csv:1:1: column 0: expected a number, found 'x'"},
+        {"1,2,0\n", ", header: true", "a header and no lines"},
         {"\n \n", "", "empty"},
         {"", "", "empty"},
     };
@@ -406,6 +409,14 @@ static void test_bad_csv(void **state)
     OPEN_FAILS(QT_EIO, "is a folder", "{use: csv, path: %s}", scratch);
     OPEN_FAILS(QT_EDATA, "class 'c' is not among those of the training file", "{use: csv, path: %s, test_path: %s}",
                write_text("p.csv", "1,a\n2,b\n"), write_text("q.csv", "1,c\n"));
+    OPEN_FAILS(QT_EDATA, "u.csv:1:3: expected a class number, found 'cat'", "{use: csv, path: %s, test_path: %s}", write_text("t.csv", "1,0\n2,1\n"),
+               write_text("u.csv", "1,cat\n"));
+    char *wide = qt_arena_alloc(&arena, 200002);
+    memset(wide, ',', 200000), wide[200000] = '\n', wide[200001] = 0;
+    OPEN_FAILS(QT_EDATA, "wide.csv:1:", "{use: csv, path: %s}", write_text("wide.csv", wide));
+    READ_FAILS("data.target: expected a column, found a map", "{use: csv, path: a, target: {b: 1}}");
+    READ_FAILS("data.features: 0 columns", "{use: csv, path: a, features: 0}");
+    READ_FAILS("data.test_every: 1 leaves nothing to train on", "{use: csv, path: a, test_every: 1}");
     READ_FAILS("exclude each other", "{use: csv, path: a, test_path: b, test_every: 2}");
     READ_FAILS("data.target: expected a column, found a list", "{use: csv, path: a, target: [1, 2]}");
     READ_FAILS("data.delimiter: expected one letter", "{use: csv, path: a, delimiter: ', '}");
@@ -451,6 +462,9 @@ static char *write_h5(const char *name, const R y[4])
     put_h5(f, "all", 2, 4, 6, 0, h5_x);
     put_h5(f, "pairs", 2, 4, 2, 0, h5_x);
     put_h5(f, "three", 1, 3, 0, 0, y);
+    expect_ok(qt_h5_write(f, "one", 0, NULL, y, true));
+    expect_ok(qt_h5_write(f, "six", 6, (int64_t[]){1, 1, 1, 1, 1, 4}, h5_x, true));
+    expect_ok(qt_h5_write(f, "none", 2, (int64_t[]){0, 6}, h5_x, true));
     expect_ok(qt_h5_close(f));
     return path;
 }
@@ -493,6 +507,9 @@ static void test_bad_hdf5(void **state)
     OPEN_FAILS(QT_EDATA, "train/y[1] is 0.5, expected a class id", "{use: hdf5, path: %s}", half);
     OPEN_FAILS(QT_EDATA, "train/y holds nan at element 1", "{use: hdf5, path: %s, classes: 0}", nan_);
     OPEN_FAILS(QT_EDATA, "nothing", "{use: hdf5, path: %s, x_name: nothing}", path);
+    OPEN_FAILS(QT_EDATA, "one is [], expected [N, ...] with 1 to 5 dimensions, N > 0", "{use: hdf5, path: %s, x_name: one, y_name: three}", path);
+    OPEN_FAILS(QT_EDATA, "six is [1, 1, 1, 1, 1, 4], expected [N, ...] with 1 to 5 dimensions, N > 0", "{use: hdf5, path: %s, x_name: six, y_name: three}", path);
+    OPEN_FAILS(QT_EDATA, "none is [0, 6], expected [N, ...] with 1 to 5 dimensions, N > 0", "{use: hdf5, path: %s, x_name: none, y_name: three}", path);
     READ_FAILS("data.shape: at most 4 dimensions", "{use: hdf5, path: a, shape: [1, 1, 1, 1, 1]}");
     write_text("text.h5", "this is no HDF5 file");
     OPEN_FAILS(QT_EDATA, "text.h5", "{use: hdf5, path: %s}", path_of("text.h5"));
@@ -547,6 +564,44 @@ static void test_synthetic(void **state)
     qt_data_close(d);
 }
 
+/* y = w x has the same w for all samples, of training and test: 5 of them give it. And Friedman's function, as it is written. */
+static void test_regression(void **state)
+{
+    qt_data *d;
+    R        x[8], y;
+    double   m[5][6], w[5];
+    (void)state;
+    OPEN(d, "{use: regression, function: linear, features: 5, n: 20, n_test: 10, noise: 0, seed: 3}");
+    assert_int_equal(qt_data_info_of(d)->dim[0], 5);
+    for (int i = 0; i < 5; i++) {
+        expect_ok(qt_data_get(d, QT_TRAIN, i, NULL, x, NULL, &y));
+        for (int k = 0; k < 5; k++) m[i][k] = (double)x[k];
+        m[i][5] = (double)y;
+    }
+    for (int i = 0; i < 5; i++) /* elimination; normal numbers are never singular here */
+        for (int r = 0; r < 5; r++) {
+            double f = m[r][i] / m[i][i];
+            for (int k = i; k < 6 && r != i; k++) m[r][k] -= f * m[i][k];
+        }
+    for (int k = 0; k < 5; k++) w[k] = m[k][5] / m[k][k];
+    for (int s = 0; s < 2; s++)
+        for (int64_t i = 0; i < 10; i++) {
+            double want = 0;
+            expect_ok(qt_data_get(d, s ? QT_TEST : QT_TRAIN, i, NULL, x, NULL, &y));
+            for (int k = 0; k < 5; k++) want += w[k] * (double)x[k];
+            assert_true(fabs((double)y - want) < 1e-3);
+        }
+    qt_data_close(d);
+    OPEN(d, "{use: regression, function: friedman, features: 8, n: 20, noise: 0}");
+    for (int64_t i = 0; i < 20; i++) {
+        expect_ok(qt_data_get(d, QT_TRAIN, i, NULL, x, NULL, &y));
+        for (int k = 0; k < 8; k++) assert_true(x[k] >= 0 && x[k] <= 1);
+        const double want = 10 * sin(M_PI * (double)x[0] * (double)x[1]) + 20 * pow((double)x[2] - 0.5, 2) + 10 * (double)x[3] + 5 * (double)x[4];
+        assert_true(fabs((double)y - want) < 1e-5);
+    }
+    qt_data_close(d);
+}
+
 /* Every allocation fails in turn: an error, never a crash. */
 static void test_out_of_memory(void **state)
 {
@@ -576,7 +631,8 @@ int main(void)
         cmocka_unit_test(test_descriptors), cmocka_unit_test(test_digits),   cmocka_unit_test(test_sections), cmocka_unit_test(test_bad_sections),
         cmocka_unit_test(test_idx),         cmocka_unit_test(test_augmented), cmocka_unit_test(test_bad_idx),  cmocka_unit_test(test_idx_fuzz),
         cmocka_unit_test(test_fashion_mnist), cmocka_unit_test(test_csv),    cmocka_unit_test(test_bad_csv),  cmocka_unit_test(test_csv_fuzz),
-        cmocka_unit_test(test_hdf5),        cmocka_unit_test(test_bad_hdf5), cmocka_unit_test(test_synthetic), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_hdf5),        cmocka_unit_test(test_bad_hdf5), cmocka_unit_test(test_synthetic), cmocka_unit_test(test_regression),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, make_scratch, remove_scratch);
 }

@@ -134,6 +134,8 @@ static void test_bad_files(void **state)
     READ_FAILS("r.yaml:1:19: data.path: expected a file, a folder, a pattern or a list of them, found an empty list", "{use: text, path: []}");
     READ_FAILS("r.yaml:1:23: data.path: expected a file, a folder, a pattern or a list of them, found a list in a list", "{use: text, path: [a, [b]]}");
     READ_FAILS("found a map", "{use: text, path: a, test_path: {b: 1}}");
+    READ_FAILS("found an empty string", "{use: text, path: ''}");
+    READ_FAILS("data.vocab: 0 tokens", "{use: text, path: a, vocab: 0, tokens: v.bpe}");
     READ_FAILS("data.vocab: 300, but there are 256 bytes", "{use: text, path: a, vocab: 300}");
     READ_FAILS("leave nothing to train on", "{use: text, path: a, test_fraction: 0.5, val_fraction: 0.5}");
     READ_FAILS("data.seq_len", "{use: text, path: a, seq_len: 0}");
@@ -258,6 +260,7 @@ static void test_bad_jsonl(void **state)
     jsonl_fails("{\"prompt\": \"a\", \"completion\": \"b\"} x", "line 2");
     jsonl_fails("{\"prompt\": \"a\", \"completion\": \"b\"", "line 2");
     jsonl_fails("[1]", "line 2");
+    jsonl_fails("{\"prompt\": \"a\", \"prompt\": \"b\", \"completion\": \"c\"}", "'prompt' stands here twice");
     jsonl_fails("{\"prompt\": \"\xff\", \"completion\": \"b\"}", "line 2");
     jsonl_fails("{\"prompt\": \"12345\", \"completion\": \"6789\"}", "line 2, byte 41: 10 tokens, but a sample takes 9");
     OPEN_FAILS(QT_EDATA, "the prompt alone has 9 tokens", "{use: jsonl, path: %s, seq_len: 8, too_long: cut}", file);
