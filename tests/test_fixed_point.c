@@ -144,6 +144,12 @@ static void test_refused(void **state)
     refused(mlp, "[{match: \"*\", weights: {use: fixed}, bias: {use: fixed}, outputs: {use: lsq}}]", "something other than `fixed`");
     refused(mlp, "[{match: \"*\", weights: {use: fixed}, bias: {use: fixed}, outputs: {use: fixed, granularity: channel}}]", "for each channel");
     refused(mlp, "[{match: \"*\", weights: {use: fixed}, bias: {use: fixed}, outputs: {use: fixed, k_hot: 2}}]", "K-hot");
+    refused(mlp, "[{match: \"*\", weights: {use: fixed, granularity: channel, axis: [1]}, bias: {use: fixed}, outputs: {use: fixed}}, {match: first, activations: {use: fixed}}]",
+            "fc1: not in fixed point: binary points go along an axis other than the outputs");
+    refused(mlp, "[{match: \"*\", weights: {use: fixed, num_bits: 24}, bias: {use: fixed, num_bits: 24}}, {match: first, activations: {use: fixed, num_bits: 24}}]",
+            "fc2: not in fixed point: binary points are too far apart to be aligned in 64 bits");
+    refused("model: [flatten, {use: linear, out: 24, bias: false, name: fc1}, {use: linear, out: 10, bias: false, name: fc2}]\n",
+            "[{match: \"*\", weights: {use: fixed, num_bits: 24}}, {match: first, activations: {use: fixed, num_bits: 24}}]", "fc2: not in fixed point: its sums do not fit 64 bits");
     refused("model: [flatten, {use: linear, out: 10, name: fc}, gelu]\n", ALL("num_bits: 8") "]", "knows no layer `gelu`");
     refused("model: [{use: conv2d, out: 9, kernel: 3, name: c}, {use: avg_pool, kernel: 3, name: p}, flatten, {use: linear, out: 10, name: fc}]\n",
             ALL("num_bits: 8") "]", "p: not in fixed point: it divides by a number that is no power of two");

@@ -235,6 +235,11 @@ static void test_adapter(void **state)
     assert_ok(qt_gguf_real(g, "adapter.lora.alpha", &alpha));
     assert_true(alpha == 12);
     qt_gguf_free(g);
+    qt_exported made;
+    assert_int_equal(qt_exporter_h5.run(&qt_exporter_h5, r, NULL, "no.h5", &made), QT_EUSAGE);
+    assert_errors("run: a run of adapters on a frozen base; format h5 holds no adapters. Merge them into a checkpoint (phases: {use: merge, checkpoint: true}), and export a "
+                  "run that begins with it");
+    assert_true(access("no.h5", F_OK) != 0);
     qt_run_free(r);
     qt_arena_free(&a);
 }

@@ -247,6 +247,26 @@ static void test_own_names(void **state)
     qt_safe_free(f), qt_run_free(r);
 }
 
+/* An output that is tied to the table and rounds it in its own way is a tensor of its own. */
+static void test_tied_otherwise(void **state)
+{
+    const char *model = "{arch: bitnet, d_model: 32, n_layer: 1, n_head: 4, d_ff: 48}";
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        qt_run *r = trained(model, k ? "[{match: output, weights: {use: lsq, num_bits: 2}}]" : "[]");
+        export_to(r, "{use: safetensors}", "m.safetensors");
+        qt_safe *f = opened("m.safetensors");
+        assert_true((qt_safe_find(f, "output.weight") != NULL) == (k == 1));
+        if (k) {
+            const qt_safe_tensor *t = tensor(f, "output.weight"), *table = tensor(f, "token_embd.weight");
+            const R              *w = (const R *)(const void *)t->data, s = qt_param_find(r->store, "output.weight.scale")->data[0];
+            assert_true(t->n == table->n && memcmp(t->data, table->data, (size_t)t->n * sizeof *w));
+            for (int64_t i = 0; i < t->n; i++) assert_true(w[i] == -2 * s || w[i] == -s || w[i] == 0 || w[i] == s);
+        }
+        qt_safe_free(f), qt_run_free(r);
+    }
+}
+
 /* ---- files of others --------------------------------------------------------------------------------------------------------------- */
 
 /* All tensors of m.safetensors in x.safetensors, but changed. */
@@ -353,7 +373,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_around, clear), cmocka_unit_test_setup(test_rows_are_those_of_transformers, clear),
         cmocka_unit_test_setup(test_without_config, clear), cmocka_unit_test_setup(test_rope_parameters, clear), cmocka_unit_test_setup(test_contents, clear), cmocka_unit_test_setup(test_master, clear),
-        cmocka_unit_test_setup(test_own_names, clear), cmocka_unit_test_setup(test_half_precision, clear), cmocka_unit_test_setup(test_refused, clear),
+        cmocka_unit_test_setup(test_own_names, clear), cmocka_unit_test_setup(test_tied_otherwise, clear), cmocka_unit_test_setup(test_half_precision, clear), cmocka_unit_test_setup(test_refused, clear),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }
