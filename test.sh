@@ -1,19 +1,30 @@
 #!/bin/sh
-# Second command: install what is missing, build the tests (warnings are errors) and run them: the float tests under the address and
-# undefined behaviour sanitizers, without the slow ones; then all tests, float and double, as they are.
-#   ./test.sh             both
-#   ./test.sh quick       without sanitizers
+# Second command: install what is missing, build the tests (warnings are errors) and run them, in float and double.
+#   ./test.sh          that
+#   ./test.sh full     before it, with clang: the float tests under the address and undefined behaviour sanitizers without the slow ones, 20 s of
+#                      libFuzzer for each reader, the threaded tests under the thread sanitizer; and with gcc the share of lines that tests run
 set -eu
 cd "$(dirname "$0")"
 . scripts/packages.sh
 need_build cmocka.pc:libcmocka-dev
 
+failed() { echo "FAILED: $1 (its output is above)"; exit 1; }
+
 run()
 {
     cmake --preset "$1"
-    cmake --build --preset "$1"
-    ctest --preset "$1" || { echo "FAILED: tests of preset '$1' (the output of each failed test is above)"; exit 1; }
+    cmake --build --preset "$1" || failed "build of preset $1"
+    ctest --preset "$1" || failed "tests of preset $1"
 }
 
-[ "${1:-}" = quick ] || run asan
+if [ "${1:-}" = full ]; then
+    need_clang
+    want cppcheck:cppcheck clang-tidy:clang-tidy valgrind:valgrind
+    run asan
+    echo "== libFuzzer"
+    scripts/fuzz.sh 20 || failed "fuzzing"
+    run tsan
+    echo "== lines that tests run"
+    scripts/coverage.sh || failed "coverage"
+fi
 run test

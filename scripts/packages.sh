@@ -59,3 +59,12 @@ need_build()
          openblas.pc:libopenblas-dev hdf5-serial.pc:libhdf5-dev yaml-0.1.pc:libyaml-dev zlib.pc:zlib1g-dev stb.pc:libstb-dev "$@"
     want /usr/share/datasets/fashion-mnist:dataset-fashion-mnist
 }
+
+# What the presets `asan` and `tsan` are built with, besides: clang with its sanitizers and its OpenMP.
+need_clang()
+{
+    need clang:clang
+    echo 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return !p && n; }' > "${TMPDIR:-/tmp}/qtape-clang.c"
+    clang -fopenmp -fsanitize=address,fuzzer "${TMPDIR:-/tmp}/qtape-clang.c" -o /dev/null 2> /dev/null || add libomp-dev libclang-rt-14-dev || true
+    want llvm-symbolizer:llvm
+}

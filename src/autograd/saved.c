@@ -19,8 +19,8 @@ typedef struct qt_lent {
 R *qt_tape_lend(qt_tape *t, int64_t n)
 {
     qt_lent *best = NULL;
-    for (qt_lent *l = t->lent; l < t->lent + t->n_lent; l++)
-        if (!l->taken && l->n >= n && (!best || l->n < best->n)) best = l;
+    for (int i = 0; i < t->n_lent; i++)
+        if (!t->lent[i].taken && t->lent[i].n >= n && (!best || t->lent[i].n < best->n)) best = &t->lent[i];
     if (!best) {
         if (qt_grow(&t->lent, &t->cap_lent, t->n_lent + 1, sizeof *t->lent) != QT_OK) return NULL;
         best = &t->lent[t->n_lent];
@@ -34,8 +34,8 @@ R *qt_tape_lend(qt_tape *t, int64_t n)
 
 static qt_lent *lent_at(const qt_tape *t, const R *at)
 {
-    for (qt_lent *l = t->lent; l < t->lent + t->n_lent; l++)
-        if (l->taken && l->at == at) return l;
+    for (int i = 0; i < t->n_lent; i++)
+        if (t->lent[i].taken && t->lent[i].at == at) return &t->lent[i];
     return NULL;
 }
 
@@ -143,8 +143,8 @@ static int64_t codes_bytes(const qt_icodes *c) { return c->n + c->count * (int64
 
 static qt_pack *pack_of(const qt_tape *t, const qt_tensor *x)
 {
-    for (qt_pack *p = t->pack; p < t->pack + t->n_pack; p++)
-        if (p->x == x) return p;
+    for (int i = 0; i < t->n_pack; i++)
+        if (t->pack[i].x == x) return &t->pack[i];
     return NULL;
 }
 

@@ -108,8 +108,9 @@ static void fill_inside(const plan *p, const int32_t *sum, int32_t *inside)
     int32_t       total = 0;
     for (int64_t k = 0; k < p->places; k++) inside[k] = all;
     for (int64_t t = 0; t < p->taps; t++) total += sum[t];
-    for (const border *b = p->border; b < p->border + p->borders; b++) {
-        int32_t there = 0;
+    for (int k = 0; k < p->borders; k++) {
+        const border *b = &p->border[k];
+        int32_t       there = 0;
         for (int64_t i = b->i0; i < b->i1; i++)
             for (int64_t j = b->j0; j < b->j1; j++) there += sum[i * p->c->KW + j];
         inside[b->place] += total - there;

@@ -97,7 +97,8 @@ qt_tensor *qt_term_value(qt_tape *t, qt_model *m, const qt_term *r, int k)
 
 qt_tensor *qt_regularize(qt_tape *t, qt_model *m, qt_tensor *loss)
 {
-    for (const qt_term *r = m->term; r < m->term + m->n_terms; r++) {
+    for (int i = 0; i < m->n_terms; i++) {
+        const qt_term             *r = &m->term[i];
         const qt_regularizer_base *b = r->cfg;
         qt_tensor                 *sum = NULL;
         for (int k = 0; k < r->n && b->weight > 0; k++) {

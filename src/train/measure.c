@@ -80,8 +80,9 @@ qt_err qt_measure_terms(qt_run *r)
 
 bool qt_term_measures(const qt_model *m, const char *metric)
 {
-    for (const qt_term *r = m->term; r < m->term + m->n_terms; r++) {
-        size_t n = strlen(r->name);
+    for (int i = 0; i < m->n_terms; i++) {
+        const qt_term *r = &m->term[i];
+        size_t         n = strlen(r->name);
         if (strncmp(metric, r->name, n) || metric[n] != '.') continue;
         if (!strcmp(metric + n + 1, "total")) return true;
         for (int k = 0; k < r->n; k++)

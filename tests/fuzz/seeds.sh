@@ -75,4 +75,13 @@ with h5py.File(seeds + '/hdf5/chunks', 'w') as f:
     f.create_dataset('x', data=np.arange(200, dtype='f8').reshape(20, 10), chunks=(5, 10), compression='gzip', shuffle=True)
     f['y'] = np.arange(20, dtype='i8') % 3
 PY
+
+# words of recipes: every name of the reference, and what YAML and patterns are made of
+cd "$seeds/.."
+{
+    echo '# Made by tests/fuzz/seeds.sh: the names of docs/reference.md, and what YAML and patterns are made of.'
+    sed -n 's/^### \([a-z0-9_][a-z0-9_]*\)$/\1/p; s/^  \([a-z0-9_][a-z0-9_]*\)  .*/\1/p' ../../docs/reference.md | sort -u | sed 's/.*/"&: "/'
+    printf '"%s"\n' 'use: ' 'match: ' 'arms: ' 'claims: ' 'include: ' 're:' '!unset' '${' '}' '&a' '*a' '<<: ' '|' '>' '- ' '[' ']' '{' ', ' '?' '~' null true .inf .nan 0x1F \
+        1e-3 -1 9223372036854775807 '\x0a  ' '\x09' '---\x0a' '%YAML 1.2\x0a'
+} > dict/recipe.dict
 du -sh "$seeds"
