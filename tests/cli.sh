@@ -142,6 +142,17 @@ printf 'caf\351' > "$tmp/latin1.txt"
 expect 1 'latin1.txt: byte 0xe9 at offset 3 is not UTF-8' data bpe --vocab 300 "$tmp/latin1.txt" -o "$tmp/c.bpe"
 [ ! -e "$tmp/c.bpe" ] || say 'data bpe: a refused command wrote a vocabulary'
 export QTAPE_DATA=$tmp/data
+expect 0 '^digits +1x8x8 +10 +always there ' data list
+expect 0 '^csv .* your files ' data list
+out=$("$QTAPE_BIN" data list --json 2>&1)
+! command -v python3 > /dev/null || python3 -c 'import json, sys; assert {d["name"]: d["here"] for d in json.load(sys.stdin)}["digits"]' <<< "$out" || say 'data list --json: not as expected'
+expect 0 '^digits: always there' data get digits
+expect 2 'csv reads your own files: there is nothing to get' data get csv
+expect 2 "unknown dataset 'digit', did you mean 'digits'" data get digit
+expect 2 'data get: which one' data get
+expect 2 "data: unknown action 'lst', did you mean 'list'" data lst
+expect 2 "data list takes no name, found 'x'" data list x
+expect 2 "data: unknown action 'everything'; there are list, get and bpe" data everything
 expect 1 'kjv: not here; .qtape data get kjv. brings it' data bpe --vocab 300 kjv -o "$tmp/c.bpe"
 expect 1 'data set kjv not found; .qtape data get kjv. brings it' train recipes/smoke/text.yaml 'data={use: kjv}' --run "$tmp/text"
 expect 0 'perplexity +[0-9.]+' train recipes/smoke/text.yaml train.steps=2 --run "$tmp/text"

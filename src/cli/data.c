@@ -1,6 +1,7 @@
 /* qtape data: what data sets there are, whether their files are here, and fetching them; making a vocabulary for text. */
 #include "base/bpe.h"
 #include "base/files.h"
+#include "base/json.h"
 #include "base/utf8.h"
 #include "cli/command.h"
 #include "dataset.h"
@@ -52,17 +53,8 @@ static const char *state_of(const entry *e)
 static void json_str(const char *key, const char *s)
 {
     printf(", \"%s\": ", key);
-    if (!s) {
-        printf("null");
-        return;
-    }
-    putchar('"');
-    for (; *s; s++) {
-        if ((unsigned char)*s < 32) printf("\\u%04x", *s);
-        else if (*s == '"' || *s == '\\') printf("\\%c", *s);
-        else putchar(*s);
-    }
-    putchar('"');
+    if (s) qt_json_print(stdout, s, strlen(s));
+    else fputs("null", stdout);
 }
 
 static void print_json(const entry *e)

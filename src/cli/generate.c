@@ -1,4 +1,5 @@
 /* qtape generate: a trained model of text goes on with a prompt. */
+#include "base/json.h"
 #include "cli/run.h"
 #include "export/speaker.h"
 #include <math.h>
@@ -82,14 +83,8 @@ static void tell(const qt_speaker *s, const qt_generated *made)
 
 static void print_json(const qt_speaker *s, const qt_generation *g, const qt_generated *made, const char *text, size_t n)
 {
-    printf("{\"text\": \"");
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c == '"' || c == '\\') printf("\\%c", c);
-        else if (c < 32 || c == 127) printf("\\u%04x", c);
-        else putchar(c);
-    }
-    printf("\", \"prompt_tokens\": %lld, \"unread_tokens\": %lld, \"tokens\": %lld, \"ended\": %s, \"seed\": %lld, \"engine\": \"%s\", "
+    printf("{\"text\": "), qt_json_print(stdout, text, n);
+    printf(", \"prompt_tokens\": %lld, \"unread_tokens\": %lld, \"tokens\": %lld, \"ended\": %s, \"seed\": %lld, \"engine\": \"%s\", "
            "\"prompt_tokens_per_s\": %.6g, \"tokens_per_s\": %.6g}\n",
            (long long)made->prompt_tokens, (long long)made->unread, (long long)made->tokens, made->ended ? "true" : "false",
            (long long)g->sampling.seed, s->integers ? "int" : "float", rate(made->prompt_tokens, made->prompt_seconds),

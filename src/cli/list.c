@@ -1,4 +1,5 @@
 /* qtape list: every descriptor of a kind with its doc, or one with its fields, for people or as JSON. */
+#include "base/json.h"
 #include "cli/command.h"
 #include "nn/nn.h"
 #include <errno.h>
@@ -89,17 +90,8 @@ static void recipe_doc(const char *file, char doc[static 160])
 
 static void json_str(const char *s)
 {
-    if (!s) {
-        fputs("null", stdout);
-        return;
-    }
-    putchar('"');
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\') printf("\\%c", *s);
-        else if ((unsigned char)*s < 32) printf("\\u%04x", *s);
-        else putchar(*s);
-    }
-    putchar('"');
+    if (s) qt_json_print(stdout, s, strlen(s));
+    else fputs("null", stdout);
 }
 
 static void json_key(const char *key, const char *value)
