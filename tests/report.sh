@@ -139,6 +139,8 @@ fails 3 'differ' compare runs/demo/lsq-s1 runs/demo/lsq-s2 --exact
 "$QTAPE_BIN" compare runs/demo/lsq-s1/ckpt/last.h5 same/ckpt/last.h5 --exact > out 2> log || say "compare: the same checkpoints differ"
 head -n 30 runs/demo/lsq-s1/metrics.jsonl > same/metrics.jsonl
 "$QTAPE_BIN" compare runs/demo/lsq-s1 same > out 2> log; has out 'metrics differ first in line 31' 'B (ended)' 'the same bits in all'
+for lr in 0.01 0.02; do "$QTAPE_BIN" train demo.yaml --arm lsq seed=1 optim.lr=$lr train.save_every=1 train.keep=9 --run lr-$lr -q > log 2>&1; done
+"$QTAPE_BIN" compare lr-0.01 lr-0.02 > out 2> log; has out 'checkpoints differ first at step '
 fails 2 'is no run directory' compare same same/ckpt/last.h5
 fails 1 'ternary-s1/ckpt/last.h5' compare broken/ternary-s1 runs/demo/ternary-s1
 

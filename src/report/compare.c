@@ -1,10 +1,14 @@
 /* Two runs, or two checkpoints, side by side: what differs in the recipes, the final metrics, the first event in which the metrics part, and the
- * tensors of the checkpoints. Same bits means: all of metrics.jsonl but the timing fields, and every data set of the checkpoints. */
+ * tensors of the first step whose checkpoints differ, in the order of the model. Same bits means: all of metrics.jsonl but the timing fields,
+ * and every data set of the checkpoints. */
 #include "base/files.h"
 #include "report/book.h"
+#include "report/net.h"
 #include "report/report.h"
 #include "train/train.h"
+#include <dirent.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -37,9 +41,11 @@ static const char *brief(pair *p, const qt_yaml *y)
 static int differ_in_map(pair *p, const char *path, const qt_yaml *a, const qt_yaml *b)
 {
     int n = 0;
-    for (int i = 0; i < a->n; i++) n += differ_below(p, qt_arena_sprintf(&p->arena, "%s%s%s", path, *path ? "." : "", a->key[i]), a->item[i], qt_yaml_get(b, a->key[i]));
+    for (int i = 0; i < a->n; i++)
+        n += differ_below(p, qt_arena_sprintf(&p->arena, "%s%s%s", path, *path ? "." : "", a->key[i]), a->item[i], qt_yaml_get(b, a->key[i]));
     for (int i = 0; i < b->n; i++)
-        if (!qt_yaml_get(a, b->key[i])) n += differ_below(p, qt_arena_sprintf(&p->arena, "%s%s%s", path, *path ? "." : "", b->key[i]), NULL, b->item[i]);
+        if (!qt_yaml_get(a, b->key[i]))
+            n += differ_below(p, qt_arena_sprintf(&p->arena, "%s%s%s", path, *path ? "." : "", b->key[i]), NULL, b->item[i]);
     return n;
 }
 
@@ -79,8 +85,10 @@ static void compare_finals(pair *p, const qt_events *a, const qt_events *b)
         double x = s->value[s->n - 1], y = qt_events_last(b, s->event, s->where, s->key);
         if (!any) fprintf(p->out, "final metrics\n  %-24s %14s %14s %14s\n", "", "A", "B", "B - A");
         any = true;
-        if (isnan(y)) fprintf(p->out, "  %-24s %14.7g %14s\n", s->key, x, "-");
-        else fprintf(p->out, "  %-24s %14.7g %14.7g %14.4g\n", s->key, x, y, y - x);
+        if (isnan(y))
+            fprintf(p->out, "  %-24s %14.7g %14s\n", s->key, x, "-");
+        else
+            fprintf(p->out, "  %-24s %14.7g %14.7g %14.4g\n", s->key, x, y, y - x);
     }
     if (!any) fprintf(p->out, "final metrics\n  none: A has not finished\n");
 }
@@ -131,12 +139,13 @@ static qt_err compare_metrics(pair *p)
 /* ---- checkpoints ----------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct sets {
-    pair       *p;
-    qt_h5      *a, *b;
-    bool        params; /* in this pass: those of params/, or all others */
-    int         n, differ;
-    const char *worst;
-    double      most;
+    pair           *p;
+    qt_h5          *a, *b;
+    const qt_store *order;  /* parameters as the model has them, or NULL */
+    bool            params; /* in this pass: those of params/, or all others */
+    int             n, differ;
+    const char     *worst;
+    double          most;
 } sets;
 
 static void tell(sets *s, const char *name, const char *what)
@@ -186,10 +195,24 @@ static qt_err only_in_b(void *arg, const char *name, int rank, const int64_t *di
     return QT_OK;
 }
 
-/* Parameters first: what a reader wants to know is the first layer that differs. */
+/* The parameters in the order of the model: what a reader wants to know is the first layer that differs. */
+static qt_err compare_in_order(sets *s)
+{
+    s->params = true;
+    for (int i = 0; i < s->order->n; i++) {
+        const qt_tensor *t = &s->order->p[i]->t;
+        const char      *name = qt_arena_sprintf(&s->p->arena, "params/%s", t->name);
+        if (!name) return QT_EMEM;
+        if (qt_h5_has(s->a, name)) QT_TRY(compare_set(s, name, t->rank, t->dim, ""));
+    }
+    return qt_h5_each(s->b, "", only_in_b, s);
+}
+
+/* Parameters, then all the rest by name. */
 static qt_err compare_sets(sets *s)
 {
-    for (int pass = 0; pass < 2; pass++) {
+    if (s->order) QT_TRY(compare_in_order(s));
+    for (int pass = s->order ? 1 : 0; pass < 2; pass++) {
         s->params = !pass;
         QT_TRY(qt_h5_each(s->a, "", compare_set, s));
         QT_TRY(qt_h5_each(s->b, "", only_in_b, s));
@@ -197,15 +220,15 @@ static qt_err compare_sets(sets *s)
     return QT_OK;
 }
 
-static qt_err compare_checkpoints(pair *p, const char *a, const char *b)
+static qt_err compare_checkpoints(pair *p, const qt_store *order, const char *title, const char *a, const char *b)
 {
-    sets s = {.p = p};
+    sets s = {.p = p, .order = order};
     QT_TRY(qt_ckpt_verify(a));
     QT_TRY(qt_ckpt_verify(b));
     QT_TRY(qt_h5_open(a, &s.a));
     qt_err e = qt_h5_open(b, &s.b);
     if (e == QT_OK) {
-        fprintf(p->out, "checkpoints\n");
+        fprintf(p->out, "%s\n", title);
         e = compare_sets(&s);
         if (s.differ > SHOWN) fprintf(p->out, "  ... and %d more\n", s.differ - SHOWN);
         if (s.worst) fprintf(p->out, "  the largest difference: %.6g in %s\n", s.most, s.worst);
@@ -213,6 +236,56 @@ static qt_err compare_checkpoints(pair *p, const char *a, const char *b)
         qt_h5_close(s.b);
     }
     qt_h5_close(s.a);
+    return e;
+}
+
+/* The step of a sound checkpoint, or -1. */
+static int64_t step_of(const char *file)
+{
+    qt_h5  *f;
+    int64_t step = -1;
+    if (qt_file_exists(file) && qt_ckpt_verify(file) == QT_OK && qt_h5_open(file, &f) == QT_OK) {
+        if (qt_h5_get_int(f, "step", &step) != QT_OK) step = -1;
+        qt_h5_close(f);
+    }
+    qt_error_clear();
+    return step;
+}
+
+/* Whether the file of both runs is of one step before `before`, and differs; its step. What comparing them would print is dropped. */
+static int64_t parts_at(pair *p, const char *name, int64_t before)
+{
+    pair        quiet = {.a = p->a, .b = p->b, .out = fopen("/dev/null", "w")};
+    const char *a = in(&quiet, p->a, name), *b = in(&quiet, p->b, name);
+    int64_t     step = step_of(a);
+    bool        parts =
+        quiet.out && step >= 0 && step < before && step_of(b) == step && compare_checkpoints(&quiet, NULL, "", a, b) == QT_OK && quiet.differ;
+    if (quiet.out) fclose(quiet.out);
+    qt_arena_free(&quiet.arena), qt_error_clear();
+    return parts ? step : before;
+}
+
+static int is_checkpoint(const struct dirent *e) { return strlen(e->d_name) > 3 && !strcmp(e->d_name + strlen(e->d_name) - 3, ".h5"); }
+
+/* Of the checkpoints that both runs keep, that of the first step which differs, else the last one. */
+static qt_err compare_steps(pair *p)
+{
+    struct dirent **kept = NULL;
+    const char     *first = "ckpt/last.h5", *title = "checkpoints";
+    int64_t         step = INT64_MAX;
+    int             n = scandir(in(p, p->a, "ckpt"), &kept, is_checkpoint, alphasort);
+    for (int i = 0; i < n; free(kept[i++])) {
+        const char *name = qt_arena_sprintf(&p->arena, "ckpt/%s", kept[i]->d_name);
+        int64_t     at = name ? parts_at(p, name, step) : step;
+        if (at < step) step = at, first = name;
+    }
+    free(kept);
+    if (step < INT64_MAX) title = qt_arena_sprintf(&p->arena, "checkpoints differ first at step %lld (%s)", (long long)step, first);
+    qt_net net = {0};
+    bool   known = qt_net_open(&net, p->a) == QT_OK; /* not where its data are gone: names in their order then */
+    if (!known) qt_error_clear();
+    qt_err e = title ? compare_checkpoints(p, known ? net.store : NULL, title, in(p, p->a, first), in(p, p->b, first)) : QT_EMEM;
+    if (known) qt_net_close(&net);
     return e;
 }
 
@@ -229,10 +302,10 @@ static qt_err compare(pair *p)
     bool a = is_folder(p->a), b = is_folder(p->b);
     QT_CHECK(a == b, QT_EUSAGE, "compare: %s is no run directory; give two of them, or two checkpoints", a ? p->b : p->a);
     fprintf(p->out, "A  %s\nB  %s\n", p->a, p->b);
-    if (!a) return compare_checkpoints(p, p->a, p->b);
+    if (!a) return compare_checkpoints(p, NULL, "checkpoints", p->a, p->b);
     QT_TRY(compare_recipes(p));
     QT_TRY(compare_metrics(p));
-    return compare_checkpoints(p, in(p, p->a, "ckpt/last.h5"), in(p, p->b, "ckpt/last.h5"));
+    return compare_steps(p);
 }
 
 qt_err qt_compare(const char *a, const char *b, bool exact, FILE *out)
