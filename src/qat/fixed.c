@@ -425,7 +425,10 @@ static qt_err encode(qt_site *q, const qt_tensor *x, qt_arena *arena, qt_codes *
         for (int64_t at = p.at; at < p.at + p.n; at += BLOCK) {
             int m = (int)qt_min_i64(BLOCK, p.at + p.n - at);
             cast_block(&b, x->data + at, m, a.scale[p.k], &a.w);
-            for (int i = 0; i < m; i++) codes->code[at + i] = (int32_t)b.j[i];
+            for (int i = 0; i < m; i++) {
+                QT_CHECK(!isnan(b.j[i]), QT_EDATA, "%s: element %lld overflows when it is divided by its step, and has no lowest bits", q->path, (long long)(at + i));
+                codes->code[at + i] = (int32_t)b.j[i];
+            }
         }
     }
     return QT_OK;
