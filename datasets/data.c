@@ -196,6 +196,7 @@ static qt_err compare_parts(const qt_data *d, qt_err code)
 {
     const qt_data_info *f = &d->part[QT_TRAIN].source->info;
     char                a[160], b[160];
+    QT_ASSERT(d->part[QT_TRAIN].source);
     for (int k = QT_VAL; k < QT_SPLITS; k++) {
         const qt_data_info *g = d->part[k].source ? &d->part[k].source->info : f;
         bool shape = g->rank == f->rank && !memcmp(g->dim, f->dim, sizeof f->dim[0] * (size_t)f->rank), known = f->known && g->known;

@@ -109,6 +109,7 @@ qt_err qt_run_program(const char *folder, const char *const argv[])
     pid_t                      pid;
     int                        status = 0, e;
     char                       line[512] = "";
+    QT_ASSERT(argv[0]);
     for (int i = 0; argv[i]; i++) snprintf(line + strlen(line), sizeof line - strlen(line), "%s%s", i ? " " : "", argv[i]);
     QT_CHECK(posix_spawn_file_actions_init(&act) == 0, QT_EMEM, "out of memory");
     posix_spawn_file_actions_adddup2(&act, STDERR_FILENO, STDOUT_FILENO);

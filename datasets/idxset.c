@@ -141,10 +141,12 @@ qt_err qt_idx_verify(const qt_idx_set *set, const char *folder)
 static qt_err move_files(qt_arena *a, const qt_idx_set *set, const char *from)
 {
     const char *to = qt_arena_sprintf(a, "%s/%s", qt_data_dir(a), set->name);
+    if (!to) return QT_EMEM;
     QT_TRY(qt_idx_verify(set, from));
     QT_TRY(qt_folder_make(to));
     for (int i = 0; i < FILES; i++) {
-        const char *file = find_file(a, from, i), *target = qt_arena_sprintf(a, "%s/%s", to, strrchr(file, '/') + 1);
+        const char *file = find_file(a, from, i), *target = file ? qt_arena_sprintf(a, "%s/%s", to, strrchr(file, '/') + 1) : NULL;
+        if (!target) return QT_EMEM;
         QT_CHECK(rename(file, target) == 0, QT_EIO, "%s: cannot move it to %s: %s", file, target, strerror(errno));
     }
     return QT_OK;

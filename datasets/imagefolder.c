@@ -178,7 +178,7 @@ static qt_err decode_split(folder_state *st, int s)
 
 static qt_err load(folder_state *st, const folder_cfg *c, qt_data_info *info)
 {
-    double  mean[3], std[3];
+    double  mean[3] = {0}, std[3] = {0};
     int64_t bytes = 0;
     QT_TRY(info_of(c, info));
     st->C = info->dim[0], st->H = info->dim[1], st->W = info->dim[2], st->background = (int)c->background;

@@ -71,7 +71,7 @@ static qt_err shuffle(const qt_corpus_text *from, qt_corpus_text *t)
         stop = (const char *)memchr(s, '\n', (size_t)(end - s)) + 1;
         if ((e = qt_grow(&all, &cap, n + 1, sizeof *all)) == QT_OK) all[n++] = (line){qt_corpus_hash(s, (size_t)(stop - s)), s, (size_t)(stop - s)};
     }
-    qsort(all, (size_t)n, sizeof *all, by_hash);
+    if (n) qsort(all, (size_t)n, sizeof *all, by_hash);
     for (int i = 0; i < n && e == QT_OK; i++) e = qt_corpus_put(t, all[i].s, all[i].n);
     qt_free(all);
     return e;

@@ -35,7 +35,7 @@ qt_err qt_desc_read(qt_arena *a, const qt_kind *k, const qt_yaml *y, const char 
     path = path ? path : "", colon = *path ? ": " : "";
     if (!use && map)
         return qt_fail_at(QT_ERECIPE, y->pos, "%s%smissing 'use', the name of a %s (`qtape list %s` lists them)", path, colon, k->one, k->name);
-    if (!qt_yaml_str(use, &name))
+    if (!use || !qt_yaml_str(use, &name))
         return qt_fail_at(QT_ERECIPE, use ? use->pos : bare.pos, "%s%sexpected %s a %s%s, found %s", path, colon,
                           map ? "'use' to be the name of" : "the name of", k->one, map ? "" : " or a map with 'use'", qt_yaml_kind_name(use));
     if (!(*d = qt_desc_find(k, name, use->pos))) return QT_ERECIPE;

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#undef qt_fail
+#undef qt_fail_at
+
 enum { MOST = 1000 }; /* nobody reads more, and lists of them are sorted and merged */
 
 static _Thread_local struct {

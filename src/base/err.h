@@ -23,6 +23,11 @@ void  qt_error_give(char *text);
 /* "did you mean": the name nearest to word among n names, or NULL when none is near. */
 const char *qt_near(const char *word, int n, const char *const *names);
 
+#ifdef __clang_analyzer__ /* it cannot see in another file that the code comes back */
+#define qt_fail(code, ...) (qt_fail(code, __VA_ARGS__), (code))
+#define qt_fail_at(code, ...) (qt_fail_at(code, __VA_ARGS__), (code))
+#endif
+
 #define QT_TRY(call)                         \
     do {                                     \
         qt_err e_ = (call);                  \

@@ -192,14 +192,14 @@ static void read_default(const qt_field *f, void *to)
     bool     empty = !strcmp(f->def, "''") || !strcmp(f->def, "\"\"");
     if (!strcmp(f->def, "~")) y.kind = QT_YAML_NULL;
     if (empty) y.text = "", y.quoted = true;
+    for (int i = 0; i < 8; i++) item[i] = (qt_yaml){QT_YAML_SCALAR, .text = buf[i]}, items[i] = &item[i];
     if (*f->def == '[') {
         y.kind = QT_YAML_LIST;
         for (const char *s = f->def + 1 + strspn(f->def + 1, " "); *s && *s != ']'; s += strspn(s, ", ")) {
             size_t n = strcspn(s, ", ]");
             QT_ASSERT(y.n < 8 && n < sizeof buf[0]);
             memcpy(buf[y.n], s, n), buf[y.n][n] = 0;
-            item[y.n] = (qt_yaml){QT_YAML_SCALAR, .text = buf[y.n]};
-            items[y.n] = &item[y.n], y.n++, s += n;
+            y.n++, s += n;
         }
     }
     QT_ASSERT(f->type != QT_TREE || y.kind == QT_YAML_NULL);

@@ -61,14 +61,14 @@ qt_err qt_recipe_files(qt_arena *a, const char *const **files)
     found.e = qt_grow(&found.file, &found.cap, 1, sizeof *found.file);
     if (found.e == QT_OK) nftw(root, visit, 8, FTW_PHYS);
     const char **list = qt_arena_zalloc(a, (size_t)(found.n + 1) * sizeof *list);
-    if (found.e == QT_OK && !list) found.e = QT_EMEM;
-    if (found.e == QT_OK) {
+    qt_err       e = found.e == QT_OK && !list ? QT_EMEM : found.e;
+    if (e == QT_OK) {
         qsort(found.file, (size_t)found.n, sizeof *found.file, by_name);
         memcpy(list, found.file, (size_t)found.n * sizeof *list);
         *files = list;
     }
     qt_free(found.file);
-    return found.e;
+    return e;
 }
 
 /* What a recipe says about itself: its `doc`, or else the first line of its head comment. */

@@ -90,6 +90,7 @@ static bool has(const probe *p, const char *name) { return p->in ? qt_h5_has(p->
 
 static int64_t leaves(const qt_yaml *y)
 {
+    QT_ASSERT(y);
     int64_t n = y->kind != QT_YAML_LIST;
     for (int i = 0; i < y->n && y->kind == QT_YAML_LIST; i++) n += leaves(y->item[i]);
     return n;

@@ -146,9 +146,9 @@ static qt_err read_layer(const qt_build *b, const qt_yaml *y, const char *where,
     const qt_desc *d;
     const qt_yaml *from = qt_yaml_get(y, "from");
     qt_err         e = qt_desc_read(b->arena, &qt_layers, y, where, "name|from", &d, &m->cfg);
-    if (d) e = qt_first(e, read_inputs(b, from, where, in, (const qt_layer *)d, m));
-    QT_TRY(e);
     const qt_layer *l = (const qt_layer *)d;
+    if (!l) return e;
+    QT_TRY(qt_first(e, read_inputs(b, from, where, in, l, m)));
     if (l->joins && !from)
         return qt_fail_at(QT_ERECIPE, y->pos, "%s: %s takes a second input: name an earlier layer, {use: %s, from: NAME}", where, d->name, d->name);
     for (int k = 0; k < m->n_in; k++) m->in_name[k] = m->in[k] < 0 ? NULL : b->m[m->in[k]].path;

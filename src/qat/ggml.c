@@ -110,6 +110,7 @@ static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 static double bits(const qt_site *q)
 {
     static const double levels[] = {256, 16, 4, 2, 3, 3};
+    QT_ASSERT(((const cfg *)q->cfg)->type < SYMMETRIC);
     return log2(levels[((const cfg *)q->cfg)->type]);
 }
 

@@ -450,7 +450,7 @@ qt_err qt_recipe_load(qt_arena *a, const char *file, int n_sets, const char *con
     char      *source;
     qt_err     e = load(a, file, (qt_sets){n_sets, sets}, arm, &r);
     if (r) gather(&e, qt_recipe_check(r));
-    if (e != QT_OK) return qt_messages_sort(), e;
+    if (!r || e != QT_OK) return qt_messages_sort(), e;
     QT_TRY(qt_file_read(a, file, &source, &r->source_n));
     r->source = source;
     *out = r;
