@@ -368,6 +368,7 @@ static void strange_tokens(qt_gguf_out *o, const qt_gguf_key *k)
     qt_gguf_put_strs(o, k->name, 256, s);
 }
 static void wide(qt_gguf_out *o, const qt_gguf_key *k) { qt_gguf_put_u32(o, k->name, 96); }
+static void many(qt_gguf_out *o, const qt_gguf_key *k) { qt_gguf_put_u32(o, k->name, 1000); }
 static void whole(qt_gguf_out *o, const qt_gguf_key *k) { qt_gguf_put_str(o, k->name, "many"); }
 static void rename_it(qt_gguf_tensor *t) { t->name = "a, b}\": *.weight"; }
 static void integers(qt_gguf_tensor *t) { t->type = qt_ggml_find("I32"); }
@@ -400,6 +401,7 @@ static void test_import_misfits(void **state)
         {"llama.embedding_length", NULL, NULL, "x.gguf: has no key 'llama.embedding_length'"},
         {"llama.embedding_length", whole, NULL, "x.gguf: key 'llama.embedding_length': expected an integer, found string"},
         {"llama.embedding_length", wide, NULL, "x.gguf: tensor token_embd.weight has another shape than the keys say"},
+        {"llama.block_count", many, NULL, " bytes of data, and its keys describe a model of "},
         {"tokenizer.ggml.tokens", NULL, NULL, "x.gguf: has no vocabulary of 256 to 65536 tokens"},
         {"tokenizer.ggml.tokens", strange_tokens, NULL, "x.gguf: its tokens are not bytes, and merges of bytes, in their order; other tokenizers cannot be imported"},
         {"tokenizer.ggml.merges", too_many_merges, NULL, "x.gguf: has more merges than tokens"},

@@ -380,6 +380,17 @@ static void test_patterns(void **state)
         assert_false(qt_match_any(y, "nothing"));
         qt_arena_free(&a);
     }
+    assert_true(qt_match("re:(blk\\.[0-9]{1,3}\\.)?(attn|ffn)_(q|k|v)?.*", "blk.12.attn_q.weight"));
+    static const char *const large[] = {"re:((a{1,255}){1,255}){1,255}", "re:(((((((((a+)+)+)+)+)+)+)+)+)+", "re:(a|b|)*(a|b|)*(a|b|)*(a|b|)*(a|b|)*(a|b|)*(a|b|)*(a|b|)*"};
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
+        assert_false(qt_match(large[i], "a"));
+        assert_int_equal(qt_match_check(&(qt_yaml){QT_YAML_SCALAR, .text = large[i]}, "match"), QT_ERECIPE);
+        assert_non_null(strstr(qt_error_text(), "too large, or nested too deep"));
+    }
+    char deep[40000] = "re:";
+    memset(deep + 3, '(', 30000);
+    assert_false(qt_match(deep, "a"));
+    qt_error_clear();
 }
 
 int main(void)

@@ -47,6 +47,26 @@ static void test_series(void **state)
     qt_arena_free(&a);
 }
 
+/* Memory has an end, however many names a file has. */
+static void test_names(void **state)
+{
+    enum { LINES = 1100, NUMBERS = 128, ROOM = LINES * (NUMBERS * 16 + 64) };
+    qt_arena a = {0};
+    char    *text = malloc(ROOM), *p = text;
+    (void)state;
+    for (int i = 0; i < LINES; i++) {
+        p += sprintf(p, "{\"event\": \"x\", \"step\": 1");
+        for (int k = 0; k < NUMBERS; k++) p += sprintf(p, ", \"%x\": 1", i * NUMBERS + k);
+        p += sprintf(p, "}\n");
+    }
+    assert_true(p < text + ROOM);
+    qt_events l = read_text(&a, text, (size_t)(p - text));
+    assert_true(l.lines == LINES && l.bad == 0 && l.n == 1 << 17);
+    assert_true(qt_events_last(&l, "x", "", "1ffff") == 1 && isnan(qt_events_last(&l, "x", "", "20000")));
+    free(text);
+    qt_arena_free(&a);
+}
+
 /* Cut at every length and with every byte changed, the reader comes to an end. */
 static void test_damage(void **state)
 {
@@ -251,7 +271,7 @@ static void test_lsq(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_series), cmocka_unit_test(test_damage), cmocka_unit_test(test_many), cmocka_unit_test(test_axes), cmocka_unit_test(test_thinning),
+        cmocka_unit_test(test_series), cmocka_unit_test(test_names), cmocka_unit_test(test_damage), cmocka_unit_test(test_many), cmocka_unit_test(test_axes), cmocka_unit_test(test_thinning),
         cmocka_unit_test(test_labels), cmocka_unit_test(test_text),   cmocka_unit_test(test_all),  cmocka_unit_test(test_lsq),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include "base/half.h"
 #include "base/safetensors.h"
 #include "export/export.h"
+#include "export/hf.h"
 #include "export/import.h"
 #include <math.h>
 
@@ -327,6 +328,17 @@ static void refused(const char *file, qt_err code, const char *want)
     assert_true(access("none", F_OK) != 0);
 }
 
+static void test_names(void **state)
+{
+    static const char *const none[] = {"", "bl", "blk.", "blk.x.attn_q.weight", "blk.-1.attn_q.weight", "blk.4294967296.attn_q.weight", "blk.1", "blk.1.x"};
+    qt_arena a = {0};
+    (void)state;
+    assert_string_equal(qt_hf_name(&a, "blk.12.attn_q.weight"), "model.layers.12.self_attn.q_proj.weight");
+    assert_string_equal(qt_hf_name(&a, "output.weight"), "lm_head.weight");
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) assert_null(qt_hf_name(&a, none[i]));
+    qt_arena_free(&a);
+}
+
 static void test_refused(void **state)
 {
     qt_run *r = trained(LLAMA(""), "[]");
@@ -373,7 +385,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_around, clear), cmocka_unit_test_setup(test_rows_are_those_of_transformers, clear),
         cmocka_unit_test_setup(test_without_config, clear), cmocka_unit_test_setup(test_rope_parameters, clear), cmocka_unit_test_setup(test_contents, clear), cmocka_unit_test_setup(test_master, clear),
-        cmocka_unit_test_setup(test_own_names, clear), cmocka_unit_test_setup(test_tied_otherwise, clear), cmocka_unit_test_setup(test_half_precision, clear), cmocka_unit_test_setup(test_refused, clear),
+        cmocka_unit_test_setup(test_own_names, clear), cmocka_unit_test_setup(test_tied_otherwise, clear), cmocka_unit_test_setup(test_half_precision, clear), cmocka_unit_test_setup(test_names, clear), cmocka_unit_test_setup(test_refused, clear),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }

@@ -129,7 +129,7 @@ static qt_tensor *input(subject *s)
     const int64_t dim[QT_MAX_DIM] = {s->batch, s->in.dim[0], s->in.dim[1], s->in.dim[2]};
     qt_tensor    *x = (s->in.ids ? qt_input_ids : qt_variable)(s->tape, s->in.rank + 1, dim);
     if (qt_tape_error(s->tape)) return x;
-    for (int64_t i = 0; x->ids && i < x->n; i++) x->ids[i] = (int32_t)(i * 7 % s->in.ids);
+    for (int64_t i = 0; s->in.ids && i < x->n; i++) x->ids[i] = (int32_t)(i * 7 % s->in.ids);
     if (x->data) memcpy(x->data, s->x, (size_t)x->n * sizeof(R));
     return x;
 }

@@ -7,6 +7,7 @@
 #include "export/export.h"
 #include "base/bpe.h"
 #include "base/gguf.h"
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct importer {
@@ -61,6 +62,20 @@ static qt_err print_model(importer *im, FILE *f, int64_t vocab)
     return QT_OK;
 }
 
+/* A model that is far larger than the file can hold is refused before memory is taken for it. */
+static qt_err check_size(importer *im, int64_t vocab)
+{
+    int64_t d, ff, n;
+    double  bytes = 0;
+    QT_TRY(key_int(im, "embedding_length", &d));
+    QT_TRY(key_int(im, "feed_forward_length", &ff));
+    QT_TRY(key_int(im, "block_count", &n));
+    const double all = (double)vocab * (double)d + (double)n * (double)d * ((double)d + 3 * (double)ff);
+    for (int64_t i = 0; i < im->g->n_tensors; i++) bytes += (double)im->g->tensor[i].bytes;
+    QT_CHECK(all <= 16 * bytes, QT_EDATA, "%s: has %.0f bytes of data, and its keys describe a model of %.3g numbers or more", im->g->file, bytes, all);
+    return QT_OK;
+}
+
 static void print_rule(FILE *f, const qt_gguf_tensor *t)
 {
     const bool ternary = t->type->id == QT_GGML_TQ1_0 || t->type->id == QT_GGML_TQ2_0;
@@ -84,19 +99,49 @@ static void print_quant(const importer *im, FILE *f)
 
 /* ---- the vocabulary ------------------------------------------------------------------------------------------------------------------ */
 
-/* The id of a token that is spelled so, among the first n. */
-static int64_t find_token(const qt_gguf_key *tokens, int64_t n, const char *s, size_t len)
+typedef struct token {
+    const char *s;
+    size_t      n;
+    int64_t     id;
+} token;
+
+static int by_spelling(const void *a, const void *b)
 {
-    const uint8_t *p = tokens->p;
-    for (int64_t i = 0; i < n; i++) {
-        size_t      have;
-        const char *t = qt_gguf_next_str(&p, &have);
-        if (have == len && !memcmp(t, s, len)) return i;
-    }
-    return -1;
+    const token *x = a, *y = b;
+    int          order = x->n && y->n ? memcmp(x->s, y->s, x->n < y->n ? x->n : y->n) : 0;
+    return order ? order : (x->n > y->n) - (x->n < y->n);
 }
 
-static qt_err read_merges(importer *im, const qt_gguf_key *tokens, const qt_gguf_key *merges, qt_bpe **b)
+static int by_spelling_and_id(const void *a, const void *b)
+{
+    const token *x = a, *y = b;
+    int          order = by_spelling(a, b);
+    return order ? order : (x->id > y->id) - (x->id < y->id);
+}
+
+/* The tokens in the order of their spelling; of those that are spelled alike the first. */
+static token *sort_tokens(qt_arena *a, const qt_gguf_key *tokens, size_t *n)
+{
+    token         *t = qt_arena_alloc(a, tokens->n * sizeof *t);
+    const uint8_t *p = tokens->p;
+    *n = 0;
+    if (!t) return NULL;
+    for (uint64_t i = 0; i < tokens->n; i++) t[i].s = qt_gguf_next_str(&p, &t[i].n), t[i].id = (int64_t)i;
+    qsort(t, tokens->n, sizeof *t, by_spelling_and_id);
+    for (uint64_t i = 0; i < tokens->n; i++)
+        if (!i || by_spelling(&t[*n - 1], &t[i])) t[(*n)++] = t[i];
+    return t;
+}
+
+/* The id of the token that is spelled so, -1 if there is none. */
+static int64_t find_token(const token *t, size_t n, const char *s, size_t len)
+{
+    const token  want = {s, len, 0};
+    const token *found = bsearch(&want, t, n, sizeof *t, by_spelling);
+    return found ? found->id : -1;
+}
+
+static qt_err read_merges(importer *im, const token *t, size_t n_tokens, const qt_gguf_key *merges, qt_bpe **b)
 {
     int32_t       *pair = qt_arena_alloc(&im->base.arena, (size_t)(2 * merges->n) * sizeof *pair);
     const uint8_t *p = merges->p;
@@ -104,9 +149,10 @@ static qt_err read_merges(importer *im, const qt_gguf_key *tokens, const qt_gguf
     for (uint64_t k = 0; k < merges->n; k++) {
         size_t      n;
         const char *s = qt_gguf_next_str(&p, &n), *blank = memchr(s, ' ', n);
-        int64_t     l = blank ? find_token(tokens, 256 + (int64_t)k, s, (size_t)(blank - s)) : -1;
-        int64_t     r = blank ? find_token(tokens, 256 + (int64_t)k, blank + 1, n - (size_t)(blank + 1 - s)) : -1;
-        QT_CHECK(l > 0 && r > 0, QT_EDATA, "%s: merge %lld is none of two tokens before it; a vocabulary with ids of another order cannot be imported", im->g->file,
+        int64_t     l = blank ? find_token(t, n_tokens, s, (size_t)(blank - s)) : -1;
+        int64_t     r = blank ? find_token(t, n_tokens, blank + 1, n - (size_t)(blank + 1 - s)) : -1;
+        int64_t     id = 256 + (int64_t)k;
+        QT_CHECK(l > 0 && r > 0 && l < id && r < id, QT_EDATA, "%s: merge %lld is none of two tokens before it; a vocabulary with ids of another order cannot be imported", im->g->file,
                  (long long)k);
         pair[2 * k] = (int32_t)l, pair[2 * k + 1] = (int32_t)r;
     }
@@ -118,15 +164,18 @@ static qt_err import_vocab(importer *im, int64_t *vocab, const char **file)
 {
     const qt_gguf_key *tokens = qt_gguf_find(im->g, "tokenizer.ggml.tokens"), *merges = qt_gguf_find(im->g, "tokenizer.ggml.merges");
     qt_bpe            *b;
+    size_t             n;
     *file = "bytes";
     QT_CHECK(tokens && tokens->array && tokens->type == QT_GGUF_STR && tokens->n >= 256 && tokens->n <= 1 << 16, QT_EDATA,
              "%s: has no vocabulary of 256 to 65536 tokens", im->g->file);
-    QT_CHECK(find_token(tokens, 256, "A", 1) == 'A' && find_token(tokens, 256, "\u0120", 2) == ' ', QT_EDATA,
+    const token *t = sort_tokens(&im->base.arena, tokens, &n);
+    if (!t) return QT_EMEM;
+    QT_CHECK(find_token(t, n, "A", 1) == 'A' && find_token(t, n, "\u0120", 2) == ' ', QT_EDATA,
              "%s: its tokens are not bytes, and merges of bytes, in their order; other tokenizers cannot be imported", im->g->file);
     *vocab = (int64_t)tokens->n;
     if (!merges || !merges->n) return QT_OK;
     QT_CHECK(merges->array && merges->type == QT_GGUF_STR && merges->n <= tokens->n - 256, QT_EDATA, "%s: has more merges than tokens", im->g->file);
-    QT_TRY(read_merges(im, tokens, merges, &b));
+    QT_TRY(read_merges(im, t, n, merges, &b));
     *file = qt_importer_path(&im->base, "vocab.bpe");
     qt_err e = qt_bpe_save(b, *file);
     qt_bpe_free(b);
@@ -187,6 +236,7 @@ static qt_err print_recipe(qt_importer *base, FILE *f)
     QT_TRY(qt_gguf_str(im->g, "general.architecture", &im->arch));
     QT_CHECK(!strcmp(im->arch, "llama") || !strcmp(im->arch, "bitnet"), QT_EDATA, "%s: architecture '%s'; llama and bitnet can be imported", im->g->file, im->arch);
     QT_TRY(import_vocab(im, &vocab, &tokens));
+    QT_TRY(check_size(im, vocab));
     QT_TRY(key_int(im, "context_length", &context));
     QT_TRY(print_model(im, f, vocab));
     print_quant(im, f);

@@ -184,17 +184,18 @@ static void check_tensor(const importer *im, const char *name, const qt_tensor *
     }
 }
 
-static bool by_name(const importer *im, const char *name)
+static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+/* Names of the model's tensors as they stand in the file, sorted. */
+static const char **expected(importer *im, size_t *n)
 {
     const qt_store *s = im->base.run->store;
-    qt_arena        a = {0};
-    bool            found = false;
-    for (int i = 0; !found && i < s->n; i++) {
-        const char *there = qt_hf_name(&a, s->p[i]->t.name);
-        found = there && !strcmp(there, name);
-    }
-    qt_arena_free(&a);
-    return found;
+    const char    **name = qt_arena_alloc(&im->base.arena, (size_t)s->n * sizeof *name);
+    *n = 0;
+    for (int i = 0; name && i < s->n; i++)
+        if ((name[*n] = qt_hf_name(&im->base.arena, s->p[i]->t.name))) ++*n;
+    if (name) qsort(name, *n, sizeof *name, by_name);
+    return name;
 }
 
 /* Angles that older files hold although they follow from the configuration. */
@@ -210,12 +211,15 @@ static qt_err check_tensors(importer *im)
     names           l[4] = {{.what = "missing"}, {.what = "unexpected"}, {.what = "of another shape"}, {.what = "of a type other than F32, F16 and BF16"}};
     char            text[4400] = "";
     const qt_store *s = im->base.run->store;
+    size_t          n;
+    const char    **want = expected(im, &n);
+    if (!want) return QT_EMEM;
     for (int i = 0; i < s->n; i++) {
         const char *name = qt_hf_name(&im->base.arena, s->p[i]->t.name);
         if (name) check_tensor(im, name, &s->p[i]->t, l);
     }
     for (int64_t i = 0; i < im->f->n; i++)
-        if (!is_angles(im->f->tensor[i].name) && !by_name(im, im->f->tensor[i].name)) note(&l[1], "%s", im->f->tensor[i].name);
+        if (!is_angles(im->f->tensor[i].name) && !bsearch(&im->f->tensor[i].name, want, n, sizeof *want, by_name)) note(&l[1], "%s", im->f->tensor[i].name);
     for (int i = 0; i < 4; i++) {
         const size_t at = strlen(text);
         char         more[32] = "";

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { SHOWN = 12 };
+enum { SHOWN = 12, MAX_SHOWN = 1 << 16 };
 
 typedef struct pair {
     qt_arena    arena;
@@ -114,6 +114,7 @@ static void compare_lines(pair *p, const qt_map *a, const qt_map *b)
         n = kept_part(x, n), m = kept_part(y, m);
         if (n == m && !memcmp(x, y, n)) continue;
         p->differ = true;
+        n = n < MAX_SHOWN ? n : MAX_SHOWN, m = m < MAX_SHOWN ? m : MAX_SHOWN;
         fprintf(p->out, "metrics differ first in line %lld\n  A %.*s\n  B %.*s\n", (long long)line, n ? (int)n : 7, n ? x : "(ended)", m ? (int)m : 7,
                 m ? y : "(ended)");
         return;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LINE = 1 << 16, MAX_NUMBERS = 128 };
+enum { MAX_LINE = 1 << 16, MAX_NUMBERS = 128, MAX_SERIES = 1 << 17 };
 
 /* ---- one line ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -118,11 +118,13 @@ static qt_err grow(qt_events *l)
     return QT_OK;
 }
 
+/* NULL: there are too many already. */
 static qt_err series_of(qt_events *l, const entry *e, const char *key, qt_series **out)
 {
     if (l->n == l->cap) QT_TRY(grow(l));
     int *slot = slot_of(l, e->event, e->where, key);
-    if (*slot) return *out = l->series[*slot - 1], QT_OK;
+    *out = *slot ? l->series[*slot - 1] : NULL;
+    if (*out || l->n == MAX_SERIES) return QT_OK;
     qt_series *s = qt_arena_zalloc(l->arena, sizeof *s);
     if (!s) return QT_EMEM;
     s->event = qt_arena_strdup(l->arena, e->event), s->where = qt_arena_strdup(l->arena, e->where), s->key = qt_arena_strdup(l->arena, key);
@@ -135,6 +137,7 @@ static qt_err add(qt_events *l, const entry *e, int i)
 {
     qt_series *s;
     QT_TRY(series_of(l, e, e->key[i], &s));
+    if (!s) return QT_OK;
     if (s->n == s->cap) {
         size_t n = (size_t)s->n * sizeof(double), cap = n ? 2 * n : 4 * sizeof(double);
         s->step = bigger(l->arena, s->step, n, cap), s->value = bigger(l->arena, s->value, n, cap);

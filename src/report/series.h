@@ -1,6 +1,6 @@
 /* metrics.jsonl as curves: every number that an event gives becomes a point (step, value) of the series named after the event, where it was
  * measured (the path of a site or of a measurement, else the split) and the key. The reader knows no event by name, so that new ones are curves
- * as well, and survives everything: what is no event is counted and passed over. */
+ * as well, and survives everything: what is no event is counted and passed over; of the series beyond the first 2^17 nothing is kept. */
 #ifndef QT_REPORT_SERIES_H
 #define QT_REPORT_SERIES_H
 #include "base/err.h"
