@@ -54,7 +54,7 @@ static const char *folder(void)
 
 static const char *spill(const uint8_t *data, size_t n)
 {
-    static char file[256];
+    static char file[300];
     snprintf(file, sizeof file, "%s/input", folder());
     FILE *f = fopen(file, "wb");
     if (!f || fwrite(data, 1, n, f) != n || fclose(f)) abort();
