@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kernels/igemm.h"
+#include "quick.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -109,8 +110,8 @@ static void test_extremes(void **state)
     (void)state;
     for (int i = 0; i < RANGES; i++)
         for (int k = 0; k < RANGES; k++)
-            for (int d = 0; d < 9; d++) bare_case(7, 18, 260, ranges[i], ranges[k], d & 1, d % 4 != 2, draw[d % 3], draw[d / 3]);
-    for (int d = 0; d < 9; d++) { /* 255 x -128 at K = 65792 just fits; signed 128 x 128 at 131071 */
+            for (int d = 0; d < 9; d += stride()) bare_case(7, 18, 260, ranges[i], ranges[k], d & 1, d % 4 != 2, draw[d % 3], draw[d / 3]);
+    for (int d = 0; d < 9; d += stride()) { /* 255 x -128 at K = 65792 just fits; signed 128 x 128 at 131071 */
         bare_case(3, 9, qt_longest_block(255, 128), ranges[1], ranges[0], d & 1, d & 2, draw[d % 3], draw[d / 3]);
         bare_case(5, 9, qt_longest_block(255, 128), ranges[1], ranges[0], d & 1, d & 2, draw[d % 3], draw[d / 3]);
         bare_case(5, 3, qt_longest_block(128, 128), ranges[0], ranges[0], d & 1, d & 2, draw[d % 3], draw[d / 3]);
@@ -226,7 +227,7 @@ static void test_groups(void **state)
 static void test_long(void **state)
 {
     (void)state;
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 12; i += stride()) {
         int64_t   K = 2 * qt_longest_block(255, 128) + between(1, 9), M = i % 2 ? 2 : 7;
         qt_icodes x = icodes(M, K, acts[0], K, M, i % 3, i % 4 < 2 ? HIGHEST : MIXED),
                   w = icodes(3, K, weights[0], i % 2 ? 3 * K : K, i % 2 ? 1 : 3, i / 4, i % 4 < 2 ? LOWEST : MIXED);

@@ -4,6 +4,7 @@
 #include "kernels/igemm.h"
 #include "kernels/packed.h"
 #include "kernels/xnor.h"
+#include "quick.h"
 #include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -190,7 +191,7 @@ static void products(void **state)
     } xs[] = {{0, 255}, {1, 255}, {0, 15}, {0, 1}, {0, 127}, {100, 200}, {7, 7}};
     qt_rng r = qt_rng_named(1, "products");
     (void)state;
-    for (int i = 0; i < 4000; i++) {
+    for (int i = 0; i < 4000; i += stride()) {
         int   k = (int)between(&r, 0, 6);
         sizes s = {between(&r, 1, 12),
                    between(&r, 1, 40),
@@ -214,7 +215,7 @@ static void long_products(void **state)
 {
     qt_rng r = qt_rng_named(1, "long_products");
     (void)state;
-    for (int i = 0; i < 2 * RANGES; i++) {
+    for (int i = 0; i < 2 * RANGES; i += stride()) {
         struct range t = ranges[i % RANGES];
         product(&r, t, (sizes){between(&r, 1, 17), between(&r, 60, 200), between(&r, 4000, 5000), 32, ROW, ROW, 0, 255, true, false, i % 2});
         product(&r, t, (sizes){between(&r, 1, 9), between(&r, 1, 99), 19 * 1024, i % 2 ? 32 : 1024, i % 3, GROUP, 0, 255, true, true, true});
@@ -229,7 +230,7 @@ static void table_products(void **state)
                                         {80, 2100, 96}, {31, 520, 1024}, {16, 512, 4096}, {17, 600, 64}};
     qt_rng               r = qt_rng_named(1, "table_products");
     (void)state;
-    for (size_t i = 0; i < 3 * sizeof shapes / sizeof *shapes; i++) {
+    for (size_t i = 0; i < 3 * sizeof shapes / sizeof *shapes; i += (size_t)stride()) {
         const int64_t *s = shapes[i / 3];
         product(&r, (struct range){2, -1 + (int)(i % 3) * 3, 1 + (int)(i % 3) * 3},
                 (sizes){s[0], s[1], s[2], 32, i % 2 ? ROW : TENSOR, ROW, 0, 255, true, i % 4 == 1, i % 5 > 0});
@@ -280,7 +281,7 @@ static void binary(void **state)
 {
     qt_rng r = qt_rng_named(1, "binary");
     (void)state;
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < 400; i += stride()) {
         int64_t   M = between(&r, 1, 9), N = between(&r, 1, 70), K = i % 10 ? between(&r, 1, 700) : between(&r, 8000, 40000);
         int8_t   *a = codes(&r, M, K, -1, 1, 2), *b = codes(&r, N, K, -1, 1, 2);
         uint64_t *A = room((size_t)(M * qt_xnor_words(K)) * 8), *rows = room((size_t)(N * qt_xnor_words(K)) * 8);
