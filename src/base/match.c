@@ -7,7 +7,7 @@
 
 enum { DEPTH_LIMIT = 30, SIZE_LIMIT = 2000 };
 
-/* By how much the work of regcomp grows at s: repetitions are copies, and each bracket that is repeated may double it. */
+/* By how much the work of regcomp grows at s: repetitions are copies, and each bracket or repetition that is repeated may double it. */
 static int64_t growth_at(const char *s, bool group)
 {
     int64_t n = 0, m;
@@ -27,7 +27,7 @@ static bool too_large(const char *expression)
         if (*s == '\\' && s[1]) s++;
         else if (*s == '(') depth++;
         else if (*s == ')') depth -= depth > 0;
-        else size *= growth_at(s, s > expression && s[-1] == ')');
+        else size *= growth_at(s, s > expression && strchr(")*+?}", s[-1]));
         if (size > SIZE_LIMIT || depth > DEPTH_LIMIT) return true;
     }
     return false;
