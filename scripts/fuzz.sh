@@ -37,7 +37,7 @@ targets=${*:-$(for f in tests/fuzz/*.c; do basename "$f" .c; done | grep -vx fuz
 if [ -z "${QTAPE_BUILD:-}" ]; then
     . scripts/packages.sh
     need_build cmocka.pc:libcmocka-dev
-    need_clang
+    want_clang || { echo "libFuzzer needs clang, its sanitizers and its OpenMP, and they could not be installed"; exit 1; }
     cmake --preset asan > /dev/null
     cmake --build --preset asan --target $(printf 'fuzz_%s ' $targets) > /dev/null
 fi

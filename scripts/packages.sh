@@ -60,11 +60,17 @@ need_build()
     want /usr/share/datasets/fashion-mnist:dataset-fashion-mnist
 }
 
-# What the presets `asan` and `tsan` are built with, besides: clang with its sanitizers and its OpenMP.
-need_clang()
+# What the presets `asan` and `tsan` are built with, besides: clang with its sanitizers and its OpenMP. False if they cannot be had.
+want_clang()
 {
-    need clang:clang
-    echo 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return !p && n; }' > "${TMPDIR:-/tmp}/qtape-clang.c"
-    clang -fopenmp -fsanitize=address,fuzzer "${TMPDIR:-/tmp}/qtape-clang.c" -o /dev/null 2> /dev/null || add libomp-dev libclang-rt-14-dev || true
-    want llvm-symbolizer:llvm
+    want clang:clang llvm-symbolizer:llvm
+    clang_works || { have clang && add libomp-dev libclang-rt-14-dev && clang_works; }
+}
+clang_works()
+{
+    probe=$(mktemp)
+    echo 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return !p && n; }' > "$probe"
+    clang -fopenmp -fsanitize=address,fuzzer -x c "$probe" -o /dev/null 2> /dev/null && works=0 || works=1
+    rm -f "$probe"
+    return $works
 }
