@@ -381,11 +381,27 @@ static void test_patterns(void **state)
         qt_arena_free(&a);
     }
     assert_true(qt_match("re:(blk\\.[0-9]{1,3}\\.)?(attn|ffn)_(q|k|v)?.*", "blk.12.attn_q.weight"));
-    static const char *const large[] = {"re:((a{1,255}){1,255}){1,255}", "re:(((((((((a+)+)+)+)+)+)+)+)+)+", "re:(a|b|)*(a|b|)*(a|b|)*(a|b|)*(a|b|)*(a|b|)*(a|b|)*(a|b|)*"};
-    for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
-        assert_false(qt_match(large[i], "a"));
-        assert_int_equal(qt_match_check(&(qt_yaml){QT_YAML_SCALAR, .text = large[i]}, "match"), QT_ERECIPE);
-        assert_non_null(strstr(qt_error_text(), "too large, or nested too deep"));
+    static const struct {
+        const char *pattern, *path;
+    } good[] = {{"re:[]*+?{]+", "*+]{"}, {"re:(ab){2}c*d+", "ababdd"}, {"re:((a|b)c?)?d", "bd"}, {"re:\\(\\*+", "(**"}, {"re:(x|y)*[^]]", "xyxz"}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(qt_match_check(&(qt_yaml){QT_YAML_SCALAR, .text = good[i].pattern}, "match"), QT_OK);
+        assert_true(qt_match(good[i].pattern, good[i].path));
+    }
+    static const struct {
+        const char *pattern, *says;
+    } refused[] = {{"re:(abcdefgh){255}", "too large, or nested too deep"},
+                   {"re:((a{1,255}){1,255}){1,255}", "a repetition of what is repeated or may be empty"},
+                   {"re:(((a+)+)+)+", "a repetition of what is repeated or may be empty"},
+                   {"re:(a|b|)*(a|b|)*", "a repetition of what is repeated or may be empty"},
+                   {"re:(|a){3}", "a repetition of what is repeated or may be empty"},
+                   {"re:((b?)a)*", "a repetition of what is repeated or may be empty"},
+                   {"re:.*+++++4", "a repetition of what is repeated or may be empty"}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        assert_false(qt_match(refused[i].pattern, "a"));
+        assert_int_equal(qt_match_check(&(qt_yaml){QT_YAML_SCALAR, .text = refused[i].pattern}, "match"), QT_ERECIPE);
+        assert_non_null(strstr(qt_error_text(), refused[i].says));
+        qt_error_clear();
     }
     char deep[40000] = "re:";
     memset(deep + 3, '(', 30000);

@@ -1,36 +1,74 @@
 /* Patterns: fnmatch for globs, regexec for "re:" expressions, anchored at both ends. */
 #include "base/match.h"
+#include "base/par.h"
 #include "base/scan.h"
 #include <fnmatch.h>
 #include <regex.h>
 #include <string.h>
 
 enum { DEPTH_LIMIT = 30, SIZE_LIMIT = 2000 };
+static const char LARGE[] = "too large, or nested too deep", LOOSE[] = "a repetition of what is repeated or may be empty";
 
-/* By how much the work of regcomp grows at s: repetitions are copies, and each bracket or repetition that is repeated may double it. */
-static int64_t growth_at(const char *s, bool group)
+/* What stands in front of a character: the begin of an alternative, something, a bracket that holds repetitions or an empty alternative, a
+ * repetition. */
+typedef enum before { START, ATOM, LOOSE_BRACKET, REPETITION } before;
+
+/* The largest number in {n,m} at s, whose end *s is moved to. */
+static int64_t copies(const char **s)
 {
-    int64_t n = 0, m;
-    if (*s == '*' || *s == '+' || *s == '?') return group ? 2 : 1;
-    if (*s != '{') return 1;
-    for (s++; *s && *s != '}'; s += *s && *s != '}')
-        if (qt_scan_number(&s, SIZE_LIMIT, &m)) n = m > n ? m : n;
-    return n > 1 + group ? n : 1 + group;
+    int64_t n = 1, m;
+    const char *p = *s + 1;
+    while (*p && *p != '}')
+        if (!qt_scan_number(&p, SIZE_LIMIT, &m)) p++;
+        else n = m > n ? m : n;
+    *s = *p ? p : p - 1;
+    return n;
 }
 
-/* regcomp calls itself for each bracket, copies what is repeated, and has no limits. */
-static bool too_large(const char *expression)
+/* The end of a set of characters [...] that begins at s. */
+static const char *set_end(const char *s)
 {
-    int64_t size = (int64_t)strlen(expression);
+    s += s[1] == '^' ? 2 : 1;
+    if (*s == ']') s++;
+    while (*s && *s != ']') s++;
+    return *s ? s : s - 1;
+}
+
+/* NULL, or why an expression is refused. regcomp calls itself for each bracket, copies what is repeated, takes exponential time for repetitions
+ * of what may be empty, and has no limits. */
+static const char *refused(const char *expression)
+{
+    bool    loose[DEPTH_LIMIT + 1] = {false}; /* of each bracket that is open */
     int     depth = 0;
+    int64_t size = (int64_t)strlen(expression), most = 1;
+    before  last = START;
     for (const char *s = expression; *s; s++) {
-        if (*s == '\\' && s[1]) s++;
-        else if (*s == '(') depth++;
-        else if (*s == ')') depth -= depth > 0;
-        else size *= growth_at(s, s > expression && strchr(")*+?}", s[-1]));
-        if (size > SIZE_LIMIT || depth > DEPTH_LIMIT) return true;
+        bool empty = last == START;
+        switch (*s) {
+        case '\\': s += s[1] != 0, last = ATOM; break;
+        case '[': s = set_end(s), last = ATOM; break;
+        case '|': loose[depth] |= empty, last = START; break;
+        case '(':
+            if (++depth > DEPTH_LIMIT) return LARGE;
+            loose[depth] = false, last = START;
+            break;
+        case ')':
+            last = loose[depth] | empty ? LOOSE_BRACKET : ATOM;
+            if (depth) depth--;
+            loose[depth] |= last == LOOSE_BRACKET;
+            break;
+        case '*':
+        case '+':
+        case '{':
+            if (last >= LOOSE_BRACKET) return LOOSE;
+            if (*s == '{') most = qt_max_i64(most, copies(&s));
+            loose[depth] = true, last = REPETITION;
+            break;
+        case '?': loose[depth] = true, last = REPETITION; break;
+        default: last = ATOM;
+        }
     }
-    return false;
+    return size > SIZE_LIMIT / most ? LARGE : NULL;
 }
 
 /* 0, or the error code of regcomp. re is to be freed with regfree where 0 comes back. */
@@ -47,7 +85,7 @@ bool qt_match(const char *pattern, const char *path)
     regex_t re;
     bool    hit;
     if (strncmp(pattern, "re:", 3)) return fnmatch(pattern, path, 0) == 0;
-    if (too_large(pattern + 3) || compile(pattern + 3, &re)) return false;
+    if (refused(pattern + 3) || compile(pattern + 3, &re)) return false;
     hit = regexec(&re, path, 0, NULL, 0) == 0;
     regfree(&re);
     return hit;
@@ -63,7 +101,7 @@ static qt_err check_one(const qt_yaml *y, const char *where)
         return qt_fail_at(QT_ERECIPE, y->pos, "%s: expected a pattern (\"conv*\", \"re:blk\\..*\") or a list of them, found %s", where,
                           qt_yaml_kind_name(y));
     if (strncmp(pattern, "re:", 3)) return QT_OK;
-    if (too_large(pattern + 3)) return qt_fail_at(QT_ERECIPE, y->pos, "%s: bad expression '%.60s...': too large, or nested too deep", where, pattern);
+    if (refused(pattern + 3)) return qt_fail_at(QT_ERECIPE, y->pos, "%s: bad expression '%.60s': %s", where, pattern, refused(pattern + 3));
     code = compile(pattern + 3, &re);
     if (!code) {
         regfree(&re);
