@@ -434,13 +434,18 @@ static void ways_out(void **state)
     refused("'wrapped': more elements than the file can hold");
     f = H5Fcreate(file, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), plist = H5Pcreate(H5P_DATASET_CREATE);
     space = H5Screate_simple(1, (hsize_t[]){1 << 21}, NULL); /* allowed, for it was never written; but not again and again */
-    H5Pset_chunk(plist, 1, (hsize_t[]){64});
+    H5Pset_chunk(plist, 1, (hsize_t[]){1 << 12});
     set = H5Dcreate2(f, "a", H5T_NATIVE_DOUBLE, space, H5P_DEFAULT, plist, H5P_DEFAULT);
-    H5Dclose(set), H5Sclose(space), H5Pclose(plist), H5Fclose(f);
+    H5Dclose(set), H5Fclose(f);
     OK(qt_h5_vet(file));
     f = H5Fopen(file, H5F_ACC_RDWR, H5P_DEFAULT);
     H5Lcreate_hard(f, "a", f, "b", H5P_DEFAULT, H5P_DEFAULT), H5Fclose(f);
     refused("'b': with the data sets before it more than the file can hold");
+    f = H5Fcreate(file, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    H5Pset_chunk(plist, 1, (hsize_t[]){64});
+    set = H5Dcreate2(f, "a", H5T_NATIVE_DOUBLE, space, H5P_DEFAULT, plist, H5P_DEFAULT);
+    H5Dclose(set), H5Sclose(space), H5Pclose(plist), H5Fclose(f);
+    refused("'a': 32768 chunks are more than the file can hold");
 }
 
 static void write_bytes(const char *p, size_t n)

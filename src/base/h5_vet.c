@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <hdf5.h>
+#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PIECE = 16 << 20, SECONDS = 60, DEPTH_MAX = 64, OBJECTS_MAX = 100000, DEFLATE_MAX = 1032 };
+enum { PIECE = 16 << 20, SECONDS = 60, DEPTH_MAX = 64, OBJECTS_MAX = 100000, DEFLATE_MAX = 1032, CHUNKS_MIN = 1024 };
 
 static struct child {
     int     pipe, depth, objects;
@@ -81,6 +82,18 @@ static void count_bytes(int64_t n)
     if (child.bytes > most_bytes()) refuse("'%.80s': with the data sets before it more than the file can hold", child.path);
 }
 
+/* A chunk that is there has an address of 8 bytes at least; those that were never written cost time too. */
+static void check_chunks(hid_t plist, hid_t space)
+{
+    hsize_t dim[H5S_MAX_RANK], chunk[H5S_MAX_RANK];
+    double  n = 1;
+    if (H5Pget_layout(plist) != H5D_CHUNKED) return;
+    int rank = (int)must(H5Sget_simple_extent_dims(space, dim, NULL), "read the shape");
+    if (must(H5Pget_chunk(plist, H5S_MAX_RANK, chunk), "read the layout") != rank) refuse("'%.80s': chunks of another rank", child.path);
+    for (int i = 0; i < rank; i++) n *= ceil((double)dim[i] / (double)chunk[i]);
+    if (n > CHUNKS_MIN + (double)child.file_bytes / 8) refuse("'%.80s': %.0f chunks are more than the file can hold", child.path, n);
+}
+
 /* Reads all of a data set, at most PIECE bytes at once: axis k is cut, the axes before it are walked one index at a time. */
 static void read_pieces(hid_t set, hid_t space, hid_t type, int rank, const hsize_t *dim)
 {
@@ -121,6 +134,7 @@ static void visit_set(hid_t set)
     H5T_class_t c = H5Tget_class(stored);
     if (H5Pget_layout(plist) == H5D_VIRTUAL || H5Pget_external_count(plist) > 0) refuse("'%.80s' keeps its data in another file", child.path);
     count_bytes(bytes_of(space, stored));
+    check_chunks(plist, space);
     read_as(set, space, native);
     if (c == H5T_INTEGER || c == H5T_FLOAT) {
         if (sizeof(qt_real) == 4 && H5Tequal(native, H5T_NATIVE_FLOAT) <= 0) read_as(set, space, H5T_NATIVE_FLOAT);
