@@ -53,7 +53,7 @@ static const char *refused(const char *expression)
             loose[depth] = false, last = START;
             break;
         case ')':
-            last = loose[depth] | empty ? LOOSE_BRACKET : ATOM;
+            last = loose[depth] || empty ? LOOSE_BRACKET : ATOM;
             if (depth) depth--;
             loose[depth] |= last == LOOSE_BRACKET;
             break;
