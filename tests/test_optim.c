@@ -396,7 +396,9 @@ static void test_patterns(void **state)
                    {"re:(a|b|)*(a|b|)*", "a repetition of what is repeated or may be empty"},
                    {"re:(|a){3}", "a repetition of what is repeated or may be empty"},
                    {"re:((b?)a)*", "a repetition of what is repeated or may be empty"},
-                   {"re:.*+++++4", "a repetition of what is repeated or may be empty"}};
+                   {"re:.*+++++4", "a repetition of what is repeated or may be empty"},
+                   {"re:0??", "a repetition of what is repeated or may be empty"},
+                   {"re:(a?)(b?)(c?)(d?)(e?)(f?)(g?)(h?)(i?)", "too large, or nested too deep"}};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         assert_false(qt_match(refused[i].pattern, "a"));
         assert_int_equal(qt_match_check(&(qt_yaml){QT_YAML_SCALAR, .text = refused[i].pattern}, "match"), QT_ERECIPE);

@@ -6,7 +6,7 @@
 #include <regex.h>
 #include <string.h>
 
-enum { DEPTH_LIMIT = 30, SIZE_LIMIT = 2000 };
+enum { DEPTH_LIMIT = 30, SIZE_LIMIT = 1000, LOOSE_LIMIT = 8 };
 static const char LARGE[] = "too large, or nested too deep", LOOSE[] = "a repetition of what is repeated or may be empty";
 
 /* What stands in front of a character: the begin of an alternative, something, a bracket that holds repetitions or an empty alternative, a
@@ -35,11 +35,11 @@ static const char *set_end(const char *s)
 }
 
 /* NULL, or why an expression is refused. regcomp calls itself for each bracket, copies what is repeated, takes exponential time for repetitions
- * of what may be empty, and has no limits. */
+ * of what may be empty, memory by the cube of brackets that may be empty, and has no limits. */
 static const char *refused(const char *expression)
 {
     bool    loose[DEPTH_LIMIT + 1] = {false}; /* of each bracket that is open */
-    int     depth = 0;
+    int     depth = 0, n_loose = 0;
     int64_t size = (int64_t)strlen(expression), most = 1;
     before  last = START;
     for (const char *s = expression; *s; s++) {
@@ -56,6 +56,7 @@ static const char *refused(const char *expression)
             last = loose[depth] || empty ? LOOSE_BRACKET : ATOM;
             if (depth) depth--;
             loose[depth] |= last == LOOSE_BRACKET;
+            if (last == LOOSE_BRACKET && ++n_loose > LOOSE_LIMIT) return LARGE;
             break;
         case '*':
         case '+':
@@ -64,7 +65,10 @@ static const char *refused(const char *expression)
             if (*s == '{') most = qt_max_i64(most, copies(&s));
             loose[depth] = true, last = REPETITION;
             break;
-        case '?': loose[depth] = true, last = REPETITION; break;
+        case '?':
+            if (last == REPETITION) return LOOSE;
+            loose[depth] = true, last = REPETITION;
+            break;
         default: last = ATOM;
         }
     }
