@@ -391,6 +391,7 @@ static void test_patterns(void **state)
     static const struct {
         const char *pattern, *says;
     } refused[] = {{"re:(abcdefgh){255}", "too large, or nested too deep"},
+                   {"re:a{1001}", "too large, or nested too deep"},
                    {"re:((a{1,255}){1,255}){1,255}", "a repetition of what is repeated or may be empty"},
                    {"re:(((a+)+)+)+", "a repetition of what is repeated or may be empty"},
                    {"re:(a|b|)*(a|b|)*", "a repetition of what is repeated or may be empty"},

@@ -13,14 +13,14 @@ static const char LARGE[] = "too large, or nested too deep", LOOSE[] = "a repeti
  * repetition. */
 typedef enum before { START, ATOM, LOOSE_BRACKET, REPETITION } before;
 
-/* The largest number in {n,m} at s, whose end *s is moved to. */
+/* The largest number in {n,m} at s, SIZE_LIMIT + 1 if it is larger; *s is moved to the end. */
 static int64_t copies(const char **s)
 {
-    int64_t n = 1, m;
+    int64_t     n = 1, m;
     const char *p = *s + 1;
     while (*p && *p != '}')
-        if (!qt_scan_number(&p, SIZE_LIMIT, &m)) p++;
-        else n = m > n ? m : n;
+        if (qt_scan_number(&p, SIZE_LIMIT, &m)) n = qt_max_i64(n, m);
+        else if (*p++ >= '0' && p[-1] <= '9') n = SIZE_LIMIT + 1;
     *s = *p ? p : p - 1;
     return n;
 }
