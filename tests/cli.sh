@@ -202,6 +202,7 @@ expect 0 'fc' show "$tmp/right.yaml" --cost
 expect 0 '^# s1.b0.conv1 +1806336 +4 x 4 +65024 +7 x 4 +65024 +7 x 4 +34304' show recipes/integer-training/resnet20.yaml --arm lsq-g4 --cost
 expect 0 '^# sum of the products +[0-9]+ +33.* % of them in integers' show recipes/integer-training/resnet20.yaml --arm lsq --cost
 expect 0 '^# sum +361280 +592320 +61.0 %' show recipes/integer-training/resnet8.yaml "memory={codec: none}" --arm lsq-g4-n8 --cost
+expect 0 '^# sum +169800 +607424 +28.0 %' show recipes/integer-training/resnet8.yaml --arm lsq-g4-n8-r2 --cost
 expect 0 '^# conv1 +28224 +float +[0-9]+ +- +0 +float' show recipes/papers/shiftquant.yaml --arm fp32 --cost
 
 # ---- gradcheck

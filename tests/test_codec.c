@@ -290,12 +290,17 @@ static const char integer[] = DATA TRAIN "model: [flatten, {use: linear, out: 64
                                          "activations: {use: uniform, num_bits: 4, symmetric: false, dynamic: training, ste: identity}, "
                                          "grad: {use: shiftq, num_bits: 4, groups: 4}}]\n";
 
+static const char learned[] = DATA TRAIN "model: [{use: conv2d, out: 16, kernel: 3, padding: 1, bias: false}, l1_batch_norm_int, relu, "
+                                         "{use: conv2d, out: 16, kernel: 3, padding: 1, bias: false}, l1_batch_norm_int, relu, flatten, {use: linear, out: 10}]\n"
+                                         "quant: [{match: \"*\", weights: {use: lsq, num_bits: 4}, "
+                                         "activations: {use: lsq, num_bits: 4, signed: false, residual_bits: 2}, grad: {use: shiftq, num_bits: 4, groups: 4}}]\n";
+
 /* Giving memory back changes nothing. */
 static void test_none_is_exact(void **state)
 {
-    static const char *const recipe[] = {mlp, quantized, integer};
+    static const char *const recipe[] = {mlp, quantized, integer, learned};
     (void)state;
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < 4; k++) {
         train(recipe[k], NULL, "plain", 1, NULL);
         train(recipe[k], "memory={codec: none}", "thrifty", 1, NULL);
         assert_same("plain", "thrifty", false);
@@ -315,6 +320,14 @@ static void test_mesa_forward_and_threads(void **state)
     *strchr(plain, '\n') = 0, *strchr(mesa, '\n') = 0;
     assert_string_equal(plain, mesa);
     free(plain), free(mesa);
+}
+
+static void test_residual_threads(void **state)
+{
+    (void)state;
+    train(learned, "memory={codec: none}", "one", 1, NULL);
+    train(learned, "memory={codec: none}", "two", 2, NULL);
+    assert_same("one", "two", true);
 }
 
 static qt_saved saved_of(const char *dir)
@@ -348,28 +361,29 @@ static void test_account(void **state)
     }
 }
 
-/* All three products in integers: what backward reads are bytes, and bits of masks. */
+/* All three products in integers: what backward reads are bytes, and bits of masks; of learned steps, residuals too. */
 static void test_integer_account(void **state)
 {
+    static const char *const recipe[] = {integer, learned};
     (void)state;
-    train(integer, "~quant", "plain", 1, NULL);
-    train(integer, "memory={codec: none}", "bytes", 1, NULL);
-    print_message("integers: %lld of %lld\n", (long long)saved_of("bytes").bytes, (long long)saved_of("plain").bytes);
-    assert_true((double)saved_of("bytes").bytes <= 0.35 / 4 * sizeof(R) * (double)saved_of("plain").bytes);
+    for (int k = 0; k < 2; k++) {
+        train(recipe[k], "~quant", "plain", 1, NULL);
+        train(recipe[k], "memory={codec: none}", "bytes", 1, NULL);
+        print_message("integers: %lld of %lld\n", (long long)saved_of("bytes").bytes, (long long)saved_of("plain").bytes);
+        assert_true((double)saved_of("bytes").bytes <= 0.35 / 4 * sizeof(R) * (double)saved_of("plain").bytes);
+    }
 }
 
-/* A run that is stopped and resumed has the ranges it had. */
-static void test_resume(void **state)
+/* A run that is stopped and resumed has the ranges it had, and the random numbers. */
+static void stop_and_resume(const char *recipe, const char *memory)
 {
-    static const char text[] = "memory={codec: mesa, group: 2}";
-    const char       *sets[] = {text, "train.save_every=7"};
+    const char       *sets[] = {memory, "train.save_every=7"};
     qt_arena          a = {0};
     qt_recipe        *r;
     qt_run           *run;
     qt_result         res;
     volatile int      stop = 1;
-    (void)state;
-    put_file("r.yaml", mlp);
+    put_file("r.yaml", recipe);
     assert_ok(qt_recipe_load(&a, "r.yaml", 2, sets, NULL, &r));
     assert_ok(qt_run_new(r, "whole", NULL, true, QT_PROGRESS_QUIET, &run));
     assert_ok(qt_run_go(run, &res));
@@ -386,6 +400,13 @@ static void test_resume(void **state)
     qt_run_free(run);
     assert_same("whole", "parts", true);
     qt_arena_free(&a);
+}
+
+static void test_resume(void **state)
+{
+    (void)state;
+    stop_and_resume(mlp, "memory={codec: mesa, group: 2}");
+    stop_and_resume(learned, "memory={codec: none}");
 }
 
 static void test_no_allocation(void **state)
@@ -480,7 +501,7 @@ int main(void)
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_unbiased),
         cmocka_unit_test(test_none_is_exact),
-        cmocka_unit_test(test_mesa_forward_and_threads),
+        cmocka_unit_test(test_mesa_forward_and_threads), cmocka_unit_test(test_residual_threads),
         cmocka_unit_test(test_account),
         cmocka_unit_test(test_integer_account),
         cmocka_unit_test(test_resume),

@@ -13,10 +13,11 @@
  * in the first training batch; a tensor of zeros starts with p s = 1. s is used as max(|s|, 1e-8) and kept so after each step.
  *
  * Esser et al. 2020, "Learned Step Size Quantization" (ICLR, arXiv 1902.08153), eq. 1-3 and section 2.2. With log s as the
- * parameter ds is multiplied by s. With a list of bits each has steps of its own, and the site is switched between them while it runs. */
+ * parameter ds is multiplied by s. With a list of bits each has steps of its own, and the site is switched between them while it runs.
+ * With residual_bits backward reads codes and what rounding left of x, instead of x: residual.c. */
 #include "kernels/reduce.h"
 #include "qat/observer.h"
-#include "qat/steps.h"
+#include "qat/residual.h"
 
 enum { SCALE, INITIALIZED }; /* parameters */
 
@@ -24,6 +25,7 @@ typedef struct cfg {
     qt_ints num_bits, axis;
     bool    is_signed, learn_scale, log_scale;
     int     granularity, grad_scale, start;
+    int64_t residual_bits;
     double  init_scale_mult;
 } cfg;
 enum { TENSOR, CHANNEL };
@@ -41,12 +43,16 @@ static const qt_field fields[] = {
     QT_F_REAL(cfg, init_scale_mult, "1", 1e-6, 1e6, "factor on the first step"),
     QT_F_BOOL(cfg, learn_scale, "true", "train the step; false: keep the first"),
     QT_F_BOOL(cfg, log_scale, "false", "train log s instead of s; it is what the parameter holds then"),
+    QT_F_INT(cfg, residual_bits, "0", 0, 8, "2, 4 or 8: backward of an activation keeps its codes and so many bits of round(u) - u; 0: its floats"),
     {0}};
 
 typedef struct arg {
     qt_grid grid; /* its scales are set by shape */
     double  g;
     bool    log; /* in[1] are the steps' logarithms */
+    int     residual_bits;
+    qt_rng  u;        /* what residuals are rounded by */
+    uint8_t *residual; /* set by shape where backward will read it, otherwise NULL */
 } arg;
 
 /* ---- the op: in[0] is x, in[1] the steps ------------------------------------------------------------------------------------------ */
@@ -69,21 +75,37 @@ static qt_err set_scales(const R *s, bool log, qt_arena *arena, qt_grid *g)
     return QT_OK;
 }
 
+/* Saves partial sums of ds, and behind them the residuals where there are codes to read beside them. */
 static qt_err shape(qt_node *nd)
 {
-    arg   *a = nd->arg;
-    qt_cut c = qt_cut_of(a->grid.layout, nd->in[0]->n);
+    arg         *a = nd->arg;
+    const size_t sums = (size_t)qt_cut_of(a->grid.layout, nd->in[0]->n).pieces * sizeof(double);
     QT_TRY(set_scales(nd->in[1]->data, a->log, &nd->tape->arena, &a->grid));
     QT_TRY(qt_grid_shape(nd));
-    return qt_wants_grad(nd->out) ? qt_node_save(nd, (size_t)c.pieces * sizeof(double)) : QT_OK; /* partial sums of ds */
+    if (!qt_wants_grad(nd->out)) return QT_OK;
+    nd->own = a->grid.bytes.q ? qt_residual_bytes(nd->out->n, a->residual_bits) : 0;
+    QT_TRY(qt_node_save(nd, sums + (size_t)nd->own));
+    if (nd->own) a->residual = (uint8_t *)nd->saved + sums;
+    return QT_OK;
 }
 
-static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS(3); }
+static void forward(qt_node *nd)
+{
+    const arg *a = nd->arg;
+    qt_grid_forward(nd);
+    if (a->residual) qt_residual_keep(&a->grid, nd->in[0]->data, nd->out->n, a->residual_bits, &a->u, a->residual);
+}
+
+static uint32_t reads(const qt_node *nd)
+{
+    return ((const arg *)nd->arg)->residual ? QT_READS(2) | QT_READS_CODES(QT_RESULT) : QT_READS(3);
+}
 
 static void backward(const qt_node *nd)
 {
     const arg     *a = nd->arg;
     const qt_grid *g = &a->grid;
+    const uint8_t *q = g->bytes.q;
     const R       *x = nd->in[0]->data, *dy = nd->out->grad;
     R             *dx = nd->in[0]->grad;
     double        *partial = nd->saved;
@@ -91,7 +113,8 @@ static void backward(const qt_node *nd)
     qt_step_dx     mode = qt_step_mode(nd->in[0]);
     QT_FOR_EACH(j, c.pieces, c.many) {
         qt_piece p = qt_piece_of(&c, j);
-        partial[j] = gradients(dx ? dx + p.at : NULL, dy + p.at, x + p.at, p.n, g->scale[p.k], g->qn, g->qp, mode);
+        if (a->residual) partial[j] = qt_residual_gradients(dx, dy, q, g->bytes.base, a->residual, a->residual_bits, p, mode);
+        else partial[j] = gradients(dx ? dx + p.at : NULL, dy + p.at, x + p.at, p.n, g->scale[p.k], g->qn, g->qp, mode);
         if (a->log) partial[j] *= (double)g->scale[p.k];
     }
     qt_step_add(nd->in[1], &c, partial, a->g);
@@ -108,11 +131,22 @@ static qt_tensor *build(qt_tape *t, qt_tensor **in)
 static const qt_case cases[] = {{"channel", build, {{{6, 8}, 'n'}, {{6}, 'p'}}}, {0}};
 
 static const qt_op op = {
-    {"lsq", "learned step size", "arXiv 1902.08153"}, QT_SURROGATE, shape, qt_grid_forward, backward, .stores = true, .reads = reads, .cases = cases};
+    {"lsq", "learned step size", "arXiv 1902.08153"}, QT_SURROGATE, shape, forward, backward, .stores = true, .reads = reads, .cases = cases};
 
 /* ---- the quantizer --------------------------------------------------------------------------------------------------------------- */
 
 static qt_granularity granularity_of(const cfg *c) { return c->granularity == CHANNEL ? QT_PER_CHANNEL : QT_PER_TENSOR; }
+
+/* Their codes must be bytes. */
+static qt_err check_residual(const qt_site *q)
+{
+    const cfg *c = q->cfg;
+    const int64_t b = c->residual_bits;
+    if (b && b != 2 && b != 4 && b != 8) return qt_site_fail(q, "residual_bits is %lld, must be 2, 4 or 8, or 0", (long long)b);
+    if (b && q->role != QT_ROLE_ACT) return qt_site_fail(q, "residual_bits is for activations");
+    if (b && c->num_bits.v[0] > 8) return qt_site_fail(q, "residual_bits needs num_bits of at most 8");
+    return QT_OK;
+}
 
 static qt_err init(qt_site *q)
 {
@@ -120,6 +154,7 @@ static qt_err init(qt_site *q)
     int64_t    count;
     if (c->is_signed && c->num_bits.n && c->num_bits.v[c->num_bits.n - 1] < 2) return qt_site_fail(q, "signed codes need num_bits of at least 2");
     QT_TRY(qt_site_bits_check(q, "num_bits", &c->num_bits, 1, 16));
+    QT_TRY(check_residual(q));
     QT_TRY(qt_site_count(q, granularity_of(c), &c->axis, 0, &count));
     QT_TRY(qt_site_table(q, SCALE, "scale", c->learn_scale ? QT_QUANT : QT_BUFFER, c->num_bits.n, count, c->log_scale ? 0 : 1));
     return qt_site_param(q, INITIALIZED, "initialized", QT_BUFFER, c->num_bits.n, 0);
@@ -200,6 +235,8 @@ static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
 {
     arg a = {0};
     qt_tape_fail(t, ready(q, x, &t->arena, t->train, &a));
+    a.residual_bits = (int)((const cfg *)q->cfg)->residual_bits;
+    a.u = qt_rng_at(t->seed, qt_hash(q->path) + (uint64_t)t->step);
     return QT_EMIT(t, &op, &a, sizeof a, x, qt_param_row(t, q->p[SCALE], row_of(q)));
 }
 
