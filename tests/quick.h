@@ -1,4 +1,5 @@
-/* Under the address sanitizer, where all is many times slower, tests of thousands of drawn cases take every seventh: QTAPE_QUICK says so. */
+/* Under sanitizers, where all is many times slower, QTAPE_QUICK is set: tests of thousands of drawn cases take every seventh, and the matrix of
+ * threads and kernels leaves out the kernels, which have tests of their own. */
 #ifndef QT_TESTS_QUICK_H
 #define QT_TESTS_QUICK_H
 #include <stdlib.h>

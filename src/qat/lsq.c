@@ -47,12 +47,12 @@ static const qt_field fields[] = {
     {0}};
 
 typedef struct arg {
-    qt_grid grid; /* its scales are set by shape */
-    double  g;
-    bool    log; /* in[1] are the steps' logarithms */
-    int     residual_bits;
-    qt_rng  u;        /* what residuals are rounded by */
-    uint8_t *residual; /* set by shape where backward will read it, otherwise NULL */
+    qt_grid  grid; /* its scales are set by shape */
+    double   g;
+    bool     log; /* in[1] are the steps' logarithms */
+    int      residual_bits;
+    qt_rng   rng;      /* by which residuals are rounded */
+    uint8_t *residual; /* set by shape if backward will read it, otherwise NULL */
 } arg;
 
 /* ---- the op: in[0] is x, in[1] the steps ------------------------------------------------------------------------------------------ */
@@ -93,7 +93,7 @@ static void forward(qt_node *nd)
 {
     const arg *a = nd->arg;
     qt_grid_forward(nd);
-    if (a->residual) qt_residual_keep(&a->grid, nd->in[0]->data, nd->out->n, a->residual_bits, &a->u, a->residual);
+    if (a->residual) qt_residual_keep(&a->grid, nd->in[0]->data, nd->out->n, a->residual_bits, &a->rng, a->residual);
 }
 
 static uint32_t reads(const qt_node *nd)
@@ -236,7 +236,7 @@ static qt_tensor *apply(qt_tape *t, qt_site *q, qt_tensor *x)
     arg a = {0};
     qt_tape_fail(t, ready(q, x, &t->arena, t->train, &a));
     a.residual_bits = (int)((const cfg *)q->cfg)->residual_bits;
-    a.u = qt_rng_at(t->seed, qt_hash(q->path) + (uint64_t)t->step);
+    a.rng = qt_rng_at(t->seed, qt_hash(q->path) + (uint64_t)t->step);
     return QT_EMIT(t, &op, &a, sizeof a, x, qt_param_row(t, q->p[SCALE], row_of(q)));
 }
 

@@ -37,7 +37,7 @@ static void pack(uint8_t *restrict kept, const uint8_t *restrict v, int bits)
         for (int64_t j = 0; j < m; j++) kept[j] |= (uint8_t)(v[k * m + j] << (k * bits));
 }
 
-void qt_residual_keep(const qt_grid *g, const R *x, int64_t n, int bits, const qt_rng *u, uint8_t *kept)
+void qt_residual_keep(const qt_grid *g, const R *x, int64_t n, int bits, const qt_rng *rng, uint8_t *kept)
 {
     const R top = (R)((1 << bits) - 2); /* L - 1 */
     QT_FOR_CHUNKS(b, e, n, QT_GRAIN)
@@ -45,7 +45,7 @@ void qt_residual_keep(const qt_grid *g, const R *x, int64_t n, int bits, const q
         const int64_t stop = qt_min_i64(block + BLOCK, e);
         uint8_t       v[BLOCK] = {0};
         uint16_t      draw[BLOCK];
-        qt_rng_bits16(u, (uint64_t)block, draw);
+        qt_rng_bits16(rng, (uint64_t)block, draw);
         for (int64_t i = block, end; i < stop; i = end) {
             end = qt_min_i64(stop, (i / g->layout.inner + 1) * g->layout.inner);
             values(v + (i - block), x + i, draw + (i - block), end - i, g->scale[i / g->layout.inner % g->layout.count], g->qn, g->qp, top);
