@@ -12,8 +12,9 @@
  * A block of BLOCK elements has m = BLOCK b/8 bytes, and byte j holds elements j, j + m, j + 2 m, ..., the first in its lowest bits: so a
  * loop over bytes takes them apart in vector registers. */
 #include "qat/residual.h"
+#include "kernels/reduce.h"
 
-enum { BLOCK = QT_RNG_BLOCK, LANES = QT_STEP_LANES };
+enum { BLOCK = QT_RNG_BLOCK };
 
 static int64_t block_bytes(int bits) { return BLOCK / 8 * bits; }
 int64_t qt_residual_bytes(int64_t n, int bits) { return QT_CHUNKS(n, BLOCK) * block_bytes(bits); }
@@ -63,44 +64,34 @@ static void unpack(uint8_t *restrict v, const uint8_t *restrict kept, int bits)
         for (int64_t j = 0; j < m; j++) v[k * m + j] = kept[j] >> (k * bits) & ((1 << bits) - 1);
 }
 
-/* step = 1/(L - 1) */
-QT_INLINE void one(R *dx, R dy, uint8_t q, uint8_t v, R base, R step, qt_step_dx mode, R *ds)
+/* What dy is multiplied by in the sum for ds. */
+QT_CLONES static void factors(R *restrict f, const uint8_t *restrict q, const uint8_t *restrict v, int64_t n, R base, R step)
 {
-    if (mode == QT_DX_STORE) *dx = qt_keep(v != 0, dy);
-    if (mode == QT_DX_ADD) *dx += qt_keep(v != 0, dy);
-    *ds += dy * (v ? (R)(v - 1) * step - (R)0.5 : (R)q + base);
-}
-
-/* Of at most BLOCK elements. */
-QT_INLINE double run(R *restrict dx, const R *restrict dy, const uint8_t *restrict q, const uint8_t *restrict v, int64_t n, R base, R step, qt_step_dx mode)
-{
-    R       ds[LANES] = {0};
-    double  sum = 0;
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++) one(QT_STEP_AT(dx, i + l, mode), dy[i + l], q[i + l], v[i + l], base, step, mode, &ds[l]);
-    for (int l = 0; i < n; i++, l++) one(QT_STEP_AT(dx, i, mode), dy[i], q[i], v[i], base, step, mode, &ds[l]);
-    for (int l = 0; l < LANES; l++) sum += (double)ds[l];
-    return sum;
-}
-
-QT_CLONES static double gradients(R *dx, const R *dy, const uint8_t *q, const uint8_t *v, int64_t n, R base, R step, qt_step_dx mode)
-{
-    switch (mode) {
-    case QT_DX_STORE: return run(dx, dy, q, v, n, base, step, QT_DX_STORE);
-    case QT_DX_ADD: return run(dx, dy, q, v, n, base, step, QT_DX_ADD);
-    default: return run(dx, dy, q, v, n, base, step, QT_DX_NONE);
+    for (int64_t i = 0; i < n; i++) {
+        const bool inside = v[i] != 0;
+        f[i] = qt_keep(inside, (R)(v[i] - 1) * step - (R)0.5) + qt_keep(!inside, (R)q[i] + base);
     }
+}
+
+QT_CLONES static void pass(R *restrict dx, const R *restrict dy, const uint8_t *restrict v, int64_t n, bool first)
+{
+    if (first)
+        for (int64_t i = 0; i < n; i++) dx[i] = qt_keep(v[i] != 0, dy[i]);
+    else
+        for (int64_t i = 0; i < n; i++) dx[i] += qt_keep(v[i] != 0, dy[i]);
 }
 
 double qt_residual_gradients(R *dx, const R *dy, const uint8_t *q, int base, const uint8_t *kept, int bits, qt_piece p, qt_step_dx mode)
 {
     double  sum = 0;
     uint8_t v[BLOCK];
+    R       f[BLOCK];
     for (int64_t block = p.at / BLOCK * BLOCK, end = p.at + p.n; block < end; block += BLOCK) {
         const int64_t i = qt_max_i64(block, p.at), n = qt_min_i64(block + BLOCK, end) - i;
         unpack(v, kept + block / BLOCK * block_bytes(bits), bits);
-        sum += gradients(dx ? dx + i : NULL, dy + i, q + i, v + (i - block), n, (R)base, 1 / (R)((1 << bits) - 2), mode);
+        factors(f, q + i, v + (i - block), n, (R)base, 1 / (R)((1 << bits) - 2));
+        if (dx) pass(dx + i, dy + i, v + (i - block), n, mode == QT_DX_STORE);
+        sum += qt_reduce_dot(f, dy + i, n);
     }
     return sum;
 }
