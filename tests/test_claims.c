@@ -237,6 +237,11 @@ static void test_failed_claim(void **state)
     assert_non_null(strstr(out, "- FAIL  fp32 learns: fp32 "));
     assert_non_null(strstr(out, "\nverdict: FAIL\n"));
     free(out);
+    replaced("optim: {use: adam, lr: 1e-2}\ntrain: {steps: 40, eval_every: 0}\n", "train: {eval_every: 0, steps: 40}\noptim: {lr: 1e-2, use: adam}\n");
+    ino_t done = inode("root/fp32-s1/ckpt/last.h5");
+    assert_ok(reproduce("root", &out)); /* nor is the order of keys */
+    assert_true(done == inode("root/fp32-s1/ckpt/last.h5"));
+    free(out);
     replaced("lr: 1e-2", "lr: 2e-2");
     assert_int_equal(reproduce("root", &out), QT_EUSAGE);
     assert_errors("root/fp32-s1: was made from another version of demo.yaml; remove it, or give another --run");

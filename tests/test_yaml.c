@@ -393,6 +393,25 @@ static void path_errors(void **state)
     assert_string_equal(qt_error_text(), "command line: lora.abcdefg.z: there is no key 'abcdefg'");
 }
 
+static void same(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        bool        same;
+    } cases[] = {
+        {"a: 1\nb: {c: [1, 2], d: x}", "b: {d: x, c: [1, 2]}\na: 1", true},
+        {"a: [1, 2]", "a: [2, 1]", false},     {"a: 1", "a: 1\nb: 2", false}, {"a: 1\nb: 2", "a: 1\nc: 2", false},
+        {"a: 1", "a: \"1\"", false},           {"a: 1", "a: 1.0", false},     {"a: x", "a: !unset x", false},
+        {"a: {b: 1}", "a: {b: 2}", false},     {"a: {}", "a: []", false},     {"a: ~", "a: ~", true},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const qt_yaml *a = parse(cases[i].a), *b = parse(cases[i].b);
+        assert_int_equal(qt_yaml_same(a, b), cases[i].same);
+        assert_int_equal(qt_yaml_same(b, a), cases[i].same);
+    }
+}
+
 static void merge(void **state)
 {
     static const char *const cases[][3] = {
@@ -579,7 +598,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
         T(core_schema), T(quoted_is_a_string), T(positions), T(brackets_in_words), T(anchors), T(refusals), T(tabs), T(limits), T(files),
-        T(set_and_remove), T(path_errors), T(merge), T(building), T(print_style), T(print_reads_back), T(print_long), T(damaged),
+        T(set_and_remove), T(path_errors), T(same), T(merge), T(building), T(print_style), T(print_reads_back), T(print_long), T(damaged),
         T(out_of_memory),
     };
     return cmocka_run_group_tests_name("yaml", tests, NULL, NULL);

@@ -99,6 +99,18 @@ const qt_yaml *qt_yaml_get(const qt_yaml *map, const char *key)
     return i < 0 ? NULL : map->item[i];
 }
 
+static bool same_text(const char *a, const char *b) { return a && b ? !strcmp(a, b) : a == b; }
+
+bool qt_yaml_same(const qt_yaml *a, const qt_yaml *b)
+{
+    if (a->kind != b->kind || a->n != b->n || a->quoted != b->quoted || !same_text(a->text, b->text) || !same_text(a->tag, b->tag)) return false;
+    for (int i = 0; i < a->n; i++) {
+        const qt_yaml *other = a->kind == QT_YAML_MAP ? qt_yaml_get(b, a->key[i]) : b->item[i];
+        if (!other || !qt_yaml_same(a->item[i], other)) return false;
+    }
+    return true;
+}
+
 qt_pos qt_yaml_key_pos(const qt_yaml *map, const char *key)
 {
     int i = qt_yaml_find(map, key);

@@ -36,6 +36,8 @@ bool qt_yaml_bool(const qt_yaml *y, bool *v);
 bool qt_yaml_int(const qt_yaml *y, int64_t *v);
 bool qt_yaml_real(const qt_yaml *y, double *v); /* integers too; .inf, .nan */
 bool qt_yaml_str(const qt_yaml *y, const char **v);
+/* Whether two trees say the same: the order of keys does not matter, that of a list does. */
+bool qt_yaml_same(const qt_yaml *a, const qt_yaml *b);
 const char *qt_yaml_kind_name(const qt_yaml *y); /* "a map", "a list", "a number", "a string", "null" for messages */
 
 /* Building and changing trees. A value of NULL is one that memory was short for: QT_EMEM. */

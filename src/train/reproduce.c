@@ -108,16 +108,18 @@ static const char *run_dir(const bench *b, int arm, int seed)
 /* Was the directory made from this recipe with this data section? */
 static bool made_from(bench *b, const char *dir, const qt_recipe *r, const qt_yaml *data)
 {
-    char  *want = NULL, *have;
-    size_t n = 0, m;
-    FILE  *f = data ? open_memstream(&want, &n) : NULL;
-    bool   same = false;
+    char    *text = NULL;
+    size_t   n = 0;
+    FILE    *f = data ? open_memstream(&text, &n) : NULL;
+    qt_yaml *want, *have;
+    bool     same = false;
     if (!f) return false;
     qt_err e = qt_recipe_print(f, r, data);
-    e = qt_stream_close(e, f, &want);
+    e = qt_stream_close(e, f, &text);
     if (e == QT_OK)
-        same = qt_file_read(b->arena, qt_arena_sprintf(b->arena, "%s/resolved.yaml", dir), &have, &m) == QT_OK && m == n && !memcmp(want, have, n);
-    free(want);
+        same = qt_yaml_load(b->arena, qt_arena_sprintf(b->arena, "%s/resolved.yaml", dir), &have) == QT_OK &&
+               qt_yaml_parse(b->arena, text, n, b->recipe->file, &want) == QT_OK && qt_yaml_same(want, have);
+    free(text);
     return same;
 }
 
