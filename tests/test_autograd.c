@@ -27,6 +27,28 @@ static void philox_known_answers(void **state)
     }
 }
 
+/* Many numbers at once are those drawn one by one: with and without vectors, also where the low half of the block number runs over. */
+static void numbers_at_once_are_those_one_by_one(void **state)
+{
+    static const uint64_t from[] = {0, 256, (uint64_t)4 << 32, ((uint64_t)4 << 32) - 128};
+    const qt_rng          r = qt_rng_at(0x123456789abcdefull, 0xfedcba987654321ull);
+    (void)state;
+    for (int k = 0; k < 8; k++) {
+        const uint64_t at = from[k / 2];
+        uint32_t       words[44] = {0};
+        uint16_t       halves[QT_RNG_BLOCK];
+        qt_rng_scalar(k % 2);
+        qt_rng_words(&r, at + 112, 44, words);
+        qt_rng_bits16(&r, 2 * at, halves);
+        for (uint64_t i = 0; i < 44; i++) assert_int_equal(words[i], qt_rng_u32_at(&r, at + 112 + i));
+        for (uint64_t i = 0; i < QT_RNG_BLOCK / 2; i++) { /* word i/32 of block i%32 */
+            const uint32_t w = qt_rng_u32_at(&r, at + i % 32 * 4 + i / 32);
+            assert_int_equal(halves[2 * i], w & 0xffff), assert_int_equal(halves[2 * i + 1], w >> 16);
+        }
+    }
+    qt_rng_scalar(false);
+}
+
 static void streams_differ_and_repeat(void **state)
 {
     qt_rng a = qt_rng_named(1, "init/%s", "fc1"), b = qt_rng_named(1, "init/%s", "fc2"), c = a;
@@ -218,6 +240,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_known_answers),
+        cmocka_unit_test(numbers_at_once_are_those_one_by_one),
         cmocka_unit_test(streams_differ_and_repeat),
         cmocka_unit_test(parameters_have_names_places_and_values_by_name),
         cmocka_unit_test(backward_adds_over_uses),

@@ -374,7 +374,7 @@ static qt_l1_stats plain_stats(const qt_l1_codes *x)
         sum += q, s.lowest = q < s.lowest ? q : s.lowest, s.highest = q > s.highest ? q : s.highest;
     }
     s.mean = (int64_t)floor((double)sum * 65536 / (double)s.n + 0.5);
-    for (int64_t i = 0; i < s.n; i++) s.total += llabs(code_at(x, i) * 65536ll - s.mean);
+    for (int64_t i = 0; i < s.n; i++) s.total += llabs(code_at(x, i) * 65536ll - s.mean), s.above += code_at(x, i) * 65536ll > s.mean;
     return s;
 }
 
@@ -397,7 +397,7 @@ static void statistics_are_those_of_the_definition(void **state)
     {
         qt_l1_stats s, p = plain_stats(&x);
         qt_l1_take_stats(&x, &s);
-        assert_true(s.n == p.n && s.mean == p.mean && s.total == p.total && s.lowest == p.lowest && s.highest == p.highest);
+        assert_true(s.n == p.n && s.mean == p.mean && s.total == p.total && s.above == p.above && s.lowest == p.lowest && s.highest == p.highest);
     }
 }
 

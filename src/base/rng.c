@@ -1,7 +1,6 @@
 /* Philox 4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3. Ten rounds of two
  * 32 x 32 -> 64 multiplications; the key is raised by the Weyl constants after each round. */
 #include "base/rng.h"
-#include "base/par.h"
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
@@ -67,30 +66,95 @@ uint64_t qt_rng_below(qt_rng *r, uint64_t n)
     return x % n;
 }
 
-/* Philox blocks side by side, each of 8 numbers. words are their first words, then their second ones ... */
-enum { LANES = QT_RNG_BLOCK / 8 };
+/* ---- many blocks at once ------------------------------------------------------------------------------------------------------------- */
 
-QT_CLONES static void draw(const qt_rng *u, uint64_t at, uint32_t words[4 * LANES])
+/* Where word k of the i-th block goes: blocks one after the other, or the first words of a group of 32 blocks, then their second ones ... */
+enum { GROUP = QT_RNG_BLOCK / 8 };
+static bool    scalar;
+static int64_t place(int64_t i, int k, bool apart) { return apart ? k * GROUP + i : 4 * i + k; }
+
+static void plain(const qt_rng *r, uint64_t at, int64_t begin, int64_t end, bool apart, uint32_t *out)
 {
-    uint32_t *restrict c0 = words, *restrict c1 = c0 + LANES, *restrict c2 = c1 + LANES, *restrict c3 = c2 + LANES;
-    uint32_t k0 = (uint32_t)u->seed, k1 = (uint32_t)(u->seed >> 32);
-    for (uint32_t l = 0; l < LANES; l++) {
-        c0[l] = (uint32_t)(at / 8) + l, c1[l] = (uint32_t)(at / 8 >> 32);
-        c2[l] = (uint32_t)u->stream, c3[l] = (uint32_t)(u->stream >> 32);
-    }
-    for (int round = 0; round < 10; round++) {
-        for (int l = 0; l < LANES; l++) {
-            uint32_t a = c0[l], b = c2[l];
-            c0[l] = (uint32_t)((uint64_t)0xCD9E8D57u * b >> 32) ^ c1[l] ^ k0, c1[l] = 0xCD9E8D57u * b;
-            c2[l] = (uint32_t)((uint64_t)0xD2511F53u * a >> 32) ^ c3[l] ^ k1, c3[l] = 0xD2511F53u * a;
-        }
-        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    const uint32_t key[2] = {(uint32_t)r->seed, (uint32_t)(r->seed >> 32)};
+    for (int64_t i = begin; i < end; i++) {
+        const uint64_t block = at + (uint64_t)i;
+        const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)r->stream, (uint32_t)(r->stream >> 32)};
+        uint32_t       word[4];
+        qt_philox(counter, key, word);
+        for (int k = 0; k < 4; k++) out[place(i, k, apart)] = word[k];
     }
 }
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define AVX2        __attribute__((target("avx2")))
+#define AVX2_INLINE static inline __attribute__((always_inline, target("avx2")))
+
+/* Four blocks a vector, each number in the low half of 64 bits; what its high half holds a product ignores. A round waits for the one before
+ * it, so SETS vectors take turns. */
+enum { SETS = 2 };
+
+AVX2_INLINE void rounds(__m256i c[SETS][4], uint32_t k0, uint32_t k1)
+{
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+        for (int s = 0; s < SETS; s++) {
+            const __m256i a = _mm256_mul_epu32(c[s][0], _mm256_set1_epi64x(0xD2511F53)), b = _mm256_mul_epu32(c[s][2], _mm256_set1_epi64x(0xCD9E8D57));
+            c[s][0] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(b, 32), c[s][1]), _mm256_set1_epi32((int)k0)), c[s][1] = b;
+            c[s][2] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(a, 32), c[s][3]), _mm256_set1_epi32((int)k1)), c[s][3] = a;
+        }
+}
+
+AVX2_INLINE __m256i two(__m256i low, __m256i high) { return _mm256_blend_epi32(low, _mm256_slli_epi64(high, 32), 0xAA); }
+
+AVX2_INLINE void put_blocks(uint32_t *out, const __m256i c[4])
+{
+    const __m256i first = two(c[0], c[1]), second = two(c[2], c[3]), low = _mm256_unpacklo_epi64(first, second), high = _mm256_unpackhi_epi64(first, second);
+    _mm256_storeu_si256((void *)out, _mm256_permute2x128_si256(low, high, 0x20));
+    _mm256_storeu_si256((void *)(out + 8), _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+AVX2_INLINE void put_words(uint32_t *out, const __m256i c[4])
+{
+    const __m256i even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
+    for (int k = 0; k < 4; k++) _mm_storeu_si128((void *)(out + k * GROUP), _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(c[k], even)));
+}
+
+/* Makes as many of n blocks as fill vectors; how many. */
+AVX2 static int64_t vectors(const qt_rng *r, uint64_t at, int64_t n, bool apart, uint32_t *out)
+{
+    const __m256i low = _mm256_set1_epi64x((int64_t)r->stream), high = _mm256_set1_epi64x((int64_t)(r->stream >> 32));
+    int64_t       i = 0;
+    for (; i + 4 * SETS <= n; i += 4 * SETS) {
+        __m256i c[SETS][4];
+        for (int s = 0; s < SETS; s++) {
+            c[s][0] = _mm256_add_epi64(_mm256_set1_epi64x((int64_t)at + i + 4 * s), _mm256_setr_epi64x(0, 1, 2, 3));
+            c[s][1] = _mm256_srli_epi64(c[s][0], 32), c[s][2] = low, c[s][3] = high;
+        }
+        rounds(c, (uint32_t)r->seed, (uint32_t)(r->seed >> 32));
+        for (int s = 0; s < SETS; s++)
+            if (apart) put_words(out + i + 4 * s, c[s]);
+            else put_blocks(out + 4 * (i + 4 * s), c[s]);
+    }
+    return i;
+}
+
+static int64_t fast(const qt_rng *r, uint64_t at, int64_t n, bool apart, uint32_t *out)
+{
+    return !scalar && __builtin_cpu_supports("avx2") ? vectors(r, at, n, apart, out) : 0;
+}
+#else
+static int64_t fast(const qt_rng *r, uint64_t at, int64_t n, bool apart, uint32_t *out) { return (void)r, (void)at, (void)n, (void)apart, (void)out, 0; }
+#endif
+
+void qt_rng_scalar(bool on) { scalar = on; }
+
+static void blocks(const qt_rng *r, uint64_t at, int64_t n, bool apart, uint32_t *out) { plain(r, at, fast(r, at, n, apart, out), n, apart, out); }
+
+void qt_rng_words(const qt_rng *r, uint64_t at, int64_t n, uint32_t *out) { blocks(r, at / 4, n / 4, false, out); }
+
 void qt_rng_bits16(const qt_rng *r, uint64_t at, uint16_t out[QT_RNG_BLOCK])
 {
-    uint32_t words[4 * LANES];
-    draw(r, at, words);
+    uint32_t words[4 * GROUP];
+    blocks(r, at / 8, GROUP, true, words);
     memcpy(out, words, sizeof words);
 }

@@ -23,7 +23,10 @@ double   qt_rng_normal(qt_rng *r);                   /* N(0,1), Box-Muller, two 
 uint64_t qt_rng_below(qt_rng *r, uint64_t n);        /* 0..n-1, unbiased */
 uint32_t qt_rng_u32_at(const qt_rng *r, uint64_t i); /* number i, leaves r alone */
 
-/* For hot code: numbers [at, at + QT_RNG_BLOCK) of a stream of 16-bit numbers, at a multiple of QT_RNG_BLOCK. */
+/* For hot code. Numbers [at, at + n), as qt_rng_u32_at gives them; both are multiples of 4. */
+void qt_rng_words(const qt_rng *r, uint64_t at, int64_t n, uint32_t *out);
+/* Numbers [at, at + QT_RNG_BLOCK) of a stream of 16-bit numbers, at a multiple of QT_RNG_BLOCK: the halves of the same words in another order. */
 enum { QT_RNG_BLOCK = 256 };
 void qt_rng_bits16(const qt_rng *r, uint64_t at, uint16_t out[QT_RNG_BLOCK]);
+void qt_rng_scalar(bool on); /* for tests: both without vector instructions, or as fast as can be */
 #endif

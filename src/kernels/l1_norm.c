@@ -21,10 +21,16 @@ static int     shift_of(const qt_l1_codes *x) { return x->is_signed ? -128 : 0; 
 
 /* ---- statistics ------------------------------------------------------------------------------------------------------------------ */
 
+enum { SHORT = 256 }; /* so many bytes add up within 16 bits, which vectors have twice as many lanes for */
+
 QT_CLONES static int32_t block_sum(const uint8_t *q, int64_t n, uint8_t flip)
 {
     int32_t sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (uint8_t)(q[i] ^ flip);
+    for (int64_t i = 0; i < n; i += SHORT) {
+        uint16_t part = 0;
+        for (int64_t j = i; j < qt_min_i64(i + SHORT, n); j++) part += (uint8_t)(q[j] ^ flip);
+        sum += part;
+    }
     return sum;
 }
 
@@ -43,10 +49,14 @@ QT_CLONES static void block_range(const uint8_t *q, int64_t n, uint8_t flip, uin
 QT_CLONES static void block_above(const uint8_t *q, int64_t n, uint8_t flip, uint8_t level, int32_t *number, int32_t *sum)
 {
     int32_t k = 0, s = 0;
-    for (int64_t i = 0; i < n; i++) {
-        const uint8_t u = (uint8_t)(q[i] ^ flip);
-        k += u > level;
-        s += u > level ? u : 0;
+    for (int64_t i = 0; i < n; i += SHORT) {
+        uint16_t some = 0, part = 0;
+        for (int64_t j = i; j < qt_min_i64(i + SHORT, n); j++) {
+            const uint8_t u = (uint8_t)(q[j] ^ flip);
+            some += u > level;
+            part += u > level ? u : 0;
+        }
+        k += some, s += part;
     }
     *number = k, *sum = s;
 }
@@ -70,7 +80,7 @@ void qt_l1_take_stats(const qt_l1_codes *x, qt_l1_stats *s)
         number += k, above += a;
     }
     const int64_t all = (sum << FRACTION) - n * mean, positive = (above << FRACTION) - number * mean;
-    *s = (qt_l1_stats){n, mean + ((int64_t)shift_of(x) * (1 << FRACTION)), 2 * positive - all, lowest + shift_of(x), highest + shift_of(x)};
+    *s = (qt_l1_stats){n, mean + ((int64_t)shift_of(x) * (1 << FRACTION)), 2 * positive - all, number, lowest + shift_of(x), highest + shift_of(x)};
 }
 
 static int64_t distance(const qt_l1_stats *s, int code) { return (int64_t)code * (1 << FRACTION) - s->mean; }

@@ -29,6 +29,7 @@ typedef struct qt_l1_codes {
 
 typedef struct qt_l1_stats {
     int64_t n, mean, total;  /* n < 2^31, mu, A */
+    int64_t above;           /* how many d are > 0 */
     int     lowest, highest; /* code */
 } qt_l1_stats;
 

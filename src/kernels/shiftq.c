@@ -154,61 +154,21 @@ void qt_shiftq_both(const qt_shiftq *channels, const qt_shiftq *pairs, const R *
 
 enum { POOL = 4096 }; /* bytes that are drawn at a time */
 
-/* n bytes, a multiple of 64, 16 of a block, from block `at` on; Philox 4x32-10 as in base/rng.c. */
-static void draw_plain(const qt_rng *u, uint64_t at, int64_t n, uint8_t *out)
-{
-    const uint32_t key[2] = {(uint32_t)u->seed, (uint32_t)(u->seed >> 32)};
-    for (int64_t k = 0; k < n; k += 16, at++) {
-        uint32_t counter[4] = {(uint32_t)at, (uint32_t)(at >> 32), (uint32_t)u->stream, (uint32_t)(u->stream >> 32)}, four[4];
-        qt_philox(counter, key, four), memcpy(out + k, four, sizeof four);
-    }
-}
-
-#ifdef VECTORS
-/* Four blocks a vector, each number in the low half of 64 bits; what its high half holds a product ignores. */
-AVX2_INLINE void rounds(__m256i c[4], uint32_t k0, uint32_t k1)
-{
-    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-        __m256i a = _mm256_mul_epu32(c[0], _mm256_set1_epi64x(0xD2511F53)), b = _mm256_mul_epu32(c[2], _mm256_set1_epi64x(0xCD9E8D57));
-        c[0] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(b, 32), c[1]), _mm256_set1_epi32((int)k0)), c[1] = b;
-        c[2] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(a, 32), c[3]), _mm256_set1_epi32((int)k1)), c[3] = a;
-    }
-}
-
-AVX2_INLINE __m256i two(__m256i low, __m256i high) { return _mm256_blend_epi32(low, _mm256_slli_epi64(high, 32), 0xAA); }
-
-AVX2 static void draw_avx2(const qt_rng *u, uint64_t at, int64_t size, uint8_t *out)
-{
-    for (int64_t k = 0; k < size; k += 64, at += 4) {
-        __m256i n = _mm256_add_epi64(_mm256_set1_epi64x((int64_t)at), _mm256_set_epi64x(3, 2, 1, 0)), low, high;
-        __m256i c[4] = {n, _mm256_srli_epi64(n, 32), _mm256_set1_epi64x((int64_t)u->stream), _mm256_set1_epi64x((int64_t)(u->stream >> 32))};
-        rounds(c, (uint32_t)u->seed, (uint32_t)(u->seed >> 32));
-        low = _mm256_unpacklo_epi64(two(c[0], c[1]), two(c[2], c[3])), high = _mm256_unpackhi_epi64(two(c[0], c[1]), two(c[2], c[3]));
-        _mm256_storeu_si256((void *)(out + k), _mm256_permute2x128_si256(low, high, 0x20));
-        _mm256_storeu_si256((void *)(out + k + 32), _mm256_permute2x128_si256(low, high, 0x31));
-    }
-}
-
-static void draw(const qt_rng *u, uint64_t at, int64_t n, uint8_t *out) { (__builtin_cpu_supports("avx2") ? draw_avx2 : draw_plain)(u, at, n, out); }
-#else
-static void draw(const qt_rng *u, uint64_t at, int64_t n, uint8_t *out) { draw_plain(u, at, n, out); }
-#endif
-
 /* Bytes [begin, end) of a stream; behind stop none will be wanted. */
 typedef struct pool {
     const qt_rng *u;
     int64_t       begin, end, stop;
-    uint8_t       byte[POOL];
+    uint32_t      word[POOL / 4];
 } pool;
 
 /* Byte i, with n behind it. */
 static const uint8_t *bytes_at(pool *p, int64_t i, int64_t n)
 {
     if (i < p->begin || i + n >= p->end) {
-        p->begin = i / 16 * 16, p->end = p->begin + qt_min_i64(POOL, QT_CHUNKS(p->stop - p->begin, 64) * 64);
-        draw(p->u, (uint64_t)p->begin / 16, p->end - p->begin, p->byte);
+        p->begin = i / 16 * 16, p->end = p->begin + qt_min_i64(POOL, QT_CHUNKS(p->stop - p->begin, 128) * 128);
+        qt_rng_words(p->u, (uint64_t)p->begin / 4, (p->end - p->begin) / 4, p->word);
     }
-    return p->byte + (i - p->begin);
+    return (const uint8_t *)p->word + (i - p->begin);
 }
 
 /* ---- codes --------------------------------------------------------------------------------------------------------------------------- */
@@ -339,7 +299,7 @@ static void run(const coder *w, const R *x, const factors *f, const uint8_t *u, 
 static void piece(const coder *w, const factors *f, pool *u, int64_t i, int64_t n, bool over)
 {
     const int64_t  size = w->bytes ? 1 : 2, whole = over ? (n + WIDTH - 1) / WIDTH * WIDTH : n / WIDTH * WIDTH, left = n - whole;
-    const uint8_t *bits = w->p->nearest ? u->byte : bytes_at(u, i, n + WIDTH);
+    const uint8_t *bits = w->p->nearest ? (const uint8_t *)u->word : bytes_at(u, i, n + WIDTH);
     char          *q = (char *)w->q + i * size, rest[2 * WIDTH];
     R              x[WIDTH] = {0};
     factors        last = {f->mul + whole * f->step, f->div + whole * f->step, f->shift + whole * f->step, f->step};

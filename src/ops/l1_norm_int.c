@@ -68,17 +68,14 @@ QT_CLONES static void round_up(int8_t *restrict g, const R *restrict x, const ui
     for (int64_t i = 0; i < n; i++) g[i] = (int8_t)qt_floor(x[i] / s + (R)u[i] * (R)0x1p-16);
 }
 
-QT_CLONES static int64_t count_above(const int8_t *q, int64_t n, int level)
+/* dx = gain (g - taken by the sign of d), or added */
+QT_CLONES static void channel_back(bool first, R *restrict dx, const int8_t *restrict g, const int8_t *restrict q, int64_t runs, int64_t step,
+                                   int64_t length, int level, R gain, R below, R above)
 {
-    int32_t count = 0;
-    for (int64_t i = 0; i < n; i++) count += q[i] > level;
-    return count;
-}
-
-QT_CLONES static void channel_back(R *restrict dx, const int8_t *restrict g, const int8_t *restrict q, int64_t runs, int64_t step, int64_t length,
-                                   int level, R gain, R below, R above)
-{
-    for (int64_t k = 0; k < runs; k++)
+    for (int64_t k = 0; first && k < runs; k++)
+        for (int64_t i = 0; i < length; i++)
+            dx[k * step + i] = gain * ((R)g[k * length + i] - (q[k * length + i] > level ? above : below));
+    for (int64_t k = 0; !first && k < runs; k++)
         for (int64_t i = 0; i < length; i++)
             dx[k * step + i] += gain * ((R)g[k * length + i] - (q[k * length + i] > level ? above : below));
 }
@@ -121,7 +118,7 @@ static stats stats_of(const int8_t *q, int64_t n, R s, double eps)
     qt_l1_stats st;
     qt_l1_take_stats(&(qt_l1_codes){q, true, 1, n, n}, &st);
     const double mean = ldexp((double)st.mean, -QT_L1_FRACTION), sigma = qt_l1_sigma(&st);
-    return (stats){(R)mean, (R)sigma, st.total ? (R)(1 / ((double)s * sigma + eps)) : 0, (R)count_above(q, n, (int)floor(mean)) / (R)n};
+    return (stats){(R)mean, (R)sigma, st.total ? (R)(1 / ((double)s * sigma + eps)) : 0, (R)st.above / (R)n};
 }
 
 /* m1, m2, m3 from codes g of the gradient. */
@@ -228,7 +225,7 @@ static R channel_gradient(const qt_node *nd, int64_t c)
     return s;
 }
 
-static void backward_channel(const qt_node *nd, int64_t c)
+static void backward_channel(const qt_node *nd, bool first, int64_t c)
 {
     const qt_tensor   *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
     const batch_saved *v = nd->saved;
@@ -242,13 +239,15 @@ static void backward_channel(const qt_node *nd, int64_t c)
     if (w && w->grad) w->grad[c] += (R)((double)s * k * m.m2 * (double)n);
     if (b && b->grad) b->grad[c] += s * (R)sum;
     if (x->grad)
-        channel_back(x->grad + c * v->length, g, q, v->runs, v->step, v->length, (int)qt_floor(of->mean), (w ? w->data[c] : 1) * s * of->scale,
-                     (R)(m.m1 - m.m2 * (1 + m.m3)), (R)(m.m1 + m.m2 * (1 - m.m3)));
+        channel_back(first, x->grad + c * v->length, g, q, v->runs, v->step, v->length, (int)qt_floor(of->mean),
+                     (w ? w->data[c] : 1) * s * of->scale, (R)(m.m1 - m.m2 * (1 + m.m3)), (R)(m.m1 + m.m2 * (1 - m.m3)));
 }
 
 static void batch_backward(const qt_node *nd)
 {
-    QT_FOR_EACH(c, nd->in[0]->dim[1], nd->out->n > QT_GRAIN) backward_channel(nd, c);
+    const bool first = qt_grad_first(nd->in[0]);
+    qt_grad_clear(nd->in[1]), qt_grad_clear(nd->in[2]);
+    QT_FOR_EACH(c, nd->in[0]->dim[1], nd->out->n > QT_GRAIN) backward_channel(nd, first, c);
 }
 
 /* Of the weight only: both norms. */
@@ -322,7 +321,7 @@ static void layer_forward(qt_node *nd)
     for (int64_t i = from; i < to; i++) forward_row(nd, i);
 }
 
-static void backward_row(const qt_node *nd, int64_t i, noise *z, R *h)
+static void backward_row(const qt_node *nd, bool first, int64_t i, noise *z, R *h)
 {
     const qt_tensor   *x = nd->in[0], *w = nd->in[1];
     const layer_saved *v = nd->saved;
@@ -336,18 +335,18 @@ static void backward_row(const qt_node *nd, int64_t i, noise *z, R *h)
     if (isfinite(s)) round_at_random(g, dy, D, s, z, i * D);
     else memset(g, 0, (size_t)D);
     const means m = means_of(g, q, D, of, &sum);
-    channel_back(x->grad + i * D, g, q, 1, 0, D, (int)qt_floor(of->mean), s * of->scale, (R)(m.m1 - m.m2 * (1 + m.m3)),
+    channel_back(first, x->grad + i * D, g, q, 1, 0, D, (int)qt_floor(of->mean), s * of->scale, (R)(m.m1 - m.m2 * (1 + m.m3)),
                  (R)(m.m1 + m.m2 * (1 - m.m3)));
 }
 
-static void layer_backward_rows(const qt_node *nd, int64_t from, int64_t to, R *h, double *part)
+static void layer_backward_rows(const qt_node *nd, bool first, int64_t from, int64_t to, R *h, double *part)
 {
     const layer_saved *v = nd->saved;
     const layer_arg   *a = nd->arg;
     noise              z = {.rng = qt_rng_at(nd->tape->seed, a->how.stream + ((uint64_t)nd->tape->step << 20)), .from = -1};
     memset(part, 0, 2 * (size_t)v->D * sizeof *part);
     for (int64_t i = from; i < to; i++) {
-        if (nd->in[0]->grad) backward_row(nd, i, &z, h);
+        if (nd->in[0]->grad) backward_row(nd, first, i, &z, h);
         row_params(part, part + v->D, nd->out->grad + i * v->D, v->q + i * v->D, v->D, v->of[i].mean, v->scale[i] * v->of[i].scale);
     }
 }
@@ -356,8 +355,10 @@ static void layer_backward(const qt_node *nd)
 {
     const layer_saved *v = nd->saved;
     const int64_t      D = v->D;
+    const bool         first = qt_grad_first(nd->in[0]);
+    qt_grad_clear(nd->in[1]), qt_grad_clear(nd->in[2]);
     QT_FOR_CHUNKS(from, to, v->rows, v->chunk)
-    layer_backward_rows(nd, from, to, v->h + QT_CHUNK_OF(from) * D, v->part + QT_CHUNK_OF(from) * 2 * D);
+    layer_backward_rows(nd, first, from, to, v->h + QT_CHUNK_OF(from) * D, v->part + QT_CHUNK_OF(from) * 2 * D);
     for (int i = 1; i < 3; i++)
         for (int64_t j = 0; nd->in[i] && nd->in[i]->grad && j < D; j++) {
             double sum = 0;
@@ -388,7 +389,7 @@ static const qt_case layer_cases[] = {{"rows", layer, {{{6, 3}, 'd'}, {{3}, 'n'}
 
 const qt_op qt_op_l1_batch_norm_codes = {
     .d = {"l1_batch_norm_codes", "l1_batch_norm of training in integers", .source = "Guo et al., arXiv 2411.10948"},
-    .kind = QT_SURROGATE, .shape = batch_shape, .forward = batch_forward, .backward = batch_backward, .reads = reads, .cases = batch_cases};
+    .kind = QT_SURROGATE, .shape = batch_shape, .forward = batch_forward, .backward = batch_backward, .reads = reads, .stores = true, .cases = batch_cases};
 const qt_op qt_op_l1_layer_norm_codes = {
     .d = {"l1_layer_norm_codes", "l1_layer_norm in integers", .source = "Guo et al., arXiv 2411.10948"},
-    .kind = QT_SURROGATE, .shape = layer_shape, .forward = layer_forward, .backward = layer_backward, .reads = reads, .cases = layer_cases};
+    .kind = QT_SURROGATE, .shape = layer_shape, .forward = layer_forward, .backward = layer_backward, .reads = reads, .stores = true, .cases = layer_cases};
