@@ -49,11 +49,16 @@ static qt_err add_scheme(const qt_shiftq *p, const R *G, uint64_t draw, qt_arena
     if (!e || !s || !q) return QT_EMEM;
     scale = (double)qt_shiftq_scales(p, G, e, s);
     qt_shiftq_codes(p, G, s, &u, q);
-    for (int64_t i = 0; i < n; i++) {
-        int64_t key = p->pairs ? i / (p->C * p->B) * p->B + i % p->B : i / p->B % p->C;
-        double  d = (double)q[i] * (double)s[key] - (double)G[i];
-        *power += d * d;
-        if (v) v->zeros += q[i] == 0;
+    for (int64_t row = 0; row < p->A * p->C; row++) {
+        const R *key = s + (p->pairs ? row / p->C * p->B : row % p->C);
+        double   sum = 0;
+        int64_t  zeros = 0;
+        for (int64_t b = 0, i = row * p->B; b < p->B; b++, i++) {
+            double d = (double)q[i] * (double)key[p->pairs ? b : 0] - (double)G[i];
+            sum += d * d, zeros += q[i] == 0;
+        }
+        *power += sum;
+        if (v) v->zeros += (double)zeros;
     }
     if (v) v->scale = scale;
     return QT_OK;
