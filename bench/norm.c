@@ -41,7 +41,7 @@ static qt_tensor *l1_batch(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return q
 static qt_tensor *l1_batch_int(qt_tape *t, qt_tensor *x, qt_tensor *p[4])
 {
     static const qt_l1_codes_cfg how = {8, 8, 1};
-    return qt_l1_batch_norm_codes(t, x, p[0], p[1], p[2], p[3], &how, 0.1, 1e-5);
+    return qt_l1_batch_norm_codes(t, x, p[0], p[1], p[2], p[3], NULL, false, &how, 0.1, 1e-5);
 }
 static qt_tensor *layer(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return qt_layer_norm(t, x, p[0], p[1], 1e-5); }
 static qt_tensor *l1_layer(qt_tape *t, qt_tensor *x, qt_tensor *p[4]) { return qt_l1_layer_norm(t, x, p[0], p[1], 1e-5); }

@@ -29,7 +29,7 @@ static void fill(R *x, int64_t n, uint64_t stream)
 static qt_tensor *norm_of(qt_tape *t, int norm, int bits, uint64_t stream, qt_tensor *x, qt_tensor **p)
 {
     const qt_l1_codes_cfg how = {bits, bits, stream};
-    if (norm == BATCH && bits) return qt_l1_batch_norm_codes(t, x, p[0], p[1], p[2], p[3], &how, 0.1, 1e-5);
+    if (norm == BATCH && bits) return qt_l1_batch_norm_codes(t, x, p[0], p[1], p[2], p[3], NULL, false, &how, 0.1, 1e-5);
     if (norm == BATCH) return qt_l1_batch_norm(t, x, p[0], p[1], p[2], p[3], true, 0.1, 1e-5);
     return bits ? qt_l1_layer_norm_codes(t, x, p[0], p[1], &how, 1e-5) : qt_l1_layer_norm(t, x, p[0], p[1], 1e-5);
 }
@@ -195,7 +195,7 @@ static void wrong_shapes_are_reported(void **state)
     qt_tape_reset(t);
     qt_error_clear();
     x = qt_variable(t, 1, (int64_t[]){6}), w = qt_variable(t, 1, (int64_t[]){6});
-    qt_l1_batch_norm_codes(t, x, NULL, NULL, w, w, &how, 0.1, 1e-5);
+    qt_l1_batch_norm_codes(t, x, NULL, NULL, w, w, NULL, false, &how, 0.1, 1e-5);
     assert_non_null(strstr(qt_error_text(), "x is [6], it must be [N, C]"));
     qt_error_clear();
     qt_tape_free(t);

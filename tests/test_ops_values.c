@@ -252,37 +252,49 @@ static void smallest_numbers_pass(void **state)
     qt_tape_free(t);
 }
 
+/* The norm with what follows it in its passes, or alone. */
+static qt_tensor *norm_then(qt_tape *t, int norm, qt_tensor **in, qt_tensor *skip, bool relu)
+{
+    static const qt_l1_codes_cfg how = {8, 8, 1};
+    if (norm == 0) return qt_batch_norm_then(t, in[0], in[1], in[2], in[3], in[4], skip, relu, true, 0.1, 1e-5);
+    if (norm == 1) return qt_l1_batch_norm_then(t, in[0], in[1], in[2], in[3], in[4], skip, relu, true, 0.1, 1e-5);
+    return qt_l1_batch_norm_codes(t, in[0], in[1], in[2], in[3], in[4], skip, relu, &how, 0.1, 1e-5);
+}
+
 /* What follows a batch norm, done in its passes, gives the bits of the operations one after the other: results and gradients, with means
  * far from 0 too. */
-static void batch_norm_with_what_follows(void **state)
+static void check_what_follows(int norm, const int64_t dim[4], bool skip, bool relu)
 {
-    const int64_t dim[2][4] = {{5, 3, 7, 7}, {9, 70, 1, 1}};
-    qt_rng        r = qt_rng_at(3, 0);
-    (void)state;
-    for (int k = 0; k < 8; k++) {
-        const bool relu = k & 1, skip = k & 2;
-        qt_tape   *t = qt_tape_new();
-        qt_tensor *in[2][6], *y[2];
-        for (int m = 0; m < 2; m++)
-            for (int i = 0; i < 6; i++) {
-                const int64_t *d = dim[k / 4], C = d[1];
-                in[m][i] = i == 0 || i == 5 ? qt_variable(t, 4, d) : i < 3 ? qt_variable(t, 1, &C) : qt_input(t, 1, &C);
-                for (int64_t j = 0; j < in[m][i]->n; j++) in[m][i]->data[j] = m ? in[0][i]->data[j] : (R)qt_rng_normal(&r) + (i ? 1 : 1000);
-            }
-        R *dy = qt_tape_alloc(t, (size_t)in[0][0]->n * sizeof(R));
-        for (int64_t j = 0; j < in[0][0]->n; j++) dy[j] = (R)qt_rng_normal(&r);
-        y[0] = qt_batch_norm_then(t, in[0][0], in[0][1], in[0][2], in[0][3], in[0][4], skip ? in[0][5] : NULL, relu, true, 0.1, 1e-5);
-        y[1] = qt_batch_norm(t, in[1][0], in[1][1], in[1][2], in[1][3], in[1][4], true, 0.1, 1e-5);
-        if (skip) y[1] = qt_add(t, y[1], in[1][5]);
-        if (relu) y[1] = qt_relu(t, y[1]);
-        for (int m = 0; m < 2; m++) assert_int_equal(qt_backward_from(t, y[m], dy), QT_OK);
-        assert_memory_equal(y[0]->data, y[1]->data, (size_t)y[0]->n * sizeof(R));
+    qt_rng     r = qt_rng_at(3, 0);
+    qt_tape   *t = qt_tape_new();
+    qt_tensor *in[2][6], *y[2];
+    for (int m = 0; m < 2; m++)
         for (int i = 0; i < 6; i++) {
-            assert_memory_equal(in[0][i]->data, in[1][i]->data, (size_t)in[0][i]->n * sizeof(R)); /* the running statistics */
-            for (int64_t j = 0; in[0][i]->grad && j < in[0][i]->n; j++) assert_true(in[0][i]->grad[j] == in[1][i]->grad[j]);
+            const int64_t C = dim[1];
+            in[m][i] = i == 0 || i == 5 ? qt_variable(t, 4, dim) : i < 3 ? qt_variable(t, 1, &C) : qt_input(t, 1, &C);
+            for (int64_t j = 0; j < in[m][i]->n; j++) in[m][i]->data[j] = m ? in[0][i]->data[j] : (R)qt_rng_normal(&r) + (i ? 1 : 1000);
         }
-        qt_tape_free(t);
+    R *dy = qt_tape_alloc(t, (size_t)in[0][0]->n * sizeof(R));
+    for (int64_t j = 0; j < in[0][0]->n; j++) dy[j] = (R)qt_rng_normal(&r);
+    y[0] = norm_then(t, norm, in[0], skip ? in[0][5] : NULL, relu);
+    y[1] = norm_then(t, norm, in[1], NULL, false);
+    if (skip) y[1] = qt_add(t, y[1], in[1][5]);
+    if (relu) y[1] = qt_relu(t, y[1]);
+    for (int m = 0; m < 2; m++) assert_int_equal(qt_backward_from(t, y[m], dy), QT_OK);
+    assert_memory_equal(y[0]->data, y[1]->data, (size_t)y[0]->n * sizeof(R));
+    for (int i = 0; i < 6; i++) {
+        assert_memory_equal(in[0][i]->data, in[1][i]->data, (size_t)in[0][i]->n * sizeof(R)); /* the running statistics */
+        for (int64_t j = 0; in[0][i]->grad && j < in[0][i]->n; j++) assert_true(in[0][i]->grad[j] == in[1][i]->grad[j]);
     }
+    qt_tape_free(t);
+}
+
+static void batch_norms_with_what_follows(void **state)
+{
+    static const int64_t dim[][4] = {{5, 3, 7, 7}, {9, 70, 1, 1}, {5, 20, 2, 2}};
+    (void)state;
+    for (int norm = 0; norm < 3; norm++)
+        for (int k = 0; k < 12; k++) check_what_follows(norm, dim[k / 4], k & 2, k & 1);
 }
 
 /* The variance of large numbers that differ little: one pass over them must not lose it. */
@@ -406,7 +418,7 @@ int main(void)
         cmocka_unit_test(gradients_at_the_corners),
         cmocka_unit_test(elementary_functions_are_accurate),
         cmocka_unit_test(kl_of_a_zero_probability),
-        cmocka_unit_test(batch_norm_with_what_follows), cmocka_unit_test(batch_norm_does_not_cancel),
+        cmocka_unit_test(batch_norms_with_what_follows), cmocka_unit_test(batch_norm_does_not_cancel),
         cmocka_unit_test(smallest_numbers_pass),
         cmocka_unit_test(dropout_masks),
         cmocka_unit_test(embedding_gathers_gradients),

@@ -119,6 +119,7 @@ const qt_layer qt_layer_batch_norm = {
           sizeof(config)},
     .token_rank = 3,
     .scales = true,
+    .absorbs = true,
     .build = build,
     .forward = forward,
     .affine = affine,

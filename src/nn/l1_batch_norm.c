@@ -4,6 +4,7 @@
  * running_mean and running_sigma are buffers, with frozen_stats as in batch_norm. l1_batch_norm_int is the same layer, in training computed in
  * integers forward and backward (ops/l1_norm_int.c); in evaluation both are one affine map of each channel. Guo et al., arXiv 2411.10948. */
 #include "nn/nn.h"
+#include "ops/ops.h"
 
 enum { WEIGHT, BIAS, MEAN, SIGMA };
 
@@ -46,11 +47,15 @@ static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
     const config *c = m->cfg;
     const double  momentum = m->recount ? 1 / (double)m->recount : c->momentum;
     const bool    batch_stats = m->recount || !m->frozen_stats;
+    qt_tensor    *skip = m->join ? in[1] : NULL;
+    if (m->join) m->join->folded = true;
+    if (m->relu) m->relu->folded = true;
     if (c->num_bits && t->train && batch_stats) {
         const qt_l1_codes_cfg how = {(int)c->num_bits, (int)c->grad_bits, qt_hash(m->path)};
-        return qt_l1_batch_norm_codes(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[SIGMA], &how, momentum, c->eps);
+        return qt_l1_batch_norm_codes(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[SIGMA], skip, m->relu != NULL, &how, momentum,
+                                      c->eps);
     }
-    return qt_l1_batch_norm(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[SIGMA], batch_stats, momentum, c->eps);
+    return qt_l1_batch_norm_then(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[SIGMA], skip, m->relu != NULL, batch_stats, momentum, c->eps);
 }
 
 /* (x - mean) gain + bias = x gain + (bias - mean gain) */
@@ -79,6 +84,7 @@ const qt_layer qt_layer_l1_batch_norm = {
     .d = {"l1_batch_norm", "channels brought to mean 0 and mean absolute deviation 1 over the batch", "Guo et al., arXiv 2411.10948", fields,
           sizeof(config)},
     .token_rank = 3,
+    .absorbs = true,
     .build = build,
     .forward = forward,
     .affine = affine,
@@ -88,6 +94,7 @@ const qt_layer qt_layer_l1_batch_norm = {
 const qt_layer qt_layer_l1_batch_norm_int = {
     .d = {"l1_batch_norm_int", "l1_batch_norm, in training computed in integers", "Guo et al., arXiv 2411.10948", int_fields, sizeof(config)},
     .token_rank = 3,
+    .absorbs = true,
     .build = build,
     .forward = forward,
     .affine = affine,

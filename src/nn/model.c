@@ -179,7 +179,7 @@ static void plan(qt_model *m)
 {
     for (int i = 0; i < m->n; i++)
         if (m->m[i].layer && m->m[i].layer->quantizes) plan_ends(m, i);
-        else if (m->m[i].layer == &qt_layer_batch_norm) plan_norm(m, i);
+        else if (m->m[i].layer && m->m[i].layer->absorbs) plan_norm(m, i);
 }
 
 /* The last reader of each result, and of the input. Later modules count whose work is done earlier. */

@@ -41,7 +41,7 @@ typedef struct qt_module {
     int64_t     recount;              /* of batch norm while its statistics are taken anew: the batches so far, this one included; otherwise 0 */
     struct qt_module *then[2];        /* a batch norm and a relu that follow and alone read this module's result, or NULL: evaluated in
                                          integers, the module does their work on its sums */
-    struct qt_module *join, *relu;    /* of a batch norm: an add and then a relu, or one of them, that alone read what it gives; it does
+    struct qt_module *join, *relu;    /* of a layer that absorbs: an add and then a relu, or one of them, that alone read what it gives; it does
                                          their work in its own passes. The add's other operand comes as in[1] */
     bool        folded;               /* in this step the module before has done this one's work */
     bool        integer;              /* the last forward was in integers */
@@ -56,6 +56,7 @@ typedef struct qt_layer {
     int     inputs;     /* takes so many inputs if `from` is a list of names; 0: as `joins` says */
     bool    quantizes;  /* has weights and an input that quant rules apply to */
     bool    scales;     /* gives its scale and shift to quant rules (role affine) */
+    bool    absorbs;    /* a residual add and a relu after it can be done in its own passes: forward heeds join and relu */
     bool    reads_ids;  /* its input are ids, which no quantizer touches */
     int     token_rank; /* of its input: 1, or 3 for images */
     int     max_rank;   /* of its input in a model, 0: any. A linear layer works on any rank, but one after an image wants a flatten */

@@ -8,8 +8,8 @@
  * In evaluation, or with batch_stats false (frozen), m and v are the running ones, constants: dx = dy w r.
  * A single value a channel (M = 1) says nothing about a variance: var stays as it is then.
  *
- * What follows it in a residual network is done in the same passes: y <- max(0, y + skip), either of the two if asked. dy is then
- * masked where y <= 0, and is dskip too. Without skip the mask is not read but computed from x again, by the same operations.
+ * What follows it in a residual network is done in the same passes (norm_then.h). Without skip the mask of a relu is not read but computed from x
+ * again, by the same operations.
  *
  * Ioffe, Szegedy, "Batch normalization", ICML 2015, algorithm 1; left out: the moving average by count (momentum = none).
  * Images are worked on channel by channel, which is what fits the second-level cache: forward reads x once for the sums of d = x - m0
@@ -17,7 +17,7 @@
  * v = mean d^2 - (mean d)^2 does not cancel. [N,C] is worked on in strips of columns, mean first and then variance. */
 #include "autograd/codec.h"
 #include "ops/inner.h"
-#include "ops/vmath.h"
+#include "ops/norm_then.h"
 #include <string.h>
 
 typedef struct arg {
@@ -48,7 +48,7 @@ static int mask_of(const qt_node *nd)
 static qt_err shape(qt_node *nd)
 {
     static const char *const name[] = {"x", "weight", "bias", "mean", "var"};
-    const qt_tensor         *x = nd->in[X], *skip = nd->in[SKIP];
+    const qt_tensor         *x = nd->in[X];
     char                     s[96], u[96];
     stats                   *st;
     if (x->rank < 2) return qt_node_fail(nd, "x is %s, it must be [N, C] or [N, C, H, W]", qt_shape_str(x, s));
@@ -58,8 +58,7 @@ static qt_err shape(qt_node *nd)
         if (p && p->n != x->dim[1])
             return qt_node_fail(nd, "%s is %s, but x %s has %lld channels", name[i], qt_shape_str(p, s), qt_shape_str(x, u), (long long)x->dim[1]);
     }
-    if (skip && (skip->rank != x->rank || memcmp(skip->dim, x->dim, (size_t)x->rank * sizeof *x->dim)))
-        return qt_node_fail(nd, "skip is %s, but x is %s", qt_shape_str(skip, s), qt_shape_str(x, u));
+    QT_TRY(qt_then_shape(nd, nd->in[SKIP]));
     QT_TRY(qt_node_save(nd, sizeof *st));
     st = nd->saved;
     st->batch = ((arg *)nd->arg)->batch_stats && nd->tape->train;
@@ -73,11 +72,9 @@ static qt_err shape(qt_node *nd)
 /* ---- one element --------------------------------------------------------------------------------------------------------------- */
 
 QT_INLINE R value_of(R x, R m, R k, R b) { return (x - m) * k + b; }
-QT_INLINE R rectified(R v) { return v <= 0 ? 0 : v; }
 QT_INLINE R masked(int mask, R dy, R x, R y, R m, R k, R b)
 {
-    if (mask == PLAIN) return dy;
-    return (mask == BY_X ? value_of(x, m, k, b) : y) <= 0 ? 0 : dy;
+    return mask == PLAIN ? dy : qt_masked(dy, mask == BY_X ? value_of(x, m, k, b) : y);
 }
 
 /* ---- images: one channel, N runs of S numbers that lie `step` apart ------------------------------------------------------- */
@@ -126,22 +123,6 @@ QT_CLONES static void run_moments(const R *x, runs r, R m0, double *sum, double 
     }
     flush(&s);
     *sum = s.total_a, *sq = s.total_b;
-}
-
-/* y = (x - m) k + b, plus skip, and rectified, where asked */
-QT_CLONES static void run_apply(R *restrict y, const R *restrict x, const R *restrict skip, bool relu, runs r, R m, R k, R b)
-{
-    for (int64_t from = 0; r.N > 0; r.N--, from += r.step) {
-        const int64_t end = from + r.S;
-        if (skip && relu)
-            for (int64_t j = from; j < end; j++) y[j] = rectified(value_of(x[j], m, k, b) + skip[j]);
-        else if (skip)
-            for (int64_t j = from; j < end; j++) y[j] = value_of(x[j], m, k, b) + skip[j];
-        else if (relu)
-            for (int64_t j = from; j < end; j++) y[j] = rectified(value_of(x[j], m, k, b));
-        else
-            for (int64_t j = from; j < end; j++) y[j] = value_of(x[j], m, k, b);
-    }
 }
 
 /* What backward of a channel works from. */
@@ -200,19 +181,6 @@ QT_CLONES static void run_back(int mask, bool first, R *dx, const flow *f, runs 
     else run_back_of(BY_Y, false, dx, f, r);
 }
 
-/* dskip = g, or added; n numbers */
-QT_CLONES static void pass_skip(bool first, bool relu, R *restrict dskip, const R *restrict dy, const R *restrict y, int64_t n)
-{
-    if (first && relu)
-        for (int64_t j = 0; j < n; j++) dskip[j] = y[j] <= 0 ? 0 : dy[j];
-    else if (first)
-        for (int64_t j = 0; j < n; j++) dskip[j] = dy[j];
-    else if (relu)
-        for (int64_t j = 0; j < n; j++) dskip[j] += y[j] <= 0 ? 0 : dy[j];
-    else
-        for (int64_t j = 0; j < n; j++) dskip[j] += dy[j];
-}
-
 /* ---- [N,C]: a strip of width <= STRIP columns, rows C apart ------------------------------------------------------------------ */
 
 QT_CLONES static void strip_sum(double *sum, const R *x, int64_t N, int64_t C, int width)
@@ -230,24 +198,12 @@ QT_CLONES static void strip_sum_sq(double *sum, const R *x, int64_t N, int64_t C
         }
 }
 
-QT_CLONES static void strip_apply(R *restrict y, const R *restrict x, const R *restrict skip, bool relu, int64_t N, int64_t C, int width, const R *m,
-                                  const R *k, const R *b)
-{
-    for (int64_t n = 0; n < N; n++, y += C, x += C) {
-        for (int c = 0; c < width; c++) y[c] = value_of(x[c], m[c], k[c], b[c]);
-        if (skip)
-            for (int c = 0; c < width; c++) y[c] += skip[n * C + c];
-        if (relu)
-            for (int c = 0; c < width; c++) y[c] = rectified(y[c]);
-    }
-}
-
 /* g of one row */
 QT_INLINE void strip_flow(R *restrict g, bool relu, const R *restrict dy, const R *restrict y, int width)
 {
     for (int c = 0; c < width; c++) g[c] = dy[c];
     if (relu)
-        for (int c = 0; c < width; c++) g[c] = y[c] <= 0 ? 0 : g[c];
+        for (int c = 0; c < width; c++) g[c] = qt_masked(g[c], y[c]);
 }
 
 QT_CLONES static void strip_sums(double *sum, double *dot, bool relu, const R *dy, const R *x, const R *y, int64_t N, int64_t C, int width,
@@ -342,8 +298,8 @@ static void forward(qt_node *nd)
         const R      *also = skip ? skip->data + c * S : NULL;
         (st->batch ? take_batch_stats : take_running_stats)(nd, c, width, m, st->root + c);
         take_affine(nd, c, width, k, b);
-        if (S > 1) run_apply(y, x->data + c * S, also, g->relu, (runs){N, C * S, S}, m[0], k[0], b[0]);
-        else strip_apply(y, x->data + c, also, g->relu, N, C, width, m, k, b);
+        if (S > 1) qt_then_runs(y, x->data + c * S, also, g->relu, N, C * S, S, m[0], k[0], b[0]);
+        else qt_then_strip(y, x->data + c, also, g->relu, N, C, width, m, k, b);
     }
 }
 
@@ -382,14 +338,11 @@ static uint32_t reads(const qt_node *nd)
 
 static void backward(const qt_node *nd)
 {
-    const qt_tensor *x = nd->in[X], *skip = nd->in[SKIP], *y = nd->out;
-    const int64_t    C = x->dim[1], strip = spatial(x) > 1 ? 1 : STRIP;
-    const bool       relu = ((arg *)nd->arg)->relu, first = qt_grad_first(nd->in[X]);
+    const int64_t C = nd->in[X]->dim[1], strip = spatial(nd->in[X]) > 1 ? 1 : STRIP;
+    const bool    first = qt_grad_first(nd->in[X]);
     qt_grad_clear(nd->in[WEIGHT]), qt_grad_clear(nd->in[BIAS]);
-    QT_FOR_EACH(k, QT_CHUNKS(C, strip), y->n > QT_GRAIN) backward_channels(nd, k * strip, (int)qt_min_i64(strip, C - k * strip), first);
-    if (!skip || !skip->grad) return;
-    const bool skip_first = qt_grad_first(nd->in[SKIP]);
-    QT_FOR_CHUNKS(i, e, y->n, QT_GRAIN) pass_skip(skip_first, relu, skip->grad + i, y->grad + i, relu ? y->data + i : y->grad + i, e - i);
+    QT_FOR_EACH(k, QT_CHUNKS(C, strip), nd->out->n > QT_GRAIN) backward_channels(nd, k * strip, (int)qt_min_i64(strip, C - k * strip), first);
+    qt_then_back(nd, nd->in[SKIP], ((arg *)nd->arg)->relu);
 }
 
 qt_tensor *qt_batch_norm_then(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *var, qt_tensor *skip, bool relu,

@@ -12,7 +12,8 @@
  *     dw = sum dy t,    db = sum dy.
  * sg = 0 at the kink d = 0. What is taken from h_i has three values only, one for each sign: dx costs a comparison where the common norm has
  * a product. The running values follow: mean <- (1 - momentum) mean + momentum m, sigma likewise (a single value a channel says nothing
- * about sigma, which stays then). In evaluation, or with batch_stats false (frozen), they are constants: dx = h r.
+ * about sigma, which stays then). In evaluation, or with batch_stats false (frozen), they are constants: dx = h r. What follows a batch norm in a
+ * residual network is done in its passes (norm_then.h).
  *
  * Guo et al., "Towards accurate and efficient sub-8-bit integer training", arXiv 2411.10948, replace the common norms by these.
  *
@@ -21,7 +22,7 @@
  * lie side by side and are worked on in strips of columns. A layer norm's dw and db are summed while their rows are still in the cache, one
  * partial sum a chunk of rows. */
 #include "ops/inner.h"
-#include "ops/vmath.h"
+#include "ops/norm_then.h"
 #include <string.h>
 
 #ifdef QT_DOUBLE
@@ -36,8 +37,8 @@ typedef whole marks __attribute__((vector_size(32)));
 typedef lanes loose __attribute__((aligned(sizeof(R)), may_alias)); /* lanes anywhere in an array */
 #define AT(x) (*(const loose *)(x))
 
-/* What the passes add up. */
-enum { SUM, DEVIATIONS, SUMS };
+/* What the passes add up. MASKED: SUMS, of dy where a relu let it through. */
+enum { SUM, DEVIATIONS, SUMS, MASKED };
 typedef struct sums {
     double d;    /* SUM: of d; DEVIATIONS: of |d|; SUMS: of h d */
     double h;    /* SUMS: of h = dy w */
@@ -68,16 +69,17 @@ QT_INLINE void empty(double *sum, lanes lane[WAYS])
         if (some) d_ = (lanes)((marks)d_ & keep), sign_ &= keep;                           \
         if (what == SUM) d[k] += d_;                                                       \
         if (what == DEVIATIONS) d[k] += (lanes)((marks)d_ & magnitude);                    \
-        if (what != SUMS) break;                                                           \
+        if (what < SUMS) break;                                                            \
         h_ = AT(pdy + (j));                                                                \
+        if (what == MASKED) h_ = (lanes)((marks)h_ & ~(AT(py + (j)) <= 0));                \
         if (has_w) h_ *= AT(pw + (j));                                                     \
         if (some) h_ = (lanes)((marks)h_ & keep);                                          \
         h[k] += h_, d[k] += h_ * d_, count[k] += sign_;                                    \
     } while (0)
 
-/* A pass over N runs of S >= LANES numbers that lie `step` apart, d = x - m; dy for SUMS, w with it or NULL. The last numbers of a run, if
+/* A pass over N runs of S >= LANES numbers that lie `step` apart, d = x - m; dy for SUMS, w with it or NULL, y for MASKED. The last numbers of a run, if
  * they do not fill a register, are those of its last LANES that were not there before. */
-QT_INLINE sums pass_of(int what, bool has_w, const R *x, const R *dy, const R *w, int64_t N, int64_t step, int64_t S, R m)
+QT_INLINE sums pass_of(int what, bool has_w, const R *x, const R *dy, const R *w, const R *y, int64_t N, int64_t step, int64_t S, R m)
 {
     const marks   magnitude = (marks){0} + (whole)(((uint64_t)1 << (8 * sizeof(R) - 1)) - 1);
     const lanes   mean = (lanes){0} + m;
@@ -89,7 +91,7 @@ QT_INLINE sums pass_of(int what, bool has_w, const R *x, const R *dy, const R *w
     sums          s = {0};
     for (int l = 0; l < rest % LANES; l++) keep[LANES - 1 - l] = -1;
     for (int64_t n = 0; n < N; n++) {
-        const R *px = x + n * step, *pdy = what == SUMS ? dy + n * step : x, *pw = has_w ? w : x;
+        const R *px = x + n * step, *pdy = what >= SUMS ? dy + n * step : x, *pw = has_w ? w : x, *py = what == MASKED ? y + n * step : x;
         for (int64_t j = 0; j < full;) {
             const int64_t stop = qt_min_i64(j + RUN, full);
             held += stop - j;
@@ -101,7 +103,7 @@ QT_INLINE sums pass_of(int what, bool has_w, const R *x, const R *dy, const R *w
             }
             if (held < RUN) continue;
             empty(&s.d, d), held = 0;
-            if (what == SUMS) empty(&s.h, h);
+            if (what >= SUMS) empty(&s.h, h);
         }
         held += rest;
         if (rest >= LANES) ADD(0, full, false);
@@ -110,7 +112,7 @@ QT_INLINE sums pass_of(int what, bool has_w, const R *x, const R *dy, const R *w
         if (rest % LANES) ADD(3, S - LANES, true);
     }
     empty(&s.d, d);
-    if (what != SUMS) return s;
+    if (what < SUMS) return s;
     empty(&s.h, h);
     count[0] += count[1] + count[2] + count[3];
     for (int l = 0; l < LANES; l++) s.sign += (double)count[0][l];
@@ -120,14 +122,14 @@ QT_INLINE sums pass_of(int what, bool has_w, const R *x, const R *dy, const R *w
 /* The same for runs of any length: short ones one by one, filled up with x = m and dy = 0, which add nothing. */
 QT_INLINE sums pass(int what, bool has_w, const R *x, const R *dy, const R *w, int64_t N, int64_t step, int64_t S, R m)
 {
-    if (S >= LANES) return pass_of(what, has_w, x, dy, w, N, step, S, m);
+    if (S >= LANES) return pass_of(what, has_w, x, dy, w, NULL, N, step, S, m);
     sums s = {0};
     for (int64_t n = 0; n < N; n++) {
         R filled[3][LANES] = {{0}};
         for (int l = 0; l < LANES; l++) filled[0][l] = l < S ? x[n * step + l] : m;
         for (int l = 0; what == SUMS && l < S; l++) filled[1][l] = dy[n * step + l];
         for (int l = 0; has_w && l < S; l++) filled[2][l] = w[l];
-        const sums one = pass_of(what, has_w, filled[0], filled[1], filled[2], 1, 0, LANES, m);
+        const sums one = pass_of(what, has_w, filled[0], filled[1], filled[2], NULL, 1, 0, LANES, m);
         s.d += one.d, s.h += one.h, s.sign += one.sign;
     }
     return s;
@@ -161,80 +163,91 @@ QT_CLONES static void run_stats(const R *x, int64_t N, int64_t step, int64_t S, 
     *deviations = deviations_of(x, N, step, S, *mean);
 }
 
-QT_CLONES static void run_sums(const R *dy, const R *x, int64_t N, int64_t step, int64_t S, R m, sums *s)
+/* y NULL: no relu follows. */
+QT_CLONES static void run_sums(const R *dy, const R *x, const R *y, int64_t N, int64_t step, int64_t S, R m, sums *s)
 {
-    *s = pass(SUMS, false, x, dy, NULL, N, step, S, m);
+    *s = y ? pass_of(MASKED, false, x, dy, NULL, y, N, step, S, m) : pass_of(SUMS, false, x, dy, NULL, NULL, N, step, S, m);
 }
 
-/* y = (x - m) k + b */
-QT_CLONES static void run_apply(R *restrict y, const R *restrict x, int64_t N, int64_t step, int64_t S, R m, R k, R b)
-{
-    for (int64_t n = 0; n < N; n++)
-        for (int64_t j = n * step; j < n * step + S; j++) y[j] = (x[j] - m) * k + b;
-}
-
-/* dx = k (dy - t), or added. From the last run to the first: what was read last for the sums is still in the cache. */
-QT_CLONES static void run_back(bool first, R *restrict dx, const R *restrict dy, const R *restrict x, int64_t N, int64_t step, int64_t S, R m, R k,
-                               taken t)
+QT_INLINE void run_back_of(bool first, bool relu, R *restrict dx, const R *restrict dy, const R *restrict x, const R *restrict y, int64_t N,
+                           int64_t step, int64_t S, R m, R k, taken t)
 {
     const R above = t.above, at = t.at, below = t.below;
     for (int64_t n = N; n-- > 0;)
-        if (first)
-            for (int64_t j = n * step; j < n * step + S; j++) dx[j] = k * (dy[j] - by_sign(x[j], m, above, at, below));
-        else
-            for (int64_t j = n * step; j < n * step + S; j++) dx[j] += k * (dy[j] - by_sign(x[j], m, above, at, below));
+        for (int64_t j = n * step; j < n * step + S; j++) {
+            const R d = k * ((relu ? qt_masked(dy[j], y[j]) : dy[j]) - by_sign(x[j], m, above, at, below));
+            dx[j] = first ? d : dx[j] + d;
+        }
+}
+
+/* dx = k (dy - t), or added. From the last run to the first: what was read last for the sums is still in the cache. */
+QT_CLONES static void run_back(bool first, R *dx, const R *dy, const R *x, const R *y, int64_t N, int64_t step, int64_t S, R m, R k, taken t)
+{
+    if (y && first) run_back_of(true, true, dx, dy, x, y, N, step, S, m, k, t);
+    else if (y) run_back_of(false, true, dx, dy, x, y, N, step, S, m, k, t);
+    else if (first) run_back_of(true, false, dx, dy, x, x, N, step, S, m, k, t);
+    else run_back_of(false, false, dx, dy, x, x, N, step, S, m, k, t);
 }
 
 /* ---- batch norm: a strip of width <= WIDTH columns, rows `step` apart ------------------------------------------------------------ */
 
 /* Per column: its sums; m, k, b as of its channel. */
-QT_INLINE void strip_pass_of(int what, sums *restrict s, const R *restrict x, const R *restrict dy, int64_t N, int64_t step, int width,
-                             const R *restrict m)
+QT_INLINE void strip_pass_of(int what, sums *restrict s, const R *restrict x, const R *restrict dy, const R *restrict y, int64_t N, int64_t step,
+                             int width, const R *restrict m)
 {
     R     d[WIDTH] = {0}, h[WIDTH] = {0};
     whole count[WIDTH] = {0};
     for (int64_t n = 0; n < N; n++) {
-        const R *px = x + n * step, *pdy = what == SUMS ? dy + n * step : x;
+        const R *px = x + n * step, *pdy = what >= SUMS ? dy + n * step : x, *py = what == MASKED ? y + n * step : x;
         for (int c = 0; c < width; c++) {
             if (what == SUM) d[c] += px[c] - m[c];
             if (what == DEVIATIONS) d[c] += deviation(px[c], m[c]);
-            if (what == SUMS) h[c] += pdy[c], d[c] += pdy[c] * (px[c] - m[c]), count[c] += sign(px[c], m[c]);
+            if (what < SUMS) continue;
+            const R g = what == MASKED ? qt_masked(pdy[c], py[c]) : pdy[c];
+            h[c] += g, d[c] += g * (px[c] - m[c]), count[c] += sign(px[c], m[c]);
         }
         if ((n + 1) % HELD && n + 1 < N) continue;
         for (int c = 0; c < width; c++) {
             s[c].d += (double)d[c], d[c] = 0;
-            if (what == SUMS) s[c].h += (double)h[c], h[c] = 0;
+            if (what >= SUMS) s[c].h += (double)h[c], h[c] = 0;
         }
     }
-    for (int c = 0; what == SUMS && c < width; c++) s[c].sign += (double)count[c];
+    for (int c = 0; what >= SUMS && c < width; c++) s[c].sign += (double)count[c];
 }
 
 /* Full strips of [N,C] have their width known to the compiler. */
-QT_CLONES static void strip_pass(int what, sums *s, const R *x, const R *dy, int64_t N, int64_t step, int width, const R *m)
+QT_INLINE void strip_pass_wide(int what, sums *s, const R *x, const R *dy, const R *y, int64_t N, int64_t step, int width, const R *m)
 {
-    if (what == SUM && width == CHANNELS) strip_pass_of(SUM, s, x, dy, N, step, CHANNELS, m);
-    else if (what == SUM) strip_pass_of(SUM, s, x, dy, N, step, width, m);
-    else if (what == DEVIATIONS && width == CHANNELS) strip_pass_of(DEVIATIONS, s, x, dy, N, step, CHANNELS, m);
-    else if (what == DEVIATIONS) strip_pass_of(DEVIATIONS, s, x, dy, N, step, width, m);
-    else if (width == CHANNELS) strip_pass_of(SUMS, s, x, dy, N, step, CHANNELS, m);
-    else strip_pass_of(SUMS, s, x, dy, N, step, width, m);
+    if (width == CHANNELS) strip_pass_of(what, s, x, dy, y, N, step, CHANNELS, m);
+    else strip_pass_of(what, s, x, dy, y, N, step, width, m);
 }
 
-QT_CLONES static void strip_apply(R *restrict y, const R *restrict x, int64_t N, int64_t step, int width, const R *restrict m, const R *restrict k,
-                                  const R *restrict b)
+QT_CLONES static void strip_pass(int what, sums *s, const R *x, const R *dy, const R *y, int64_t N, int64_t step, int width, const R *m)
 {
-    for (int64_t n = 0; n < N; n++, y += step, x += step)
-        for (int c = 0; c < width; c++) y[c] = (x[c] - m[c]) * k[c] + b[c];
+    if (what == SUM) strip_pass_wide(SUM, s, x, dy, y, N, step, width, m);
+    else if (what == DEVIATIONS) strip_pass_wide(DEVIATIONS, s, x, dy, y, N, step, width, m);
+    else if (what == SUMS) strip_pass_wide(SUMS, s, x, dy, y, N, step, width, m);
+    else strip_pass_wide(MASKED, s, x, dy, y, N, step, width, m);
 }
 
-QT_CLONES static void strip_back(bool first, R *restrict dx, const R *restrict dy, const R *restrict x, int64_t N, int64_t step, int width,
-                                 const R *restrict m, const R *restrict k, const R *restrict above, const R *restrict at, const R *restrict below)
+QT_INLINE void strip_back_of(bool first, bool relu, R *restrict dx, const R *restrict dy, const R *restrict x, const R *restrict y, int64_t N,
+                             int64_t step, int width, const R *restrict m, const R *restrict k, const R *restrict above, const R *restrict at,
+                             const R *restrict below)
 {
-    for (int64_t n = 0; n < N; n++, dx += step, dy += step, x += step)
-        if (first)
-            for (int c = 0; c < width; c++) dx[c] = k[c] * (dy[c] - by_sign(x[c], m[c], above[c], at[c], below[c]));
-        else
-            for (int c = 0; c < width; c++) dx[c] += k[c] * (dy[c] - by_sign(x[c], m[c], above[c], at[c], below[c]));
+    for (int64_t n = 0; n < N; n++, dx += step, dy += step, x += step, y += step)
+        for (int c = 0; c < width; c++) {
+            const R d = k[c] * ((relu ? qt_masked(dy[c], y[c]) : dy[c]) - by_sign(x[c], m[c], above[c], at[c], below[c]));
+            dx[c] = first ? d : dx[c] + d;
+        }
+}
+
+QT_CLONES static void strip_back(bool first, R *dx, const R *dy, const R *x, const R *y, int64_t N, int64_t step, int width, const R *m, const R *k,
+                                 const R *above, const R *at, const R *below)
+{
+    if (y && first) strip_back_of(true, true, dx, dy, x, y, N, step, width, m, k, above, at, below);
+    else if (y) strip_back_of(false, true, dx, dy, x, y, N, step, width, m, k, above, at, below);
+    else if (first) strip_back_of(true, false, dx, dy, x, x, N, step, width, m, k, above, at, below);
+    else strip_back_of(false, false, dx, dy, x, x, N, step, width, m, k, above, at, below);
 }
 
 /* A number a channel, as numbers a column. */
@@ -245,12 +258,12 @@ static void spread(R *column, const R *channel, int channels, int64_t S)
 }
 
 /* strip_pass, and the columns' sums added up for each channel */
-static void strip_sums(int what, sums *s, const R *x, const R *dy, int64_t N, int64_t step, int channels, int64_t S, const R *m)
+static void strip_sums(int what, sums *s, const R *x, const R *dy, const R *y, int64_t N, int64_t step, int channels, int64_t S, const R *m)
 {
     sums column[WIDTH] = {{0}};
     R    mean[WIDTH] = {0};
     spread(mean, m, channels, S);
-    strip_pass(what, column, x, dy, N, step, channels * (int)S, mean);
+    strip_pass(what, column, x, dy, y, N, step, channels * (int)S, mean);
     for (int i = 0; i < channels; i++) {
         s[i] = column[i * S];
         for (int64_t j = i * S + 1; j < (i + 1) * S; j++) s[i].d += column[j].d, s[i].h += column[j].h, s[i].sign += column[j].sign;
@@ -260,7 +273,7 @@ static void strip_sums(int what, sums *s, const R *x, const R *dy, int64_t N, in
 /* ---- batch norm ------------------------------------------------------------------------------------------------------------------ */
 
 typedef struct batch_arg {
-    bool   batch_stats;
+    bool   batch_stats, relu;
     double momentum, eps;
 } batch_arg;
 /* For backward: statistics of the batch (or the running ones), and which of them it was. */
@@ -282,6 +295,7 @@ static qt_err batch_shape(qt_node *nd)
         if (p && p->n != x->dim[1])
             return qt_node_fail(nd, "%s is %s, but x %s has %lld channels", name[i], qt_shape_str(p, s), qt_shape_str(x, u), (long long)x->dim[1]);
     }
+    QT_TRY(qt_then_shape(nd, nd->in[5]));
     QT_TRY(qt_node_save(nd, sizeof *st));
     st = nd->saved;
     st->batch = ((batch_arg *)nd->arg)->batch_stats && nd->tape->train;
@@ -307,9 +321,9 @@ static void take_stats(const R *x, int64_t N, int64_t step, int channels, int64_
         return;
     }
     for (int i = 0; i < channels; i++) m[i] = x[i * S];
-    strip_sums(SUM, s, x, NULL, N, step, channels, S, m);
+    strip_sums(SUM, s, x, NULL, NULL, N, step, channels, S, m);
     for (int i = 0; i < channels; i++) m[i] = (R)((double)m[i] + s[i].d / M);
-    strip_sums(DEVIATIONS, s, x, NULL, N, step, channels, S, m);
+    strip_sums(DEVIATIONS, s, x, NULL, NULL, N, step, channels, S, m);
     for (int i = 0; i < channels; i++) deviations[i] = s[i].d;
 }
 
@@ -342,17 +356,18 @@ static void batch_forward_channels(qt_node *nd, int64_t c, int channels)
 {
     const qt_tensor   *x = nd->in[0], *w = nd->in[1], *b = nd->in[2];
     const batch_saved *st = nd->saved;
+    const bool         relu = ((batch_arg *)nd->arg)->relu;
     const int64_t      N = x->dim[0], C = x->dim[1], S = spatial(x);
-    const R           *xs = x->data + c * S;
+    const R           *xs = x->data + c * S, *skip = nd->in[5] ? nd->in[5]->data + c * S : NULL;
     R                 *y = nd->out->data + c * S, *m = st->mean + c, *r = st->root + c, k[CHANNELS], shift[CHANNELS], column[3][WIDTH];
     (st->batch ? take_batch_stats : take_running_stats)(nd, c, channels, m, r);
     for (int i = 0; i < channels; i++) k[i] = w ? r[i] * w->data[c + i] : r[i], shift[i] = b ? b->data[c + i] : 0;
     if (!is_short(S)) {
-        run_apply(y, xs, N, C * S, S, m[0], k[0], shift[0]);
+        qt_then_runs(y, xs, skip, relu, N, C * S, S, m[0], k[0], shift[0]);
         return;
     }
     spread(column[0], m, channels, S), spread(column[1], k, channels, S), spread(column[2], shift, channels, S);
-    strip_apply(y, xs, N, C * S, channels * (int)S, column[0], column[1], column[2]);
+    qt_then_strip(y, xs, skip, relu, N, C * S, channels * (int)S, column[0], column[1], column[2]);
 }
 
 static void batch_forward(qt_node *nd)
@@ -367,27 +382,29 @@ static void batch_backward_channels(const qt_node *nd, int64_t c, int channels, 
     const batch_saved *st = nd->saved;
     const int64_t      N = x->dim[0], C = x->dim[1], S = spatial(x);
     const R           *xs = x->data + c * S, *dy = nd->out->grad + c * S, *m = st->mean + c, *r = st->root + c;
+    const R           *y = ((batch_arg *)nd->arg)->relu ? nd->out->data + c * S : NULL;
     R                 *dx = x->grad ? x->grad + c * S : NULL;
     sums               s[CHANNELS];
     taken              t = {0};
     R                  k[CHANNELS], above[CHANNELS] = {0}, at[CHANNELS] = {0}, below[CHANNELS] = {0}, column[5][WIDTH];
-    if (is_short(S)) strip_sums(SUMS, s, xs, dy, N, C * S, channels, S, m);
-    else run_sums(dy, xs, N, C * S, S, m[0], s);
+    if (is_short(S)) strip_sums(y ? MASKED : SUMS, s, xs, dy, y, N, C * S, channels, S, m);
+    else run_sums(dy, xs, y, N, C * S, S, m[0], s);
     for (int i = 0; i < channels; i++) {
         k[i] = w ? r[i] * w->data[c + i] : r[i];
         if (st->batch) t = taken_of(&s[i], (double)r[i], (double)(N * S)), above[i] = t.above, at[i] = t.at, below[i] = t.below;
         if (w && w->grad) w->grad[c + i] += (R)(s[i].d * (double)r[i]);
         if (b && b->grad) b->grad[c + i] += (R)s[i].h;
     }
-    if (dx && !is_short(S)) run_back(first, dx, dy, xs, N, C * S, S, m[0], k[0], t);
+    if (dx && !is_short(S)) run_back(first, dx, dy, xs, y, N, C * S, S, m[0], k[0], t);
     if (!dx || !is_short(S)) return;
     spread(column[0], m, channels, S), spread(column[1], k, channels, S);
     spread(column[2], above, channels, S), spread(column[3], at, channels, S), spread(column[4], below, channels, S);
-    strip_back(first, dx, dy, xs, N, C * S, channels * (int)S, column[0], column[1], column[2], column[3], column[4]);
+    strip_back(first, dx, dy, xs, y, N, C * S, channels * (int)S, column[0], column[1], column[2], column[3], column[4]);
 }
 
 /* Of x, and of the weight, the input after it: both norms. */
 static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(1) | QT_READS(2); }
+static uint32_t batch_reads(const qt_node *nd) { return reads(nd) | (((batch_arg *)nd->arg)->relu ? QT_READS_SIGNS(QT_RESULT) : 0); }
 
 static void batch_backward(const qt_node *nd)
 {
@@ -395,13 +412,20 @@ static void batch_backward(const qt_node *nd)
     const bool    first = qt_grad_first(nd->in[0]);
     qt_grad_clear(nd->in[1]), qt_grad_clear(nd->in[2]);
     QT_FOR_EACH(k, QT_CHUNKS(C, n), nd->out->n > QT_GRAIN) batch_backward_channels(nd, k * n, (int)qt_min_i64(n, C - k * n), first);
+    qt_then_back(nd, nd->in[5], ((batch_arg *)nd->arg)->relu);
+}
+
+qt_tensor *qt_l1_batch_norm_then(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *sigma, qt_tensor *skip, bool relu,
+                                 bool batch_stats, double momentum, double eps)
+{
+    batch_arg g = {batch_stats, relu, momentum, eps};
+    return QT_EMIT(t, &qt_op_l1_batch_norm, &g, sizeof g, x, w, b, mean, sigma, skip);
 }
 
 qt_tensor *qt_l1_batch_norm(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *sigma, bool batch_stats,
                             double momentum, double eps)
 {
-    batch_arg g = {batch_stats, momentum, eps};
-    return QT_EMIT(t, &qt_op_l1_batch_norm, &g, sizeof g, x, w, b, mean, sigma);
+    return qt_l1_batch_norm_then(t, x, w, b, mean, sigma, NULL, false, batch_stats, momentum, eps);
 }
 
 /* ---- layer norm ------------------------------------------------------------------------------------------------------------------ */
@@ -563,6 +587,18 @@ static qt_tensor *batch_plain(qt_tape *t, qt_tensor **in) { return qt_l1_batch_n
 static qt_tensor *batch_no_bias(qt_tape *t, qt_tensor **in) { return qt_l1_batch_norm(t, in[0], in[1], NULL, in[2], in[3], true, 0.1, 1e-3); }
 static qt_tensor *batch_frozen(qt_tape *t, qt_tensor **in) { return qt_l1_batch_norm(t, in[0], in[1], in[2], in[3], in[4], false, 0.1, 1e-5); }
 static qt_tensor *batch_aliased(qt_tape *t, qt_tensor **in) { return qt_l1_batch_norm(t, in[0], in[1], in[1], in[2], in[3], true, 0.1, 1e-5); }
+static qt_tensor *batch_relu(qt_tape *t, qt_tensor **in)
+{
+    return qt_l1_batch_norm_then(t, in[0], in[1], in[2], in[3], in[4], NULL, true, true, 0.1, 1e-5);
+}
+static qt_tensor *batch_skip(qt_tape *t, qt_tensor **in)
+{
+    return qt_l1_batch_norm_then(t, in[0], in[1], in[2], in[3], in[4], in[5], false, true, 0.1, 1e-5);
+}
+static qt_tensor *batch_both(qt_tape *t, qt_tensor **in)
+{
+    return qt_l1_batch_norm_then(t, in[0], in[1], in[2], in[3], in[4], in[5], true, true, 0.1, 1e-5);
+}
 /* In the shapes here no x is within a difference step of its mean, where the kink is. */
 static const qt_case batch_cases[] = {{"rows", batch, {{{6, 3}, 'd'}, {{3}, 'n'}, {{3}, 'n'}, {{3}, 'c'}, {{3}, 'c'}}},
                                       {"many columns", batch, {{{4, 70}, 'd'}, {{70}, 'n'}, {{70}, 'n'}, {{70}, 'c'}, {{70}, 'c'}}},
@@ -574,6 +610,12 @@ static const qt_case batch_cases[] = {{"rows", batch, {{{6, 3}, 'd'}, {{3}, 'n'}
                                       {"weight is bias", batch_aliased, {{{5, 2}, 'd'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}}},
                                       {"one value a channel", batch_frozen, {{{1, 3}, 'n'}, {{3}, 'n'}, {{3}, 'n'}, {{3}, 'c'}, {{3}, 'c'}}},
                                       {"frozen", batch_frozen, {{{3, 2, 2, 3}, 'n'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}}},
+                                      {"relu, rows", batch_relu, {{{6, 3}, 'd'}, {{3}, 'n'}, {{3}, 'n'}, {{3}, 'c'}, {{3}, 'c'}}},
+                                      {"relu, images", batch_relu, {{{3, 2, 6, 6}, 'd'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}}},
+                                      {"skip", batch_skip, {{{2, 2, 3, 3}, 'd'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}, {{2, 2, 3, 3}, 'n'}}},
+                                      {"skip and relu", batch_both, {{{2, 2, 3, 3}, 'd'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}, {{2, 2, 3, 3}, 'n'}}},
+                                      {"skip and relu, images", batch_both,
+                                       {{{1, 1, 6, 6}, 'd'}, {{1}, 'n'}, {{1}, 'n'}, {{1}, 'c'}, {{1}, 'c'}, {{1, 1, 6, 6}, 'n'}}},
                                       {"evaluation", batch, {{{4, 3}, 'n'}, {{3}, 'n'}, {{3}, 'n'}, {{3}, 'c'}, {{3}, 'c'}}, .eval = true},
                                       {"images evaluated", batch, {{{2, 2, 9}, 'n'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}}, .eval = true},
                                       {NULL}};
@@ -595,7 +637,7 @@ static const qt_case layer_cases[] = {{"rows", layer, {{{4, 7}, 'd'}, {{7}, 'n'}
 
 const qt_op qt_op_l1_batch_norm = {
     .d = {"l1_batch_norm", "normalization of each channel over the batch by the mean absolute deviation", .source = "Guo et al., arXiv 2411.10948"},
-    .kind = QT_EXACT, .shape = batch_shape, .forward = batch_forward, .backward = batch_backward, .reads = reads, .stores = true, .cases = batch_cases};
+    .kind = QT_EXACT, .shape = batch_shape, .forward = batch_forward, .backward = batch_backward, .reads = batch_reads, .stores = true, .cases = batch_cases};
 const qt_op qt_op_l1_layer_norm = {
     .d = {"l1_layer_norm", "normalization of each row of the last axis by its mean absolute deviation", .source = "Guo et al., arXiv 2411.10948"},
     .kind = QT_EXACT, .shape = layer_shape, .forward = layer_forward, .backward = layer_backward, .reads = reads, .stores = true, .cases = layer_cases};

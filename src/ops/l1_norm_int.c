@@ -17,8 +17,7 @@
  * reads it makes. */
 #include "kernels/l1_norm.h"
 #include "ops/inner.h"
-#include "ops/ops.h"
-#include <math.h>
+#include "ops/norm_then.h"
 
 #ifdef QT_DOUBLE
 typedef int64_t as_bits __attribute__((may_alias));
@@ -36,19 +35,25 @@ typedef struct stats {
 
 /* ---- leaf loops over a channel or row: `runs` runs of `length` numbers that lie `step` apart, and their codes without gaps ---------------- */
 
-/* max |x|, NaN if there is one: as integers, the bits of magnitudes order as they do, and NaN stands above infinity. */
-QT_CLONES static R channel_max(const R *x, int64_t runs, int64_t step, int64_t length)
+QT_INLINE R max_of(bool relu, const R *x, const R *y, int64_t runs, int64_t step, int64_t length)
 {
     const as_bits *b = (const as_bits *)x;
     as_bits        most = 0;
     R              max;
     for (int64_t k = 0; k < runs; k++)
-        for (int64_t i = 0; i < length; i++) {
-            const as_bits m = b[k * step + i] & MAGNITUDE;
+        for (int64_t i = k * step; i < k * step + length; i++) {
+            const as_bits m = relu && y[i] <= 0 ? 0 : b[i] & MAGNITUDE;
             most = m > most ? m : most;
         }
     memcpy(&max, &most, sizeof max);
     return max;
+}
+
+/* max |x|, NaN if there is one: as integers, the bits of magnitudes order as they do, and NaN stands above infinity. y: only where a relu with that
+ * result let x through; NULL: everywhere. */
+QT_CLONES static R channel_max(const R *x, const R *y, int64_t runs, int64_t step, int64_t length)
+{
+    return y ? max_of(true, x, y, runs, step, length) : max_of(false, x, x, runs, step, length);
 }
 
 QT_CLONES static void channel_codes(int8_t *restrict q, const R *restrict x, int64_t runs, int64_t step, int64_t length, R s)
@@ -57,15 +62,30 @@ QT_CLONES static void channel_codes(int8_t *restrict q, const R *restrict x, int
         for (int64_t i = 0; i < length; i++) q[k * length + i] = (int8_t)QT_M(rint)(x[k * step + i] / s);
 }
 
-QT_CLONES static void channel_line(R *restrict y, const int8_t *restrict q, int64_t runs, int64_t step, int64_t length, R slope, R offset)
+/* z = q slope + offset, plus skip, and rectified, where asked (norm_then.h) */
+QT_CLONES static void channel_line(R *restrict z, const int8_t *restrict q, const R *restrict skip, bool relu, int64_t runs, int64_t step,
+                                   int64_t length, R slope, R offset)
 {
-    for (int64_t k = 0; k < runs; k++)
-        for (int64_t i = 0; i < length; i++) y[k * step + i] = (R)q[k * length + i] * slope + offset;
+    for (int64_t k = 0; k < runs; k++, z += step, q += length) {
+        const R *also = skip ? skip + k * step : NULL;
+        if (also && relu)
+            for (int64_t i = 0; i < length; i++) z[i] = qt_rectified((R)q[i] * slope + offset + also[i]);
+        else if (also)
+            for (int64_t i = 0; i < length; i++) z[i] = (R)q[i] * slope + offset + also[i];
+        else if (relu)
+            for (int64_t i = 0; i < length; i++) z[i] = qt_rectified((R)q[i] * slope + offset);
+        else
+            for (int64_t i = 0; i < length; i++) z[i] = (R)q[i] * slope + offset;
+    }
 }
 
-QT_CLONES static void round_up(int8_t *restrict g, const R *restrict x, const uint16_t *restrict u, int64_t n, R s)
+/* y as of channel_max */
+QT_CLONES static void round_up(int8_t *restrict g, const R *restrict x, const R *restrict y, const uint16_t *restrict u, int64_t n, R s)
 {
-    for (int64_t i = 0; i < n; i++) g[i] = (int8_t)qt_floor(x[i] / s + (R)u[i] * (R)0x1p-16);
+    if (y)
+        for (int64_t i = 0; i < n; i++) g[i] = (int8_t)qt_floor(qt_masked(x[i], y[i]) / s + (R)u[i] * (R)0x1p-16);
+    else
+        for (int64_t i = 0; i < n; i++) g[i] = (int8_t)qt_floor(x[i] / s + (R)u[i] * (R)0x1p-16);
 }
 
 /* dx = gain (g - taken by the sign of d), or added */
@@ -107,7 +127,7 @@ static R scale_of(R most, int bits)
 /* The codes of x, and their scale; of numbers that are not finite, zeros and what it was. */
 static R codes_of(int8_t *q, const R *x, int64_t runs, int64_t step, int64_t length, int bits)
 {
-    const R s = scale_of(channel_max(x, runs, step, length), bits);
+    const R s = scale_of(channel_max(x, NULL, runs, step, length), bits);
     if (isfinite(s)) channel_codes(q, x, runs, step, length, s);
     else memset(q, 0, (size_t)(runs * length));
     return s;
@@ -141,14 +161,14 @@ typedef struct noise {
     uint16_t u[QT_RNG_BLOCK];
 } noise;
 
-/* g = floor(x/s + u), u = numbers [at, at + n) */
-static void round_at_random(int8_t *g, const R *x, int64_t n, R s, noise *z, int64_t at)
+/* g = floor(x/s + u), u = numbers [at, at + n); y as of channel_max */
+static void round_at_random(int8_t *g, const R *x, const R *y, int64_t n, R s, noise *z, int64_t at)
 {
     for (int64_t i = 0, part; i < n; i += part) {
         const int64_t in = (at + i) % QT_RNG_BLOCK;
         if (z->from != at + i - in) z->from = at + i - in, qt_rng_bits16(&z->rng, (uint64_t)z->from, z->u);
         part = qt_min_i64(QT_RNG_BLOCK - in, n - i);
-        round_up(g + i, x + i, z->u + in, part, s);
+        round_up(g + i, x + i, y ? y + i : NULL, z->u + in, part, s);
     }
 }
 
@@ -156,6 +176,7 @@ static void round_at_random(int8_t *g, const R *x, int64_t n, R s, noise *z, int
 
 typedef struct batch_arg {
     qt_l1_codes_cfg how;
+    bool            relu;
     double          momentum, eps;
 } batch_arg;
 
@@ -174,6 +195,7 @@ static qt_err batch_shape(qt_node *nd)
     for (int i = 1; i < 5; i++)
         if (nd->in[i] ? nd->in[i]->n != x->dim[1] : i >= 3)
             return qt_node_fail(nd, "weight, bias, mean and sigma must have %lld numbers", (long long)x->dim[1]);
+    QT_TRY(qt_then_shape(nd, nd->in[5]));
     QT_TRY(qt_node_save(nd, sizeof *v));
     v = nd->saved;
     *v = (batch_saved){.runs = x->dim[0], .step = x->n / x->dim[0], .length = x->n / (x->dim[0] * x->dim[1])};
@@ -203,7 +225,8 @@ static void forward_channel(qt_node *nd, int64_t c)
     const stats        of = v->of[c] = stats_of(q, n, s, a->eps);
     const R            slope = (w ? w->data[c] : 1) * s * of.scale, offset = (b ? b->data[c] : 0) - slope * of.mean;
     follow(nd, c, s * of.mean, s * of.sigma, n);
-    channel_line(nd->out->data + c * v->length, q, v->runs, v->step, v->length, slope, isfinite(s) ? offset : (R)NAN);
+    channel_line(nd->out->data + c * v->length, q, nd->in[5] ? nd->in[5]->data + c * v->length : NULL, a->relu, v->runs, v->step, v->length, slope,
+                 isfinite(s) ? offset : (R)NAN);
 }
 
 static void batch_forward(qt_node *nd)
@@ -211,17 +234,18 @@ static void batch_forward(qt_node *nd)
     QT_FOR_EACH(c, nd->in[0]->dim[1], nd->out->n > QT_GRAIN) forward_channel(nd, c);
 }
 
-/* Codes of the channel's dy. */
+/* Codes of the channel's dy, where a relu let it through. */
 static R channel_gradient(const qt_node *nd, int64_t c)
 {
     const batch_arg   *a = nd->arg;
     const batch_saved *v = nd->saved;
     const int64_t      n = v->runs * v->length;
-    const R           *dy = nd->out->grad + c * v->length, s = scale_of(channel_max(dy, v->runs, v->step, v->length), a->how.grad_bits);
+    const R           *dy = nd->out->grad + c * v->length, *y = a->relu ? nd->out->data + c * v->length : NULL;
+    const R            s = scale_of(channel_max(dy, y, v->runs, v->step, v->length), a->how.grad_bits);
     noise              z = {.rng = qt_rng_at(nd->tape->seed, a->how.stream + ((uint64_t)nd->tape->step << 20) + (uint64_t)c), .from = -1};
     if (!isfinite(s)) memset(v->g + c * n, 0, (size_t)n);
     for (int64_t k = 0; isfinite(s) && k < v->runs; k++)
-        round_at_random(v->g + c * n + k * v->length, dy + k * v->step, v->length, s, &z, k * v->length);
+        round_at_random(v->g + c * n + k * v->length, dy + k * v->step, y ? y + k * v->step : NULL, v->length, s, &z, k * v->length);
     return s;
 }
 
@@ -248,16 +272,18 @@ static void batch_backward(const qt_node *nd)
     const bool first = qt_grad_first(nd->in[0]);
     qt_grad_clear(nd->in[1]), qt_grad_clear(nd->in[2]);
     QT_FOR_EACH(c, nd->in[0]->dim[1], nd->out->n > QT_GRAIN) backward_channel(nd, first, c);
+    qt_then_back(nd, nd->in[5], ((batch_arg *)nd->arg)->relu);
 }
 
 /* Of the weight only: both norms. */
 static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS(2); }
+static uint32_t batch_reads(const qt_node *nd) { return reads(nd) | (((batch_arg *)nd->arg)->relu ? QT_READS_SIGNS(QT_RESULT) : 0); }
 
-qt_tensor *qt_l1_batch_norm_codes(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *sigma, const qt_l1_codes_cfg *how,
-                                  double momentum, double eps)
+qt_tensor *qt_l1_batch_norm_codes(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *sigma, qt_tensor *skip,
+                                  bool relu, const qt_l1_codes_cfg *how, double momentum, double eps)
 {
-    batch_arg a = {*how, momentum, eps};
-    return QT_EMIT(t, &qt_op_l1_batch_norm_codes, &a, sizeof a, x, w, b, mean, sigma);
+    batch_arg a = {*how, relu, momentum, eps};
+    return QT_EMIT(t, &qt_op_l1_batch_norm_codes, &a, sizeof a, x, w, b, mean, sigma, skip);
 }
 
 /* ---- layer norm ----------------------------------------------------------------------------------------------------------------------- */
@@ -330,9 +356,9 @@ static void backward_row(const qt_node *nd, bool first, int64_t i, noise *z, R *
     const R           *dy = nd->out->grad + i * D;
     int8_t            *q = v->q + i * D, *g = v->g + i * D;
     if (w) product(h, dy, w->data, D), dy = h;
-    const R s = scale_of(channel_max(dy, 1, 0, D), ((const layer_arg *)nd->arg)->how.grad_bits);
+    const R s = scale_of(channel_max(dy, NULL, 1, 0, D), ((const layer_arg *)nd->arg)->how.grad_bits);
     double  sum;
-    if (isfinite(s)) round_at_random(g, dy, D, s, z, i * D);
+    if (isfinite(s)) round_at_random(g, dy, NULL, D, s, z, i * D);
     else memset(g, 0, (size_t)D);
     const means m = means_of(g, q, D, of, &sum);
     channel_back(first, x->grad + i * D, g, q, 1, 0, D, (int)qt_floor(of->mean), s * of->scale, (R)(m.m1 - m.m2 * (1 + m.m3)),
@@ -377,9 +403,14 @@ qt_tensor *qt_l1_layer_norm_codes(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_ten
 
 static const qt_l1_codes_cfg how = {8, 8, 1};
 
-static qt_tensor *batch(qt_tape *t, qt_tensor **in) { return qt_l1_batch_norm_codes(t, in[0], in[1], in[2], in[3], in[4], &how, 0.1, 1e-5); }
+static qt_tensor *batch(qt_tape *t, qt_tensor **in) { return qt_l1_batch_norm_codes(t, in[0], in[1], in[2], in[3], in[4], NULL, false, &how, 0.1, 1e-5); }
+static qt_tensor *batch_then(qt_tape *t, qt_tensor **in)
+{
+    return qt_l1_batch_norm_codes(t, in[0], in[1], in[2], in[3], in[4], in[5], true, &how, 0.1, 1e-5);
+}
 static const qt_case batch_cases[] = {{"rows", batch, {{{6, 3}, 'd'}, {{3}, 'n'}, {{3}, 'n'}, {{3}, 'c'}, {{3}, 'c'}}},
                                       {"images", batch, {{{3, 2, 4, 5}, 'd'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}}},
+                                      {"skip and relu", batch_then, {{{3, 2, 4, 5}, 'd'}, {{2}, 'n'}, {{2}, 'n'}, {{2}, 'c'}, {{2}, 'c'}, {{3, 2, 4, 5}, 'n'}}},
                                       {NULL}};
 
 static qt_tensor *layer(qt_tape *t, qt_tensor **in) { return qt_l1_layer_norm_codes(t, in[0], in[1], in[2], &how, 1e-5); }
@@ -389,7 +420,7 @@ static const qt_case layer_cases[] = {{"rows", layer, {{{6, 3}, 'd'}, {{3}, 'n'}
 
 const qt_op qt_op_l1_batch_norm_codes = {
     .d = {"l1_batch_norm_codes", "l1_batch_norm of training in integers", .source = "Guo et al., arXiv 2411.10948"},
-    .kind = QT_SURROGATE, .shape = batch_shape, .forward = batch_forward, .backward = batch_backward, .reads = reads, .stores = true, .cases = batch_cases};
+    .kind = QT_SURROGATE, .shape = batch_shape, .forward = batch_forward, .backward = batch_backward, .reads = batch_reads, .stores = true, .cases = batch_cases};
 const qt_op qt_op_l1_layer_norm_codes = {
     .d = {"l1_layer_norm_codes", "l1_layer_norm in integers", .source = "Guo et al., arXiv 2411.10948"},
     .kind = QT_SURROGATE, .shape = layer_shape, .forward = layer_forward, .backward = layer_backward, .reads = reads, .stores = true, .cases = layer_cases};

@@ -27,16 +27,18 @@ qt_tensor *qt_conv2d_extra(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b,
 /* linear with a weight that is frozen, and there as packed codes only. b may be NULL. */
 extern const qt_op qt_op_frozen_linear;
 qt_tensor *qt_frozen_linear(qt_tape *t, qt_tensor *x, const qt_frozen *w, qt_tensor *b);
-/* The L1 norms in integers of so many bits; `stream` names the random numbers that round the gradient. */
+/* The L1 norms in integers of so many bits; `stream` names the random numbers that round the gradient. skip, relu: as of the norms below. */
 typedef struct qt_l1_codes_cfg {
     int      bits, grad_bits;
     uint64_t stream;
 } qt_l1_codes_cfg;
 extern const qt_op qt_op_l1_batch_norm_codes, qt_op_l1_layer_norm_codes;
-qt_tensor *qt_l1_batch_norm_codes(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *sigma, const qt_l1_codes_cfg *how,
-                                  double momentum, double eps);
+qt_tensor *qt_l1_batch_norm_codes(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *sigma, qt_tensor *skip,
+                                  bool relu, const qt_l1_codes_cfg *how, double momentum, double eps);
 qt_tensor *qt_l1_layer_norm_codes(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, const qt_l1_codes_cfg *how, double eps);
-/* batch_norm with what follows it in the same passes: max(0, batch_norm(x) + skip); skip may be NULL. */
+/* Batch norms with what follows in the same passes: max(0, norm(x) + skip); skip may be NULL. */
+qt_tensor *qt_l1_batch_norm_then(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *sigma, qt_tensor *skip, bool relu,
+                                 bool batch_stats, double momentum, double eps);
 qt_tensor *qt_batch_norm_then(qt_tape *t, qt_tensor *x, qt_tensor *w, qt_tensor *b, qt_tensor *mean, qt_tensor *var, qt_tensor *skip, bool relu,
                               bool batch_stats, double momentum, double eps);
 #endif
