@@ -122,14 +122,14 @@ QT_INLINE sums pass_of(int what, bool has_w, const R *x, const R *dy, const R *w
 /* The same for runs of any length: short ones one by one, filled up with x = m and dy = 0, which add nothing. */
 QT_INLINE sums pass(int what, bool has_w, const R *x, const R *dy, const R *w, int64_t N, int64_t step, int64_t S, R m)
 {
-    if (S >= LANES) return pass_of(what, has_w, x, dy, w, NULL, N, step, S, m);
+    if (S >= LANES) return pass_of(what, has_w, x, dy, w, x, N, step, S, m);
     sums s = {0};
     for (int64_t n = 0; n < N; n++) {
         R filled[3][LANES] = {{0}};
         for (int l = 0; l < LANES; l++) filled[0][l] = l < S ? x[n * step + l] : m;
         for (int l = 0; what == SUMS && l < S; l++) filled[1][l] = dy[n * step + l];
         for (int l = 0; has_w && l < S; l++) filled[2][l] = w[l];
-        const sums one = pass_of(what, has_w, filled[0], filled[1], filled[2], NULL, 1, 0, LANES, m);
+        const sums one = pass_of(what, has_w, filled[0], filled[1], filled[2], x, 1, 0, LANES, m);
         s.d += one.d, s.h += one.h, s.sign += one.sign;
     }
     return s;
@@ -166,7 +166,7 @@ QT_CLONES static void run_stats(const R *x, int64_t N, int64_t step, int64_t S, 
 /* y NULL: no relu follows. */
 QT_CLONES static void run_sums(const R *dy, const R *x, const R *y, int64_t N, int64_t step, int64_t S, R m, sums *s)
 {
-    *s = y ? pass_of(MASKED, false, x, dy, NULL, y, N, step, S, m) : pass_of(SUMS, false, x, dy, NULL, NULL, N, step, S, m);
+    *s = y ? pass_of(MASKED, false, x, dy, NULL, y, N, step, S, m) : pass_of(SUMS, false, x, dy, NULL, x, N, step, S, m);
 }
 
 QT_INLINE void run_back_of(bool first, bool relu, R *restrict dx, const R *restrict dy, const R *restrict x, const R *restrict y, int64_t N,
