@@ -70,7 +70,6 @@ uint64_t qt_rng_below(qt_rng *r, uint64_t n)
 
 /* Where word k of the i-th block goes: blocks one after the other, or the first words of a group of 32 blocks, then their second ones ... */
 enum { GROUP = QT_RNG_BLOCK / 8 };
-static bool    scalar;
 static int64_t place(int64_t i, int k, bool apart) { return apart ? k * GROUP + i : 4 * i + k; }
 
 static void plain(const qt_rng *r, uint64_t at, int64_t begin, int64_t end, bool apart, uint32_t *out)
@@ -84,6 +83,8 @@ static void plain(const qt_rng *r, uint64_t at, int64_t begin, int64_t end, bool
         for (int k = 0; k < 4; k++) out[place(i, k, apart)] = word[k];
     }
 }
+
+static bool scalar; /* no vectors */
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
