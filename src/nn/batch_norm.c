@@ -86,8 +86,6 @@ static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
 {
     const config *c = m->cfg;
     if (m->scale) return forward_quantized(t, m, in[0]);
-    if (m->join) m->join->folded = true;
-    if (m->relu) m->relu->folded = true;
     return qt_batch_norm_then(t, in[0], row(t, m, WEIGHT), row(t, m, BIAS), row(t, m, MEAN), row(t, m, VAR), m->join ? in[1] : NULL, m->relu != NULL,
                               m->recount || !m->frozen_stats, m->recount ? 1 / (double)m->recount : c->momentum, c->eps);
 }

@@ -48,8 +48,6 @@ static qt_tensor *forward(qt_tape *t, qt_module *m, qt_tensor **in)
     const double  momentum = m->recount ? 1 / (double)m->recount : c->momentum;
     const bool    batch_stats = m->recount || !m->frozen_stats;
     qt_tensor    *skip = m->join ? in[1] : NULL;
-    if (m->join) m->join->folded = true;
-    if (m->relu) m->relu->folded = true;
     if (c->num_bits && t->train && batch_stats) {
         const qt_l1_codes_cfg how = {(int)c->num_bits, (int)c->grad_bits, qt_hash(m->path)};
         return qt_l1_batch_norm_codes(t, in[0], m->p[WEIGHT], m->p[BIAS], m->p[MEAN], m->p[SIGMA], skip, m->relu != NULL, &how, momentum,

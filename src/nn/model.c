@@ -264,6 +264,8 @@ qt_tensor *qt_model_forward(qt_tape *t, qt_model *m, qt_tensor *x)
         qt_tensor *in[QT_MODULE_IN] = {NULL};
         for (int k = 0; k < mod->n_in; k++) in[k] = value(m, mod->in[k], x);
         if (mod->join) in[1] = value(m, mod->join->in[1], x);
+        if (mod->join && !mod->folded) mod->join->folded = true;
+        if (mod->relu && !mod->folded) mod->relu->folded = true;
         int from = t->n;
         t->path = mod->path, t->saver = mod->saver;
         m->value[i] = mod->folded ? in[0] : mod->layer->forward(t, mod, in);
