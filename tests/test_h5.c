@@ -1,8 +1,11 @@
 /* HDF5: round trips, conversions, messages, equal bytes, full disks, and that damaged files end in a message. */
 #include "base/h5.h"
 #include "base/rng.h"
+#include <dirent.h>
+#include <errno.h>
 #include <hdf5.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -531,11 +534,33 @@ static void damaged(void **state)
     refused("'/': cannot open: file signature not found");
 }
 
+/* Files in /dev/shm by which OpenMP knows processes that are no more. */
+static int forgotten(void)
+{
+    DIR           *d = opendir("/dev/shm");
+    struct dirent *e;
+    int            pid, n = 0;
+    if (!d) return 0;
+    while ((e = readdir(d))) n += sscanf(e->d_name, "__KMP_REGISTERED_LIB_%d", &pid) == 1 && kill(pid, 0) && errno == ESRCH;
+    closedir(d);
+    return n;
+}
+
+static void child_signs_off(void **state)
+{
+    (void)state;
+    assert_true(qt_threads() > 0); /* OpenMP has started */
+    write_sample(file);
+    const int before = forgotten();
+    for (int i = 0; i < 100; i++) OK(qt_h5_vet(file));
+    assert_true(forgotten() < before + 50); /* other programs may be killed meanwhile, but not so many */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup(f, setup)
-        T(round_trip), T(each), T(messages), T(equal_bytes), T(user_block), T(large), T(full_disk), T(other_types), T(other_shapes), T(ways_out), T(damaged),
+        T(round_trip), T(each), T(messages), T(equal_bytes), T(user_block), T(large), T(full_disk), T(other_types), T(other_shapes), T(ways_out), T(damaged), T(child_signs_off),
     };
     return cmocka_run_group_tests_name("h5", tests, make_dir, remove_dir);
 }

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <hdf5.h>
 #include <math.h>
+#include <omp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -205,12 +206,22 @@ static int64_t address_space(void)
     return known ? pages * sysconf(_SC_PAGESIZE) : 0;
 }
 
+/* LLVM's OpenMP signs every process on in /dev/shm, this child too, and off only in exit(), which no child of ours comes to. GNU's does not, and
+ * would wait here for the parent's threads. */
+static void leave_openmp(void)
+{
+#ifdef __clang__
+    omp_pause_resource_all(omp_pause_hard);
+#endif
+}
+
 _Noreturn static void walk(const char *file, int64_t bytes, int out)
 {
     static const int deadly[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP, SIGALRM, SIGXCPU};
     int     null = open("/dev/null", O_WRONLY), seconds = SECONDS + (int)(qt_min_i64(bytes, (int64_t)1 << 40) / (50 << 20));
     hid_t   fapl, id, root;
     int64_t space = address_space();
+    leave_openmp();
     if (null >= 0) dup2(null, 2); /* assertions inside libhdf5 */
     child = (struct child){.pipe = out, .file_bytes = bytes, .buffer = malloc(PIECE + 64)};
     if (!child.buffer) refuse("out of memory");
