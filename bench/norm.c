@@ -100,8 +100,8 @@ static void compare(const char *name, norm l2, norm l1, int rank, const int64_t 
             t = now(), forward(&m[k]), time[0][k][at] = now() - t;
             t = now(), backward(&m[k]), time[1][k][at] = now() - t;
             time[2][k][at] = time[0][k][at] + time[1][k][at];
-            if (k == 0) t = now(), copy(m[0].x->grad, m[0].node->out->data, m[0].x->n), copied[at] = now() - t;
         }
+    for (int i = 0; i < RUNS; i++) t = now(), copy(m[0].x->grad, m[0].node->out->data, m[0].x->n), copied[i] = now() - t;
     for (int p = 0; p < 3; p++)
         for (int k = 0; k < 2; k++) mid[p][k] = median(time[p][k]);
     printf("%-11s %-20s %7.1f MB | ratio L1/L2 forward %5.2f backward %5.2f both %5.2f | GB/s L2 %5.1f L1 %5.1f copy %5.1f\n", name,
