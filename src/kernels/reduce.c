@@ -29,10 +29,12 @@ static double fold(double *lane)
 #define SUM_ABS(i) fabs((double)x[i])
 #define SUM_SQ(i) (double)x[i] * (double)x[i]
 #define DOT(i) (double)x[i] * (double)y[i]
+#define DISTANCE_SQ(i) ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i])
 QT_CLONES static double part_sum(const R *x, int64_t n) { LANE_SUM(SUM); }
 QT_CLONES static double part_sum_abs(const R *x, int64_t n) { LANE_SUM(SUM_ABS); }
 QT_CLONES static double part_sum_sq(const R *x, int64_t n) { LANE_SUM(SUM_SQ); }
 QT_CLONES static double part_dot(const R *x, const R *y, int64_t n) { LANE_SUM(DOT); }
+QT_CLONES static double part_distance_sq(const R *x, const R *y, int64_t n) { LANE_SUM(DISTANCE_SQ); }
 
 /* parts in parallel, then in order; one part without a parallel loop, which costs more than a short row */
 #define PART_SUM(CALL)                                           \
@@ -50,6 +52,7 @@ double qt_reduce_sum(const R *x, int64_t n) { PART_SUM(part_sum(x + b, e - b)); 
 double qt_reduce_sum_abs(const R *x, int64_t n) { PART_SUM(part_sum_abs(x + b, e - b)); }
 double qt_reduce_sum_sq(const R *x, int64_t n) { PART_SUM(part_sum_sq(x + b, e - b)); }
 double qt_reduce_dot(const R *x, const R *y, int64_t n) { PART_SUM(part_dot(x + b, y + b, e - b)); }
+double qt_reduce_distance_sq(const R *x, const R *y, int64_t n) { PART_SUM(part_distance_sq(x + b, y + b, e - b)); }
 
 /* Without its sign bit a float orders as an integer, NaN above infinity: the largest magnitude is an integer maximum. */
 #ifdef QT_DOUBLE

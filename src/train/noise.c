@@ -10,6 +10,8 @@
  *                                        the last number counts all that are still smaller
  *
  * The run itself is left as it was: what batch norm and observers learn from these batches is undone. */
+#include "base/par.h"
+#include "kernels/reduce.h"
 #include "train/train.h"
 #include <math.h>
 #include <string.h>
@@ -25,42 +27,40 @@ typedef struct noise {
     int64_t octaves[2][QT_SHIFTQ_GROUPS];
 } noise;
 
-static double distance(const R *a, const R *b, int64_t n)
+/* ---- G itself -------------------------------------------------------------------------------------------------------------- */
+
+/* v = q s of n numbers of one row, the scale of each beside the other or one for all */
+QT_CLONES static void row_values(const int8_t *q, const R *s, bool one, int64_t n, R *restrict v)
 {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double d = (double)a[i] - (b ? (double)b[i] : 0);
-        sum += d * d;
-    }
-    return sum;
+    if (one)
+        for (int64_t i = 0; i < n; i++) v[i] = q[i] * *s;
+    else
+        for (int64_t i = 0; i < n; i++) v[i] = q[i] * s[i];
 }
 
-/* ---- G itself -------------------------------------------------------------------------------------------------------------- */
+QT_CLONES static int64_t zeros_of(const int8_t *q, int64_t n)
+{
+    int64_t zeros = 0;
+    for (int64_t i = 0; i < n; i++) zeros += q[i] == 0;
+    return zeros;
+}
 
 /* One draw: adds the power of its error. [A,C,B] as in kernels/shiftq.h. */
 static qt_err add_scheme(const qt_shiftq *p, const R *G, uint64_t draw, qt_arena *a, double *power, noise *v)
 {
-    int64_t  n = p->A * p->C * p->B, keys = qt_shiftq_keys(p);
-    uint8_t *e = qt_arena_alloc(a, (size_t)keys);
-    R       *s = qt_arena_alloc(a, (size_t)keys * sizeof *s);
-    int8_t  *q = qt_arena_alloc(a, (size_t)n);
-    qt_rng   u = qt_rng_at(draw, 1);
-    double   scale;
-    if (!e || !s || !q) return QT_EMEM;
-    scale = (double)qt_shiftq_scales(p, G, e, s);
+    const int64_t rows = p->A * p->C, n = rows * p->B, keys = qt_shiftq_keys(p);
+    uint8_t      *e = qt_arena_alloc(a, (size_t)keys);
+    R            *s = qt_arena_alloc(a, (size_t)keys * sizeof *s), *values = qt_arena_alloc(a, (size_t)n * sizeof *values);
+    int8_t       *q = qt_arena_alloc(a, (size_t)n);
+    qt_rng        u = qt_rng_at(draw, 1);
+    if (!e || !s || !values || !q) return QT_EMEM;
+    const double scale = (double)qt_shiftq_scales(p, G, e, s);
     qt_shiftq_codes(p, G, s, &u, q);
-    for (int64_t row = 0; row < p->A * p->C; row++) {
-        const R *key = s + (p->pairs ? row / p->C * p->B : row % p->C);
-        double   sum = 0;
-        int64_t  zeros = 0;
-        for (int64_t b = 0, i = row * p->B; b < p->B; b++, i++) {
-            double d = (double)q[i] * (double)key[p->pairs ? b : 0] - (double)G[i];
-            sum += d * d, zeros += q[i] == 0;
-        }
-        *power += sum;
-        if (v) v->zeros += (double)zeros;
-    }
-    if (v) v->scale = scale;
+    QT_FOR_CHUNKS(from, to, rows, qt_max_i64(1, QT_GRAIN / p->B))
+    for (int64_t r = from; r < to; r++)
+        row_values(q + r * p->B, s + (p->pairs ? r / p->C * p->B : r % p->C), !p->pairs, p->B, values + r * p->B);
+    *power += qt_reduce_distance_sq(values, G, n);
+    if (v) v->scale = scale, v->zeros += (double)zeros_of(q, n);
     return QT_OK;
 }
 
@@ -126,14 +126,14 @@ static qt_err add_products(qt_tape *t, qt_module *m, const qt_tensor *x, const R
     if (!dx0 || !dw0) return QT_EMEM;
     QT_TRY(alone(t, m, x, G, NULL, &dx));
     memcpy(dx0, dx, (size_t)x->n * sizeof(R)), memcpy(dw0, dw, (size_t)m->p[0]->n * sizeof(R));
-    v->signal_dx += draws * distance(dx0, NULL, x->n), v->signal_dw += draws * distance(dw0, NULL, m->p[0]->n);
+    v->signal_dx += draws * qt_reduce_sum_sq(dx0, x->n), v->signal_dw += draws * qt_reduce_sum_sq(dw0, m->p[0]->n);
     m->gradq->quant->gradient(m->gradq, &how);
     for (int k = 0; k < ROUNDINGS; k++)
         for (int d = 0; d < draws; d++) {
             how.nearest = k == NEAREST;
             t->step = d;
             QT_TRY(alone(t, m, x, G, &how, &dx));
-            v->dx[k] += distance(dx, dx0, x->n), v->dw[k] += distance(dw, dw0, m->p[0]->n);
+            v->dx[k] += qt_reduce_distance_sq(dx, dx0, x->n), v->dw[k] += qt_reduce_distance_sq(dw, dw0, m->p[0]->n);
         }
     return QT_OK;
 }
@@ -163,7 +163,7 @@ static qt_err add_batch(qt_run *r, const qt_batch *b, qt_tape *t, noise *v)
         qt_module       *m = &r->model->m[i];
         const qt_tensor *y = r->model->value[i], *x = m->gradq && m->in[0] >= 0 ? r->model->value[m->in[0]] : r->model->x;
         if (!m->gradq || !y->grad) continue;
-        v[i].signal += DRAWS * distance(y->grad, NULL, y->n);
+        v[i].signal += DRAWS * qt_reduce_sum_sq(y->grad, y->n);
         for (int d = 0; d < DRAWS && e == QT_OK; d++) e = add_schemes(m, y, (uint64_t)d, &a, &v[i]), qt_arena_reset(&a);
         if (e == QT_OK) e = add_products(t, m, x, y->grad, DRAWS, &a, &v[i]);
         qt_arena_reset(&a);
