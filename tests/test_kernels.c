@@ -118,21 +118,22 @@ static void test_transpose(void **state)
 static void reduce_case(int64_t n)
 {
     R     *x = numbers(n, "x"), *y = numbers(n, "y"), lo, hi, least = n ? x[0] : 0, most = least, largest = 0;
-    double got[2][5], want[4] = {0};
+    double got[2][6], want[5] = {0};
     for (int64_t i = 0; i < n; i++) {
         want[0] += x[i], want[1] += fabs((double)x[i]), want[2] += (double)x[i] * x[i], want[3] += (double)x[i] * y[i];
+        want[4] += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
         least = x[i] < least ? x[i] : least, most = x[i] > most ? x[i] : most, largest = (R)fmax((double)largest, fabs((double)x[i]));
     }
     for (int t = 0; t < 2; t++) {
         qt_set_threads(t + 1);
         got[t][0] = qt_reduce_sum(x, n), got[t][1] = qt_reduce_sum_abs(x, n), got[t][2] = qt_reduce_sum_sq(x, n), got[t][3] = qt_reduce_dot(x, y, n);
-        got[t][4] = (double)qt_reduce_max_abs(x, n);
+        got[t][4] = qt_reduce_distance_sq(x, y, n), got[t][5] = (double)qt_reduce_max_abs(x, n);
         qt_reduce_min_max(x, n, &lo, &hi);
         assert_true(lo == least && hi == most);
     }
     assert_memory_equal(got[0], got[1], sizeof got[0]);
-    for (int k = 0; k < 4; k++) assert_true(fabs(got[0][k] - want[k]) <= 1e-12 * (double)(n + 1));
-    assert_true(got[0][4] == (double)largest);
+    for (int k = 0; k < 5; k++) assert_true(fabs(got[0][k] - want[k]) <= 1e-12 * (double)(n + 1));
+    assert_true(got[0][5] == (double)largest);
     qt_free(x), qt_free(y);
 }
 
