@@ -1,7 +1,7 @@
 /* Speed of the L1 norms, and of those computed in integers, against the common (L2) ones, forward and backward, as ratios of medians measured in
  * turns: one run of either, then the other. The gradient of x is written, not added to, as in a network. Beside the ratios stands the traffic
- * that no norm can avoid (x read, y written; x and dy read, dx written: 20 bytes a number of float) over the time, and the speed of a plain copy
- * of x, its bytes counted twice. Usage: bench_norm [threads] */
+ * that no norm can avoid (x read, y written; x and dy read, dx written: 20 bytes a number of float) over the time, and the speed of copying as many
+ * numbers again and again, which stay in the last cache, bytes counted twice. Usage: bench_norm [threads] */
 #include "base/par.h"
 #include "base/rng.h"
 #include "ops/ops.h"

@@ -13,7 +13,7 @@
  * sg = 0 at the kink d = 0. What is taken from h_i has three values only, one for each sign: dx costs a comparison where the common norm has
  * a product. The running values follow: mean <- (1 - momentum) mean + momentum m, sigma likewise (a single value a channel says nothing
  * about sigma, which stays then). In evaluation, or with batch_stats false (frozen), they are constants: dx = h r. What follows a batch norm in a
- * residual network is done in its passes (norm_then.h).
+ * residual network is done in its passes (norm_then.h); of images without skip the mask of a relu is not read but computed from x again.
  *
  * Guo et al., "Towards accurate and efficient sub-8-bit integer training", arXiv 2411.10948, replace the common norms by these.
  *
@@ -21,6 +21,7 @@
  * the d of a constant channel are 0. A channel of large images is N runs of S numbers, worked on alone; channels of small images and of [N,C]
  * lie side by side and are worked on in strips of columns. A layer norm's dw and db are summed while their rows are still in the cache, one
  * partial sum a chunk of rows. */
+#include "autograd/codec.h"
 #include "ops/inner.h"
 #include "ops/norm_then.h"
 #include <string.h>
@@ -37,8 +38,8 @@ typedef whole marks __attribute__((vector_size(32)));
 typedef lanes loose __attribute__((aligned(sizeof(R)), may_alias)); /* lanes anywhere in an array */
 #define AT(x) (*(const loose *)(x))
 
-/* What the passes add up. MASKED: SUMS, of dy where a relu let it through. */
-enum { SUM, DEVIATIONS, SUMS, MASKED };
+/* What the passes add up. BY_Y, BY_X: SUMS, of dy where a relu let it through, as y says or as it follows from x again. */
+enum { SUM, DEVIATIONS, SUMS, BY_Y, BY_X };
 typedef struct sums {
     double d;    /* SUM: of d; DEVIATIONS: of |d|; SUMS: of h d */
     double h;    /* SUMS: of h = dy w */
@@ -71,18 +72,19 @@ QT_INLINE void empty(double *sum, lanes lane[WAYS])
         if (what == DEVIATIONS) d[k] += (lanes)((marks)d_ & magnitude);                    \
         if (what < SUMS) break;                                                            \
         h_ = AT(pdy + (j));                                                                \
-        if (what == MASKED) h_ = (lanes)((marks)h_ & ~(AT(py + (j)) <= 0));                \
+        if (what == BY_Y) h_ = (lanes)((marks)h_ & ~(AT(py + (j)) <= 0));                  \
+        if (what == BY_X) h_ = (lanes)((marks)h_ & ~(d_ * gain + shift <= 0));             \
         if (has_w) h_ *= AT(pw + (j));                                                     \
         if (some) h_ = (lanes)((marks)h_ & keep);                                          \
         h[k] += h_, d[k] += h_ * d_, count[k] += sign_;                                    \
     } while (0)
 
-/* A pass over N runs of S >= LANES numbers that lie `step` apart, d = x - m; dy for SUMS, w with it or NULL, y for MASKED. The last numbers of a run, if
- * they do not fill a register, are those of its last LANES that were not there before. */
-QT_INLINE sums pass_of(int what, bool has_w, const R *x, const R *dy, const R *w, const R *y, int64_t N, int64_t step, int64_t S, R m)
+/* A pass over N runs of S >= LANES numbers that lie `step` apart, d = x - m; dy for SUMS, w with it or NULL, y for BY_Y, y = d k + b for BY_X. The
+ * last numbers of a run, if they do not fill a register, are those of its last LANES that were not there before. */
+QT_INLINE sums pass_of(int what, bool has_w, const R *x, const R *dy, const R *w, const R *y, int64_t N, int64_t step, int64_t S, R m, R k, R b)
 {
     const marks   magnitude = (marks){0} + (whole)(((uint64_t)1 << (8 * sizeof(R) - 1)) - 1);
-    const lanes   mean = (lanes){0} + m;
+    const lanes   mean = (lanes){0} + m, gain = (lanes){0} + k, shift = (lanes){0} + b;
     const int     rest = (int)(S % STEP);
     const int64_t full = S - rest;
     marks         keep = {0}, count[WAYS] = {{0}};
@@ -91,7 +93,7 @@ QT_INLINE sums pass_of(int what, bool has_w, const R *x, const R *dy, const R *w
     sums          s = {0};
     for (int l = 0; l < rest % LANES; l++) keep[LANES - 1 - l] = -1;
     for (int64_t n = 0; n < N; n++) {
-        const R *px = x + n * step, *pdy = what >= SUMS ? dy + n * step : x, *pw = has_w ? w : x, *py = what == MASKED ? y + n * step : x;
+        const R *px = x + n * step, *pdy = what >= SUMS ? dy + n * step : x, *pw = has_w ? w : x, *py = what == BY_Y ? y + n * step : x;
         for (int64_t j = 0; j < full;) {
             const int64_t stop = qt_min_i64(j + RUN, full);
             held += stop - j;
@@ -124,14 +126,14 @@ QT_INLINE sums pass_of(int what, bool has_w, const R *x, const R *dy, const R *w
 /* The same for runs of any length: short ones one by one, filled up with x = m and dy = 0, which add nothing. */
 QT_INLINE sums pass(int what, bool has_w, const R *x, const R *dy, const R *w, int64_t N, int64_t step, int64_t S, R m)
 {
-    if (S >= LANES) return pass_of(what, has_w, x, dy, w, x, N, step, S, m);
+    if (S >= LANES) return pass_of(what, has_w, x, dy, w, x, N, step, S, m, 1, 0);
     sums s = {0};
     for (int64_t n = 0; n < N; n++) {
         R filled[3][LANES] = {{0}};
         for (int l = 0; l < LANES; l++) filled[0][l] = l < S ? x[n * step + l] : m;
         for (int l = 0; what == SUMS && l < S; l++) filled[1][l] = dy[n * step + l];
         for (int l = 0; has_w && l < S; l++) filled[2][l] = w[l];
-        const sums one = pass_of(what, has_w, filled[0], filled[1], filled[2], x, 1, 0, LANES, m);
+        const sums one = pass_of(what, has_w, filled[0], filled[1], filled[2], x, 1, 0, LANES, m, 1, 0);
         s.d += one.d, s.h += one.h, s.sign += one.sign;
     }
     return s;
@@ -165,30 +167,45 @@ QT_CLONES static void run_stats(const R *x, int64_t N, int64_t step, int64_t S, 
     *deviations = deviations_of(x, N, step, S, *mean);
 }
 
-/* y NULL: no relu follows. */
-QT_CLONES static void run_sums(const R *dy, const R *x, const R *y, int64_t N, int64_t step, int64_t S, R m, sums *s)
+/* What backward of a channel works from: y = (x - m) k + b; mask SUMS: no relu follows. */
+typedef struct flow {
+    int      mask;
+    const R *dy, *x, *y;
+    R        m, k, b;
+} flow;
+
+QT_CLONES static void run_sums(const flow *f, int64_t N, int64_t step, int64_t S, sums *s)
 {
-    *s = y ? pass_of(MASKED, false, x, dy, NULL, y, N, step, S, m) : pass_of(SUMS, false, x, dy, NULL, x, N, step, S, m);
+    if (f->mask == SUMS) *s = pass_of(SUMS, false, f->x, f->dy, NULL, f->x, N, step, S, f->m, f->k, f->b);
+    else if (f->mask == BY_Y) *s = pass_of(BY_Y, false, f->x, f->dy, NULL, f->y, N, step, S, f->m, f->k, f->b);
+    else *s = pass_of(BY_X, false, f->x, f->dy, NULL, f->x, N, step, S, f->m, f->k, f->b);
 }
 
-QT_INLINE void run_back_of(bool first, bool relu, R *restrict dx, const R *restrict dy, const R *restrict x, const R *restrict y, int64_t N,
-                           int64_t step, int64_t S, R m, R k, taken t)
+QT_INLINE R let_through(int mask, R dy, R x, R y, R m, R k, R b)
 {
-    const R above = t.above, at = t.at, below = t.below;
+    return mask == SUMS ? dy : qt_masked(dy, mask == BY_Y ? y : (x - m) * k + b);
+}
+
+QT_INLINE void run_back_of(int mask, bool first, R *restrict dx, const flow *f, int64_t N, int64_t step, int64_t S, taken t)
+{
+    const R *restrict dy = f->dy, *restrict x = f->x, *restrict y = f->y;
+    const R m = f->m, k = f->k, b = f->b, above = t.above, at = t.at, below = t.below;
     for (int64_t n = N; n-- > 0;)
         for (int64_t j = n * step; j < n * step + S; j++) {
-            const R d = k * ((relu ? qt_masked(dy[j], y[j]) : dy[j]) - by_sign(x[j], m, above, at, below));
+            const R d = k * (let_through(mask, dy[j], x[j], y[j], m, k, b) - by_sign(x[j], m, above, at, below));
             dx[j] = first ? d : dx[j] + d;
         }
 }
 
 /* dx = k (dy - t), or added. From the last run to the first: what was read last for the sums is still in the cache. */
-QT_CLONES static void run_back(bool first, R *dx, const R *dy, const R *x, const R *y, int64_t N, int64_t step, int64_t S, R m, R k, taken t)
+QT_CLONES static void run_back(bool first, R *dx, const flow *f, int64_t N, int64_t step, int64_t S, taken t)
 {
-    if (y && first) run_back_of(true, true, dx, dy, x, y, N, step, S, m, k, t);
-    else if (y) run_back_of(false, true, dx, dy, x, y, N, step, S, m, k, t);
-    else if (first) run_back_of(true, false, dx, dy, x, x, N, step, S, m, k, t);
-    else run_back_of(false, false, dx, dy, x, x, N, step, S, m, k, t);
+    if (f->mask == SUMS && first) run_back_of(SUMS, true, dx, f, N, step, S, t);
+    else if (f->mask == SUMS) run_back_of(SUMS, false, dx, f, N, step, S, t);
+    else if (f->mask == BY_Y && first) run_back_of(BY_Y, true, dx, f, N, step, S, t);
+    else if (f->mask == BY_Y) run_back_of(BY_Y, false, dx, f, N, step, S, t);
+    else if (first) run_back_of(BY_X, true, dx, f, N, step, S, t);
+    else run_back_of(BY_X, false, dx, f, N, step, S, t);
 }
 
 /* ---- batch norm: a strip of width <= WIDTH columns, rows `step` apart ------------------------------------------------------------ */
@@ -200,12 +217,12 @@ QT_INLINE void strip_pass_of(int what, sums *restrict s, const R *restrict x, co
     R     d[WIDTH] = {0}, h[WIDTH] = {0};
     whole count[WIDTH] = {0};
     for (int64_t n = 0; n < N; n++) {
-        const R *px = x + n * step, *pdy = what >= SUMS ? dy + n * step : x, *py = what == MASKED ? y + n * step : x;
+        const R *px = x + n * step, *pdy = what >= SUMS ? dy + n * step : x, *py = what == BY_Y ? y + n * step : x;
         for (int c = 0; c < width; c++) {
             if (what == SUM) d[c] += px[c] - m[c];
             if (what == DEVIATIONS) d[c] += deviation(px[c], m[c]);
             if (what < SUMS) continue;
-            const R g = what == MASKED ? qt_masked(pdy[c], py[c]) : pdy[c];
+            const R g = what == BY_Y ? qt_masked(pdy[c], py[c]) : pdy[c];
             h[c] += g, d[c] += g * (px[c] - m[c]), count[c] += sign(px[c], m[c]);
         }
         if ((n + 1) % HELD && n + 1 < N) continue;
@@ -229,7 +246,7 @@ QT_CLONES static void strip_pass(int what, sums *s, const R *x, const R *dy, con
     if (what == SUM) strip_pass_wide(SUM, s, x, dy, y, N, step, width, m);
     else if (what == DEVIATIONS) strip_pass_wide(DEVIATIONS, s, x, dy, y, N, step, width, m);
     else if (what == SUMS) strip_pass_wide(SUMS, s, x, dy, y, N, step, width, m);
-    else strip_pass_wide(MASKED, s, x, dy, y, N, step, width, m);
+    else strip_pass_wide(BY_Y, s, x, dy, y, N, step, width, m);
 }
 
 QT_INLINE void strip_back_of(bool first, bool relu, R *restrict dx, const R *restrict dy, const R *restrict x, const R *restrict y, int64_t N,
@@ -243,11 +260,11 @@ QT_INLINE void strip_back_of(bool first, bool relu, R *restrict dx, const R *res
         }
 }
 
-QT_CLONES static void strip_back(bool first, R *dx, const R *dy, const R *x, const R *y, int64_t N, int64_t step, int width, const R *m, const R *k,
-                                 const R *above, const R *at, const R *below)
+QT_CLONES static void strip_back(bool first, bool relu, R *dx, const R *dy, const R *x, const R *y, int64_t N, int64_t step, int width, const R *m,
+                                 const R *k, const R *above, const R *at, const R *below)
 {
-    if (y && first) strip_back_of(true, true, dx, dy, x, y, N, step, width, m, k, above, at, below);
-    else if (y) strip_back_of(false, true, dx, dy, x, y, N, step, width, m, k, above, at, below);
+    if (relu && first) strip_back_of(true, true, dx, dy, x, y, N, step, width, m, k, above, at, below);
+    else if (relu) strip_back_of(false, true, dx, dy, x, y, N, step, width, m, k, above, at, below);
     else if (first) strip_back_of(true, false, dx, dy, x, x, N, step, width, m, k, above, at, below);
     else strip_back_of(false, false, dx, dy, x, x, N, step, width, m, k, above, at, below);
 }
@@ -281,8 +298,23 @@ typedef struct batch_arg {
 /* For backward: statistics of the batch (or the running ones), and which of them it was. */
 typedef struct batch_saved {
     bool batch;
+    int  mask;        /* SUMS, BY_Y or BY_X */
     R   *mean, *root; /* [C]; root = 1/(sigma + eps) */
 } batch_saved;
+
+static int64_t spatial(const qt_tensor *x) { return x->n / qt_max_i64(1, x->dim[0] * x->dim[1]); }
+
+static bool    is_short(int64_t S) { return S < SHORT; }
+/* Channels that are worked on together. */
+static int64_t together(int64_t S) { return is_short(S) ? qt_min_i64(CHANNELS, WIDTH / S) : 1; }
+
+/* Where a codec stands in for x, y computed again would not be y. */
+static int mask_of(const qt_node *nd)
+{
+    const bool coded = nd->saver && nd->saver->codec->encode;
+    if (!((batch_arg *)nd->arg)->relu) return SUMS;
+    return nd->in[5] || coded || is_short(spatial(nd->in[0])) ? BY_Y : BY_X;
+}
 
 static qt_err batch_shape(qt_node *nd)
 {
@@ -303,15 +335,10 @@ static qt_err batch_shape(qt_node *nd)
     st->batch = ((batch_arg *)nd->arg)->batch_stats && nd->tape->train;
     if (!(st->mean = qt_tape_alloc(nd->tape, 2 * (size_t)x->dim[1] * sizeof(R)))) return QT_EMEM;
     st->root = st->mean + x->dim[1];
+    st->mask = mask_of(nd);
     nd->own = 2 * x->dim[1] * (int64_t)sizeof(R);
     return qt_node_out_like(nd, x);
 }
-
-static int64_t spatial(const qt_tensor *x) { return x->n / qt_max_i64(1, x->dim[0] * x->dim[1]); }
-
-static bool    is_short(int64_t S) { return S < SHORT; }
-/* Channels that are worked on together. */
-static int64_t together(int64_t S) { return is_short(S) ? qt_min_i64(CHANNELS, WIDTH / S) : 1; }
 
 /* The mean and the sum of distances of `channels` channels at x. */
 static void take_stats(const R *x, int64_t N, int64_t step, int channels, int64_t S, R *m, double *deviations)
@@ -384,29 +411,34 @@ static void batch_backward_channels(const qt_node *nd, int64_t c, int channels, 
     const batch_saved *st = nd->saved;
     const int64_t      N = x->dim[0], C = x->dim[1], S = spatial(x);
     const R           *xs = x->data + c * S, *dy = nd->out->grad + c * S, *m = st->mean + c, *r = st->root + c;
-    const R           *y = ((batch_arg *)nd->arg)->relu ? nd->out->data + c * S : NULL;
+    const R           *y = st->mask == BY_Y ? nd->out->data + c * S : dy;
     R                 *dx = x->grad ? x->grad + c * S : NULL;
     sums               s[CHANNELS];
     taken              t = {0};
+    flow               f = {st->mask, dy, xs, y, m[0], w ? r[0] * w->data[c] : r[0], b && st->mask == BY_X ? b->data[c] : 0};
     R                  k[CHANNELS], above[CHANNELS] = {0}, at[CHANNELS] = {0}, below[CHANNELS] = {0}, column[5][WIDTH];
-    if (is_short(S)) strip_sums(y ? MASKED : SUMS, s, xs, dy, y, N, C * S, channels, S, m);
-    else run_sums(dy, xs, y, N, C * S, S, m[0], s);
+    if (is_short(S)) strip_sums(st->mask, s, xs, dy, y, N, C * S, channels, S, m);
+    else run_sums(&f, N, C * S, S, s);
     for (int i = 0; i < channels; i++) {
         k[i] = w ? r[i] * w->data[c + i] : r[i];
         if (st->batch) t = taken_of(&s[i], (double)r[i], (double)(N * S)), above[i] = t.above, at[i] = t.at, below[i] = t.below;
         if (w && w->grad) w->grad[c + i] += (R)(s[i].d * (double)r[i]);
         if (b && b->grad) b->grad[c + i] += (R)s[i].h;
     }
-    if (dx && !is_short(S)) run_back(first, dx, dy, xs, y, N, C * S, S, m[0], k[0], t);
+    if (dx && !is_short(S)) run_back(first, dx, &f, N, C * S, S, t);
     if (!dx || !is_short(S)) return;
     spread(column[0], m, channels, S), spread(column[1], k, channels, S);
     spread(column[2], above, channels, S), spread(column[3], at, channels, S), spread(column[4], below, channels, S);
-    strip_back(first, dx, dy, xs, y, N, C * S, channels * (int)S, column[0], column[1], column[2], column[3], column[4]);
+    strip_back(first, st->mask == BY_Y, dx, dy, xs, y, N, C * S, channels * (int)S, column[0], column[1], column[2], column[3], column[4]);
 }
 
 /* Of x, and of the weight, the input after it: both norms. */
 static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(1) | QT_READS(2); }
-static uint32_t batch_reads(const qt_node *nd) { return reads(nd) | (((batch_arg *)nd->arg)->relu ? QT_READS_SIGNS(QT_RESULT) : 0); }
+static uint32_t batch_reads(const qt_node *nd)
+{
+    const int mask = ((batch_saved *)nd->saved)->mask;
+    return reads(nd) | (mask == BY_Y ? QT_READS_SIGNS(QT_RESULT) : mask == BY_X ? QT_READS(4) : 0);
+}
 
 static void batch_backward(const qt_node *nd)
 {
