@@ -29,7 +29,7 @@ typedef struct noise {
 
 /* ---- G itself -------------------------------------------------------------------------------------------------------------- */
 
-/* v = q s of n numbers of one row, the scale of each beside the other or one for all */
+/* v = q s, n numbers of a row; one: its numbers share a scale */
 QT_CLONES static void row_values(const int8_t *q, const R *s, bool one, int64_t n, R *restrict v)
 {
     if (one)
@@ -45,7 +45,7 @@ QT_CLONES static int64_t zeros_of(const int8_t *q, int64_t n)
     return zeros;
 }
 
-/* One draw: adds the power of its error. [A,C,B] as in kernels/shiftq.h. */
+/* One draw: adds the power of its error. [A,C,B] as in kernels/shiftq.h; the arena is for memory on the way. */
 static qt_err add_scheme(const qt_shiftq *p, const R *G, uint64_t draw, qt_arena *a, double *power, noise *v)
 {
     const int64_t rows = p->A * p->C, n = rows * p->B, keys = qt_shiftq_keys(p);
@@ -93,6 +93,7 @@ static qt_err add_schemes(const qt_module *m, const qt_tensor *y, uint64_t draw,
             p.exact = k == EXACT;
             if (k == TENSOR) p.groups = 1;
             QT_TRY(add_scheme(&p, y->grad, draw, a, &v->g[axis][k], k == SHIFT && axis == 0 ? v : NULL));
+            qt_arena_reset(a);
         }
     }
     return QT_OK;
@@ -164,7 +165,7 @@ static qt_err add_batch(qt_run *r, const qt_batch *b, qt_tape *t, noise *v)
         const qt_tensor *y = r->model->value[i], *x = m->gradq && m->in[0] >= 0 ? r->model->value[m->in[0]] : r->model->x;
         if (!m->gradq || !y->grad) continue;
         v[i].signal += DRAWS * qt_reduce_sum_sq(y->grad, y->n);
-        for (int d = 0; d < DRAWS && e == QT_OK; d++) e = add_schemes(m, y, (uint64_t)d, &a, &v[i]), qt_arena_reset(&a);
+        for (int d = 0; d < DRAWS && e == QT_OK; d++) e = add_schemes(m, y, (uint64_t)d, &a, &v[i]);
         if (e == QT_OK) e = add_products(t, m, x, y->grad, DRAWS, &a, &v[i]);
         qt_arena_reset(&a);
     }
