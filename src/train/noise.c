@@ -33,9 +33,9 @@ typedef struct noise {
 QT_CLONES static void row_values(const int8_t *q, const R *s, bool one, int64_t n, R *restrict v)
 {
     if (one)
-        for (int64_t i = 0; i < n; i++) v[i] = q[i] * *s;
+        for (int64_t i = 0; i < n; i++) v[i] = (R)q[i] * *s;
     else
-        for (int64_t i = 0; i < n; i++) v[i] = q[i] * s[i];
+        for (int64_t i = 0; i < n; i++) v[i] = (R)q[i] * s[i];
 }
 
 QT_CLONES static int64_t zeros_of(const int8_t *q, int64_t n)
