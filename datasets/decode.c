@@ -1,5 +1,6 @@
 /* Decoding PNG, JPEG and BMP is stb_image's work (public domain; Debian's libstb-dev). Around it stand the checks that it leaves out:
- * chunk checksums of PNG, truncated BMP, Huffman tables of JPEG, and a bound on memory that follows from the size that the header states. */
+ * chunk checksums of PNG, truncated BMP, Huffman tables of JPEG, a size in the header that the file is too short for, and a bound on memory that
+ * follows from this size. */
 #include "files.h"
 #include "image.h"
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include <zlib.h>
 
 enum { MAX_SIDE = 16384, MAX_PIXELS = 1 << 26, MAX_FILE = 1 << 28 };
+enum { DEFLATE_MAX = 1032, JPEG_MAX = 512 }; /* a byte holds at most: bytes, deflated; pixels, as each 8 x 8 of them have a bit of their own in the first scan */
 
 /* No single block that the decoder asks for may be larger than the image at hand explains. */
 static _Thread_local size_t most;
@@ -48,14 +50,20 @@ static bool size_of(const uint8_t *p, size_t n, int64_t *w, int64_t *h)
     return true;
 }
 
+static uint64_t png_bits_per_pixel(const uint8_t *p)
+{
+    const int depth = p[24], colour = p[25];
+    return (uint64_t)depth * (colour == 2 ? 3 : colour == 4 ? 2 : colour == 6 ? 4 : 1);
+}
+
 /* What is wrong with a PNG as a list of chunks (length, name, data, CRC), or NULL. */
-static const char *png_damage(const uint8_t *p, size_t n)
+static const char *png_damage(const uint8_t *p, size_t n, uint64_t pixels)
 {
     for (size_t at = 8; n - at >= 12;) {
         size_t len = big32(p + at);
         if (len > n - at - 12) return "truncated";
         if (crc32(0, p + at + 4, (uInt)len + 4) != big32(p + at + 8 + len)) return "a chunk's checksum is wrong";
-        if (!memcmp(p + at + 4, "IEND", 4)) return NULL;
+        if (!memcmp(p + at + 4, "IEND", 4)) return pixels / 8 * png_bits_per_pixel(p) > (uint64_t)DEFLATE_MAX * n ? "too short for its size" : NULL;
         at += 12 + len;
     }
     return "truncated";
@@ -101,8 +109,9 @@ static const char *jpeg_damage(uint8_t *p, size_t n)
 
 static const char *damage(const uint8_t *p, size_t n, uint64_t w, uint64_t h)
 {
-    if (is_png(p, n)) return png_damage(p, n);
-    return is_bmp(p, n) ? bmp_damage(p, n, w, h) : NULL;
+    if (is_png(p, n)) return png_damage(p, n, w * h);
+    if (is_bmp(p, n)) return bmp_damage(p, n, w, h);
+    return w * h > (uint64_t)JPEG_MAX * n ? "too short for its size" : NULL;
 }
 
 static qt_err decode(const char *file, uint8_t *bytes, size_t n, int64_t *w, int64_t *h, uint8_t **p)

@@ -47,6 +47,8 @@ static const char jpeg[] =
     "\x8a\x9f\xf0\x92\xbf\x79\xdb\xa9\xe9\x5f\x07\x3f\xe5\x97\xe1\x5f\xe7\x77\x13\x7d\xa3\xfc\x41\xf0\x9f\xfe\x5d\xfc\x8f\xa7\xbc\x07"
     "\xff\x00\x20\x71\xf8\x57\xe0\xb9\xbf\xfb\xc9\xfe\x8c\x70\x57\xfc\x8a\x57\xc8\xff\xd9";
 
+enum { SIZE = 159 }; /* where height and width stand in it, two bytes each */
+
 static void put32(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 24), p[1] = (uint8_t)(v >> 16), p[2] = (uint8_t)(v >> 8), p[3] = (uint8_t)v; }
 
 static size_t chunk(uint8_t *p, const char *name, const uint8_t *data, size_t n)
@@ -182,6 +184,19 @@ static void test_bombs(void **state)
     n = png(bytes, 4, 4, zeros, 1 << 24); /* 16 MB in an image of 4 x 4 */
     write_file(path_of("bomb.png"), bytes, n);
     expect(qt_image_read(path_of("bomb.png"), 3, 1, 1, 0, x), QT_EDATA, "bomb.png: damaged image");
+    n = png(bytes, 8000, 8000, zeros, 1000);
+    write_file(path_of("bomb.png"), bytes, n);
+    expect(qt_image_read(path_of("bomb.png"), 3, 1, 1, 0, x), QT_EDATA, "bomb.png: damaged image: too short for its size");
+    n = png(bytes, 2000, 2000, zeros, 2000 * (1 + 4 * 2000)); /* one colour: no image is packed better */
+    write_file(path_of("bomb.png"), bytes, n);
+    expect_ok(qt_image_read(path_of("bomb.png"), 3, 1, 1, 0, x));
+    n = sizeof jpeg - 1, memcpy(bytes, jpeg, n);
+    bytes[SIZE] = bytes[SIZE + 2] = 32; /* 8201 x 8205 */
+    write_file(path_of("bomb.jpg"), bytes, n);
+    expect(qt_image_read(path_of("bomb.jpg"), 3, 1, 1, 0, x), QT_EDATA, "bomb.jpg: image of 8201 x 8205 pixels");
+    bytes[SIZE] = 16; /* 4105 x 8205 */
+    write_file(path_of("bomb.jpg"), bytes, n);
+    expect(qt_image_read(path_of("bomb.jpg"), 3, 1, 1, 0, x), QT_EDATA, "bomb.jpg: damaged image: too short for its size");
     n = png(bytes, 0, 4, zeros, 100);
     write_file(path_of("bomb.png"), bytes, n);
     expect(qt_image_read(path_of("bomb.png"), 3, 1, 1, 0, x), QT_EDATA, "bomb.png");
