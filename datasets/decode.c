@@ -10,10 +10,11 @@
 enum { MAX_SIDE = 16384, MAX_PIXELS = 1 << 26, MAX_FILE = 1 << 28 };
 enum { DEFLATE_MAX = 1032, JPEG_MAX = 512 }; /* a byte holds at most: bytes, deflated; pixels, as each 8 x 8 of them have a bit of their own in the first scan */
 
-/* No single block that the decoder asks for may be larger than the image at hand explains. */
+/* No single block that the decoder asks for may be larger than the image at hand explains. Blocks hold zeros: a scan may name tables that the file does
+ * not have, and stb_image goes by what is in their place. */
 static _Thread_local size_t most;
 
-static void *limited_malloc(size_t n) { return n <= most ? malloc(n) : NULL; }
+static void *limited_malloc(size_t n) { return n <= most ? calloc(n, 1) : NULL; }
 static void *limited_realloc(void *p, size_t n) { return n <= most ? realloc(p, n) : NULL; }
 
 #define STB_IMAGE_IMPLEMENTATION

@@ -47,7 +47,7 @@ static const char jpeg[] =
     "\x8a\x9f\xf0\x92\xbf\x79\xdb\xa9\xe9\x5f\x07\x3f\xe5\x97\xe1\x5f\xe7\x77\x13\x7d\xa3\xfc\x41\xf0\x9f\xfe\x5d\xfc\x8f\xa7\xbc\x07"
     "\xff\x00\x20\x71\xf8\x57\xe0\xb9\xbf\xfb\xc9\xfe\x8c\x70\x57\xfc\x8a\x57\xc8\xff\xd9";
 
-enum { SIZE = 159 }; /* where height and width stand in it, two bytes each */
+enum { SIZE = 159, SCAN = 601 }; /* where it has height and width, two bytes each, and the tables of the scan's second component */
 
 static void put32(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 24), p[1] = (uint8_t)(v >> 16), p[2] = (uint8_t)(v >> 8), p[3] = (uint8_t)v; }
 
@@ -203,6 +203,30 @@ static void test_bombs(void **state)
     qt_free(zeros);
 }
 
+/* A scan that names Huffman tables which the file does not have: the same comes of it whatever was in memory before. */
+static void test_missing_tables(void **state)
+{
+    static const int dirt[] = {0x00, 0xFF, 0x41, 0x7F};
+    uint8_t          bytes[sizeof jpeg], x[3 * H * W], first[3 * H * W] = {0};
+    qt_err           e, was = QT_OK;
+    (void)state;
+    memcpy(bytes, jpeg, sizeof jpeg);
+    for (int table = 0x11; table <= 0x33; table += 0x22) { /* the second component's for AC; the third's too */
+        bytes[SCAN] = 0x13, bytes[SCAN + 2] = (uint8_t)table;
+        write_file(path_of("tables.jpg"), bytes, sizeof jpeg - 1);
+        for (int k = 0; k < 4; k++) {
+            void *block = memset(malloc(1 << 15), dirt[k], 1 << 15);
+            free(block);
+            memset(x, 0, sizeof x);
+            e = qt_image_read(path_of("tables.jpg"), 3, H, W, 0, x);
+            qt_error_clear();
+            if (k == 0) was = e, memcpy(first, x, sizeof x);
+            assert_int_equal(e, was);
+            assert_memory_equal(x, first, sizeof x);
+        }
+    }
+}
+
 /* ---- imagefolder ---- */
 
 /* train/{cat,dog} with 12 and 3 images, test/{dog} with 2; the pixels tell which is which. */
@@ -287,7 +311,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decode), cmocka_unit_test(test_resize),      cmocka_unit_test(test_fuzz),
-        cmocka_unit_test(test_bombs),  cmocka_unit_test(test_imagefolder), cmocka_unit_test(test_bad_imagefolder),
+        cmocka_unit_test(test_bombs),  cmocka_unit_test(test_missing_tables), cmocka_unit_test(test_imagefolder), cmocka_unit_test(test_bad_imagefolder),
     };
     return cmocka_run_group_tests(tests, make_scratch, remove_scratch);
 }
