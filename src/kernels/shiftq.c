@@ -347,3 +347,20 @@ void qt_shiftq_shifted(const qt_shiftq *p, const R *x, const R *s, const uint8_t
 {
     all(&(coder){.p = p, .x = x, .s = s, .e = e, .u = u, .bytes = bytes, .bias = bias, .q = q});
 }
+
+/* One row: each number has its own scale, or all have one. */
+QT_CLONES static void row_values(const int8_t *q, const R *s, bool each, int64_t n, R *restrict y)
+{
+    if (each)
+        for (int64_t i = 0; i < n; i++) y[i] = (R)q[i] * s[i];
+    else
+        for (int64_t i = 0; i < n; i++) y[i] = (R)q[i] * *s;
+}
+
+void qt_shiftq_values(const qt_shiftq *p, const int8_t *q, const R *s, R *y)
+{
+    const view v = view_of(p);
+    const bool each = along(p);
+    QT_FOR_CHUNKS(from, to, v.blocks * v.rows, qt_max_i64(1, QT_GRAIN / v.L))
+    for (int64_t r = from; r < to; r++) row_values(q + r * v.L, s + (each ? r / v.rows * v.L : r % v.rows), each, v.L, y + r * v.L);
+}

@@ -35,6 +35,8 @@ R       qt_shiftq_scales(const qt_shiftq *p, const R *x, uint8_t *e, R *s);
 void    qt_shiftq_both(const qt_shiftq *channels, const qt_shiftq *pairs, const R *x, uint8_t *e[2], R *s[2], R s0[2]);
 /* Codes q [A,C,B], |q| <= Q. Number i of the stream rounds element i. */
 void    qt_shiftq_codes(const qt_shiftq *p, const R *x, const R *s, const qt_rng *u, int8_t *q);
+/* y = q s, [A,C,B]. */
+void    qt_shiftq_values(const qt_shiftq *p, const int8_t *q, const R *s, R *y);
 /* The codes as a product takes them, q << (groups-1-e), in units of s0 2^-(groups-1): in bytes where qt_shiftq_top fits them, plus bias
  * (0, or up to 128 for an unsigned operand); or in 16 bits (bytes false, bias 0). */
 void    qt_shiftq_shifted(const qt_shiftq *p, const R *x, const R *s, const uint8_t *e, const qt_rng *u, bool bytes, int bias, void *q);

@@ -89,14 +89,9 @@ static void forward(qt_node *nd)
     const arg   *a = nd->arg;
     const saved *v = nd->saved;
     const R     *x = nd->in[0]->data;
-    R           *y = nd->out->data;
-    qt_cut       c = qt_cut_of((qt_layout){a->p.B, a->p.C}, nd->out->n);
     qt_shiftq_scales(&a->p, x, v->e, v->s);
     qt_shiftq_codes(&a->p, x, v->s, &a->u, v->q);
-    QT_FOR_EACH(j, c.pieces, c.many) {
-        qt_piece p = qt_piece_of(&c, j);
-        for (int64_t i = p.at; i < p.at + p.n; i++) y[i] = (R)v->q[i] * v->s[p.k];
-    }
+    qt_shiftq_values(&a->p, v->q, v->s, nd->out->data);
 }
 
 static const qt_op op;

@@ -29,15 +29,6 @@ typedef struct noise {
 
 /* ---- G itself -------------------------------------------------------------------------------------------------------------- */
 
-/* v = q s, n numbers of a row; one: its numbers share a scale */
-QT_CLONES static void row_values(const int8_t *q, const R *s, bool one, int64_t n, R *restrict v)
-{
-    if (one)
-        for (int64_t i = 0; i < n; i++) v[i] = (R)q[i] * *s;
-    else
-        for (int64_t i = 0; i < n; i++) v[i] = (R)q[i] * s[i];
-}
-
 QT_CLONES static int64_t zeros_of(const int8_t *q, int64_t n)
 {
     int64_t zeros = 0;
@@ -45,22 +36,23 @@ QT_CLONES static int64_t zeros_of(const int8_t *q, int64_t n)
     return zeros;
 }
 
-/* One draw: adds the power of its error. [A,C,B] as in kernels/shiftq.h; the arena is for memory on the way. */
-static qt_err add_scheme(const qt_shiftq *p, const R *G, uint64_t draw, qt_arena *a, double *power, noise *v)
+/* Adds the power of the error of each draw. [A,C,B] as in kernels/shiftq.h; the arena is for memory on the way. */
+static qt_err add_scheme(const qt_shiftq *p, const R *G, qt_arena *a, double *power, noise *v)
 {
-    const int64_t rows = p->A * p->C, n = rows * p->B, keys = qt_shiftq_keys(p);
+    const int64_t n = p->A * p->C * p->B, keys = qt_shiftq_keys(p);
     uint8_t      *e = qt_arena_alloc(a, (size_t)keys);
     R            *s = qt_arena_alloc(a, (size_t)keys * sizeof *s), *values = qt_arena_alloc(a, (size_t)n * sizeof *values);
     int8_t       *q = qt_arena_alloc(a, (size_t)n);
-    qt_rng        u = qt_rng_at(draw, 1);
     if (!e || !s || !values || !q) return QT_EMEM;
     const double scale = (double)qt_shiftq_scales(p, G, e, s);
-    qt_shiftq_codes(p, G, s, &u, q);
-    QT_FOR_CHUNKS(from, to, rows, qt_max_i64(1, QT_GRAIN / p->B))
-    for (int64_t r = from; r < to; r++)
-        row_values(q + r * p->B, s + (p->pairs ? r / p->C * p->B : r % p->C), !p->pairs, p->B, values + r * p->B);
-    *power += qt_reduce_distance_sq(values, G, n);
-    if (v) v->scale = scale, v->zeros += (double)zeros_of(q, n);
+    if (v) v->scale = scale;
+    for (uint64_t draw = 0; draw < DRAWS; draw++) {
+        const qt_rng u = qt_rng_at(draw, 1);
+        qt_shiftq_codes(p, G, s, &u, q);
+        qt_shiftq_values(p, q, s, values);
+        *power += qt_reduce_distance_sq(values, G, n);
+        if (v) v->zeros += (double)zeros_of(q, n);
+    }
     return QT_OK;
 }
 
@@ -77,7 +69,7 @@ static qt_err add_octaves(qt_shiftq p, const R *G, qt_arena *a, int64_t octaves[
     return QT_OK;
 }
 
-static qt_err add_schemes(const qt_module *m, const qt_tensor *y, uint64_t draw, qt_arena *a, noise *v)
+static qt_err add_schemes(const qt_module *m, const qt_tensor *y, qt_arena *a, noise *v)
 {
     qt_shiftq how;
     bool      image = y->rank == 4;
@@ -87,12 +79,13 @@ static qt_err add_schemes(const qt_module *m, const qt_tensor *y, uint64_t draw,
     how.nearest = false;
     for (int axis = 0; axis < 2; axis++) {
         how.pairs = axis == 1;
-        if (draw == 0) QT_TRY(add_octaves(how, y->grad, a, v->octaves[axis]));
-        for (int k = 0; k < SCHEMES; k++) {
+        QT_TRY(add_octaves(how, y->grad, a, v->octaves[axis]));
+        v->g[1][TENSOR] = v->g[0][TENSOR]; /* one scale for all is the same along both */
+        for (int k = axis ? SHIFT : TENSOR; k < SCHEMES; k++) {
             qt_shiftq p = how;
             p.exact = k == EXACT;
             if (k == TENSOR) p.groups = 1;
-            QT_TRY(add_scheme(&p, y->grad, draw, a, &v->g[axis][k], k == SHIFT && axis == 0 ? v : NULL));
+            QT_TRY(add_scheme(&p, y->grad, a, &v->g[axis][k], k == SHIFT && axis == 0 ? v : NULL));
             qt_arena_reset(a);
         }
     }
@@ -165,7 +158,7 @@ static qt_err add_batch(qt_run *r, const qt_batch *b, qt_tape *t, noise *v)
         const qt_tensor *y = r->model->value[i], *x = m->gradq && m->in[0] >= 0 ? r->model->value[m->in[0]] : r->model->x;
         if (!m->gradq || !y->grad) continue;
         v[i].signal += DRAWS * qt_reduce_sum_sq(y->grad, y->n);
-        for (int d = 0; d < DRAWS && e == QT_OK; d++) e = add_schemes(m, y, (uint64_t)d, &a, &v[i]);
+        e = add_schemes(m, y, &a, &v[i]);
         if (e == QT_OK) e = add_products(t, m, x, y->grad, DRAWS, &a, &v[i]);
         qt_arena_reset(&a);
     }
