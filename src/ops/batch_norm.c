@@ -8,14 +8,12 @@
  * In evaluation, or with batch_stats false (frozen), m and v are the running ones, constants: dx = dy w r.
  * A single value a channel (M = 1) says nothing about a variance: var stays as it is then.
  *
- * What follows it in a residual network is done in the same passes (norm_then.h). Without skip the mask of a relu is not read but computed from x
- * again, by the same operations.
+ * What follows it in a residual network is done in the same passes (norm_then.h).
  *
  * Ioffe, Szegedy, "Batch normalization", ICML 2015, algorithm 1; left out: the moving average by count (momentum = none).
  * Images are worked on channel by channel, which is what fits the second-level cache: forward reads x once for the sums of d = x - m0
  * and of d^2 and once for y, backward reads dy and x twice. m0, the mean of the channel in the first image, is near enough to m that
  * v = mean d^2 - (mean d)^2 does not cancel. [N,C] is worked on in strips of columns, mean first and then variance. */
-#include "autograd/codec.h"
 #include "ops/inner.h"
 #include "ops/norm_then.h"
 #include <string.h>
@@ -27,23 +25,13 @@ typedef struct arg {
 /* For backward: statistics of the batch (or the running ones), and which of them it was. */
 typedef struct stats {
     bool batch;
-    int  mask;        /* how dy reaches the normalization, see below */
+    int  mask;        /* how dy reaches the normalization (norm_then.h) */
     R   *mean, *root; /* [C]; root = 1/sqrt(var + eps) */
 } stats;
 enum { X, WEIGHT, BIAS, MEAN, VAR, SKIP };
-/* dy as it is, masked by the sign of y, or by that of y computed again. */
-enum { PLAIN, BY_Y, BY_X };
 enum { STRIP = 64, WIDE = 64, HELD = 4096 };
 
 static int64_t spatial(const qt_tensor *x) { return x->n / qt_max_i64(1, x->dim[0] * x->dim[1]); }
-
-/* Where a codec stands in for x, y computed again would not be y. */
-static int mask_of(const qt_node *nd)
-{
-    bool coded = nd->saver && nd->saver->codec->encode;
-    if (!((arg *)nd->arg)->relu) return PLAIN;
-    return nd->in[SKIP] || coded || spatial(nd->in[X]) == 1 ? BY_Y : BY_X;
-}
 
 static qt_err shape(qt_node *nd)
 {
@@ -64,17 +52,9 @@ static qt_err shape(qt_node *nd)
     st->batch = ((arg *)nd->arg)->batch_stats && nd->tape->train;
     if (!(st->mean = qt_tape_alloc(nd->tape, 2 * (size_t)x->dim[1] * sizeof(R)))) return QT_EMEM;
     st->root = st->mean + x->dim[1];
-    st->mask = mask_of(nd);
+    st->mask = qt_then_mask(nd, ((arg *)nd->arg)->relu, nd->in[SKIP], spatial(x) > 1);
     nd->own = 2 * x->dim[1] * (int64_t)sizeof(R);
     return qt_node_out_like(nd, x);
-}
-
-/* ---- one element --------------------------------------------------------------------------------------------------------------- */
-
-QT_INLINE R value_of(R x, R m, R k, R b) { return (x - m) * k + b; }
-QT_INLINE R masked(int mask, R dy, R x, R y, R m, R k, R b)
-{
-    return mask == PLAIN ? dy : qt_masked(dy, mask == BY_X ? value_of(x, m, k, b) : y);
 }
 
 /* ---- images: one channel, N runs of S numbers that lie `step` apart ------------------------------------------------------- */
@@ -142,7 +122,7 @@ QT_INLINE void run_sums_of(int mask, const flow *f, runs r, double *sum, double 
             const R *restrict dyi = dy + i, *restrict xi = x + i, *restrict yi = y + i;
             const int n = (int)qt_min_i64(WIDE, r.S - i);
             for (int l = 0; l < n; l++) {
-                const R g = masked(mask, dyi[l], xi[l], yi[l], m, k, b);
+                const R g = qt_let_through(mask, dyi[l], xi[l], yi[l], m, k, b);
                 s.a[l] += g, s.b[l] += g * (xi[l] - m);
             }
         }
@@ -154,9 +134,9 @@ QT_INLINE void run_sums_of(int mask, const flow *f, runs r, double *sum, double 
 
 QT_CLONES static void run_sums(int mask, const flow *f, runs r, double *sum, double *dot)
 {
-    if (mask == PLAIN) run_sums_of(PLAIN, f, r, sum, dot);
-    else if (mask == BY_X) run_sums_of(BY_X, f, r, sum, dot);
-    else run_sums_of(BY_Y, f, r, sum, dot);
+    if (mask == QT_UNMASKED) run_sums_of(QT_UNMASKED, f, r, sum, dot);
+    else if (mask == QT_BY_X) run_sums_of(QT_BY_X, f, r, sum, dot);
+    else run_sums_of(QT_BY_Z, f, r, sum, dot);
 }
 
 QT_INLINE void run_back_of(int mask, bool first, R *restrict dx, const flow *f, runs r)
@@ -165,7 +145,7 @@ QT_INLINE void run_back_of(int mask, bool first, R *restrict dx, const flow *f, 
     const R  m = f->m, k = f->k, b = f->b, p = f->p, q = f->q;
     for (int64_t from = 0; r.N > 0; r.N--, from += r.step)
         for (int64_t j = from; j < from + r.S; j++) {
-            const R d = k * (masked(mask, dy[j], x[j], y[j], m, k, b) - p - (x[j] - m) * q);
+            const R d = k * (qt_let_through(mask, dy[j], x[j], y[j], m, k, b) - p - (x[j] - m) * q);
             dx[j] = first ? d : dx[j] + d;
         }
 }
@@ -173,12 +153,12 @@ QT_INLINE void run_back_of(int mask, bool first, R *restrict dx, const flow *f, 
 /* dx = k (g - p - (x - m) q), or added */
 QT_CLONES static void run_back(int mask, bool first, R *dx, const flow *f, runs r)
 {
-    if (mask == PLAIN && first) run_back_of(PLAIN, true, dx, f, r);
-    else if (mask == PLAIN) run_back_of(PLAIN, false, dx, f, r);
-    else if (mask == BY_X && first) run_back_of(BY_X, true, dx, f, r);
-    else if (mask == BY_X) run_back_of(BY_X, false, dx, f, r);
-    else if (first) run_back_of(BY_Y, true, dx, f, r);
-    else run_back_of(BY_Y, false, dx, f, r);
+    if (mask == QT_UNMASKED && first) run_back_of(QT_UNMASKED, true, dx, f, r);
+    else if (mask == QT_UNMASKED) run_back_of(QT_UNMASKED, false, dx, f, r);
+    else if (mask == QT_BY_X && first) run_back_of(QT_BY_X, true, dx, f, r);
+    else if (mask == QT_BY_X) run_back_of(QT_BY_X, false, dx, f, r);
+    else if (first) run_back_of(QT_BY_Z, true, dx, f, r);
+    else run_back_of(QT_BY_Z, false, dx, f, r);
 }
 
 /* ---- [N,C]: a strip of width <= STRIP columns, rows C apart ------------------------------------------------------------------ */
@@ -312,7 +292,7 @@ static void backward_channels(const qt_node *nd, int64_t c, int width, bool firs
     const bool       relu = ((arg *)nd->arg)->relu;
     const int64_t    N = x->dim[0], C = x->dim[1], S = spatial(x);
     const int        mask = st->mask;
-    const R         *xs = x->data + c * S, *dy = nd->out->grad + c * S, *y = mask == BY_Y ? nd->out->data + c * S : dy, *m = st->mean + c, *r = st->root + c;
+    const R         *xs = x->data + c * S, *dy = nd->out->grad + c * S, *y = mask == QT_BY_Z ? nd->out->data + c * S : dy, *m = st->mean + c, *r = st->root + c;
     double           sum[STRIP] = {0}, dot[STRIP] = {0};
     R                k[STRIP], shift[STRIP], p[STRIP] = {0}, q[STRIP] = {0};
     take_affine(nd, c, width, k, shift);
@@ -333,7 +313,7 @@ static void backward_channels(const qt_node *nd, int64_t c, int width, bool firs
 static uint32_t reads(const qt_node *nd)
 {
     const stats *st = nd->saved;
-    return QT_READS_NEARLY(1 << X) | QT_READS(1 << WEIGHT | 1 << BIAS) | (st->mask == BY_Y ? QT_READS_SIGNS(QT_RESULT) : 0);
+    return QT_READS_NEARLY(1 << X) | QT_READS(1 << WEIGHT | 1 << BIAS) | (st->mask == QT_BY_Z ? QT_READS_SIGNS(QT_RESULT) : 0);
 }
 
 static void backward(const qt_node *nd)

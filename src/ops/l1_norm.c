@@ -13,7 +13,7 @@
  * sg = 0 at the kink d = 0. What is taken from h_i has three values only, one for each sign: dx costs a comparison where the common norm has
  * a product. The running values follow: mean <- (1 - momentum) mean + momentum m, sigma likewise (a single value a channel says nothing
  * about sigma, which stays then). In evaluation, or with batch_stats false (frozen), they are constants: dx = h r. What follows a batch norm in a
- * residual network is done in its passes (norm_then.h); of images without skip the mask of a relu is not read but computed from x again.
+ * residual network is done in its passes (norm_then.h).
  *
  * Guo et al., "Towards accurate and efficient sub-8-bit integer training", arXiv 2411.10948, replace the common norms by these.
  *
@@ -21,7 +21,6 @@
  * the d of a constant channel are 0. A channel of large images is N runs of S numbers, worked on alone; channels of small images and of [N,C]
  * lie side by side and are worked on in strips of columns. A layer norm's dw and db are summed while their rows are still in the cache, one
  * partial sum a chunk of rows. */
-#include "autograd/codec.h"
 #include "ops/inner.h"
 #include "ops/norm_then.h"
 #include <string.h>
@@ -38,8 +37,8 @@ typedef whole marks __attribute__((vector_size(32)));
 typedef lanes loose __attribute__((aligned(sizeof(R)), may_alias)); /* lanes anywhere in an array */
 #define AT(x) (*(const loose *)(x))
 
-/* What the passes add up. BY_Y, BY_X: SUMS, of dy where a relu let it through, as y says or as it follows from x again. */
-enum { SUM, DEVIATIONS, SUMS, BY_Y, BY_X };
+/* What the passes add up. BY_Y, BY_X: SUMS, of dy with a mask (norm_then.h). */
+enum { SUM, DEVIATIONS, SUMS, BY_Y = SUMS + QT_BY_Z, BY_X = SUMS + QT_BY_X };
 typedef struct sums {
     double d;    /* SUM: of d; DEVIATIONS: of |d|; SUMS: of h d */
     double h;    /* SUMS: of h = dy w */
@@ -167,7 +166,7 @@ QT_CLONES static void run_stats(const R *x, int64_t N, int64_t step, int64_t S, 
     *deviations = deviations_of(x, N, step, S, *mean);
 }
 
-/* What backward of a channel works from: y = (x - m) k + b; mask SUMS: no relu follows. */
+/* What backward of a channel works from: y = (x - m) k + b */
 typedef struct flow {
     int      mask;
     const R *dy, *x, *y;
@@ -176,14 +175,9 @@ typedef struct flow {
 
 QT_CLONES static void run_sums(const flow *f, int64_t N, int64_t step, int64_t S, sums *s)
 {
-    if (f->mask == SUMS) *s = pass_of(SUMS, false, f->x, f->dy, NULL, f->x, N, step, S, f->m, f->k, f->b);
-    else if (f->mask == BY_Y) *s = pass_of(BY_Y, false, f->x, f->dy, NULL, f->y, N, step, S, f->m, f->k, f->b);
+    if (f->mask == QT_UNMASKED) *s = pass_of(SUMS, false, f->x, f->dy, NULL, f->x, N, step, S, f->m, f->k, f->b);
+    else if (f->mask == QT_BY_Z) *s = pass_of(BY_Y, false, f->x, f->dy, NULL, f->y, N, step, S, f->m, f->k, f->b);
     else *s = pass_of(BY_X, false, f->x, f->dy, NULL, f->x, N, step, S, f->m, f->k, f->b);
-}
-
-QT_INLINE R let_through(int mask, R dy, R x, R y, R m, R k, R b)
-{
-    return mask == SUMS ? dy : qt_masked(dy, mask == BY_Y ? y : (x - m) * k + b);
 }
 
 QT_INLINE void run_back_of(int mask, bool first, R *restrict dx, const flow *f, int64_t N, int64_t step, int64_t S, taken t)
@@ -192,7 +186,7 @@ QT_INLINE void run_back_of(int mask, bool first, R *restrict dx, const flow *f, 
     const R m = f->m, k = f->k, b = f->b, above = t.above, at = t.at, below = t.below;
     for (int64_t n = N; n-- > 0;)
         for (int64_t j = n * step; j < n * step + S; j++) {
-            const R d = k * (let_through(mask, dy[j], x[j], y[j], m, k, b) - by_sign(x[j], m, above, at, below));
+            const R d = k * (qt_let_through(mask, dy[j], x[j], y[j], m, k, b) - by_sign(x[j], m, above, at, below));
             dx[j] = first ? d : dx[j] + d;
         }
 }
@@ -200,12 +194,12 @@ QT_INLINE void run_back_of(int mask, bool first, R *restrict dx, const flow *f, 
 /* dx = k (dy - t), or added. From the last run to the first: what was read last for the sums is still in the cache. */
 QT_CLONES static void run_back(bool first, R *dx, const flow *f, int64_t N, int64_t step, int64_t S, taken t)
 {
-    if (f->mask == SUMS && first) run_back_of(SUMS, true, dx, f, N, step, S, t);
-    else if (f->mask == SUMS) run_back_of(SUMS, false, dx, f, N, step, S, t);
-    else if (f->mask == BY_Y && first) run_back_of(BY_Y, true, dx, f, N, step, S, t);
-    else if (f->mask == BY_Y) run_back_of(BY_Y, false, dx, f, N, step, S, t);
-    else if (first) run_back_of(BY_X, true, dx, f, N, step, S, t);
-    else run_back_of(BY_X, false, dx, f, N, step, S, t);
+    if (f->mask == QT_UNMASKED && first) run_back_of(QT_UNMASKED, true, dx, f, N, step, S, t);
+    else if (f->mask == QT_UNMASKED) run_back_of(QT_UNMASKED, false, dx, f, N, step, S, t);
+    else if (f->mask == QT_BY_Z && first) run_back_of(QT_BY_Z, true, dx, f, N, step, S, t);
+    else if (f->mask == QT_BY_Z) run_back_of(QT_BY_Z, false, dx, f, N, step, S, t);
+    else if (first) run_back_of(QT_BY_X, true, dx, f, N, step, S, t);
+    else run_back_of(QT_BY_X, false, dx, f, N, step, S, t);
 }
 
 /* ---- batch norm: a strip of width <= WIDTH columns, rows `step` apart ------------------------------------------------------------ */
@@ -298,7 +292,7 @@ typedef struct batch_arg {
 /* For backward: statistics of the batch (or the running ones), and which of them it was. */
 typedef struct batch_saved {
     bool batch;
-    int  mask;        /* SUMS, BY_Y or BY_X */
+    int  mask;        /* how dy reaches the normalization (norm_then.h) */
     R   *mean, *root; /* [C]; root = 1/(sigma + eps) */
 } batch_saved;
 
@@ -307,14 +301,6 @@ static int64_t spatial(const qt_tensor *x) { return x->n / qt_max_i64(1, x->dim[
 static bool    is_short(int64_t S) { return S < SHORT; }
 /* Channels that are worked on together. */
 static int64_t together(int64_t S) { return is_short(S) ? qt_min_i64(CHANNELS, WIDTH / S) : 1; }
-
-/* Where a codec stands in for x, y computed again would not be y. */
-static int mask_of(const qt_node *nd)
-{
-    const bool coded = nd->saver && nd->saver->codec->encode;
-    if (!((batch_arg *)nd->arg)->relu) return SUMS;
-    return nd->in[5] || coded || is_short(spatial(nd->in[0])) ? BY_Y : BY_X;
-}
 
 static qt_err batch_shape(qt_node *nd)
 {
@@ -335,7 +321,7 @@ static qt_err batch_shape(qt_node *nd)
     st->batch = ((batch_arg *)nd->arg)->batch_stats && nd->tape->train;
     if (!(st->mean = qt_tape_alloc(nd->tape, 2 * (size_t)x->dim[1] * sizeof(R)))) return QT_EMEM;
     st->root = st->mean + x->dim[1];
-    st->mask = mask_of(nd);
+    st->mask = qt_then_mask(nd, ((batch_arg *)nd->arg)->relu, nd->in[5], !is_short(spatial(x)));
     nd->own = 2 * x->dim[1] * (int64_t)sizeof(R);
     return qt_node_out_like(nd, x);
 }
@@ -411,13 +397,13 @@ static void batch_backward_channels(const qt_node *nd, int64_t c, int channels, 
     const batch_saved *st = nd->saved;
     const int64_t      N = x->dim[0], C = x->dim[1], S = spatial(x);
     const R           *xs = x->data + c * S, *dy = nd->out->grad + c * S, *m = st->mean + c, *r = st->root + c;
-    const R           *y = st->mask == BY_Y ? nd->out->data + c * S : dy;
+    const R           *y = st->mask == QT_BY_Z ? nd->out->data + c * S : dy;
     R                 *dx = x->grad ? x->grad + c * S : NULL;
     sums               s[CHANNELS];
     taken              t = {0};
-    flow               f = {st->mask, dy, xs, y, m[0], w ? r[0] * w->data[c] : r[0], b && st->mask == BY_X ? b->data[c] : 0};
+    flow               f = {st->mask, dy, xs, y, m[0], w ? r[0] * w->data[c] : r[0], b && st->mask == QT_BY_X ? b->data[c] : 0};
     R                  k[CHANNELS], above[CHANNELS] = {0}, at[CHANNELS] = {0}, below[CHANNELS] = {0}, column[5][WIDTH];
-    if (is_short(S)) strip_sums(st->mask, s, xs, dy, y, N, C * S, channels, S, m);
+    if (is_short(S)) strip_sums(SUMS + st->mask, s, xs, dy, y, N, C * S, channels, S, m);
     else run_sums(&f, N, C * S, S, s);
     for (int i = 0; i < channels; i++) {
         k[i] = w ? r[i] * w->data[c + i] : r[i];
@@ -429,7 +415,7 @@ static void batch_backward_channels(const qt_node *nd, int64_t c, int channels, 
     if (!dx || !is_short(S)) return;
     spread(column[0], m, channels, S), spread(column[1], k, channels, S);
     spread(column[2], above, channels, S), spread(column[3], at, channels, S), spread(column[4], below, channels, S);
-    strip_back(first, st->mask == BY_Y, dx, dy, xs, y, N, C * S, channels * (int)S, column[0], column[1], column[2], column[3], column[4]);
+    strip_back(first, st->mask == QT_BY_Z, dx, dy, xs, y, N, C * S, channels * (int)S, column[0], column[1], column[2], column[3], column[4]);
 }
 
 /* Of x, and of the weight, the input after it: both norms. */
@@ -437,7 +423,7 @@ static uint32_t reads(const qt_node *nd) { return (void)nd, QT_READS_NEARLY(1) |
 static uint32_t batch_reads(const qt_node *nd)
 {
     const int mask = ((batch_saved *)nd->saved)->mask;
-    return reads(nd) | (mask == BY_Y ? QT_READS_SIGNS(QT_RESULT) : mask == BY_X ? QT_READS(4) : 0);
+    return reads(nd) | (mask == QT_BY_Z ? QT_READS_SIGNS(QT_RESULT) : mask == QT_BY_X ? QT_READS(4) : 0);
 }
 
 static void batch_backward(const qt_node *nd)

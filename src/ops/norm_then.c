@@ -1,6 +1,13 @@
 /* See norm_then.h. */
 #include "ops/norm_then.h"
+#include "autograd/codec.h"
 #include <string.h>
+
+int qt_then_mask(const qt_node *nd, bool relu, const qt_tensor *skip, bool again)
+{
+    const bool coded = nd->saver && nd->saver->codec->encode;
+    return !relu ? QT_UNMASKED : skip || coded || !again ? QT_BY_Z : QT_BY_X;
+}
 
 qt_err qt_then_shape(qt_node *nd, const qt_tensor *skip)
 {
